@@ -1,0 +1,33 @@
+"""gensynth: efficient image synthesis. Train, sample, evaluate and serve small and large models.
+
+    import gensynth
+    pipe = gensynth.load("dico-nano-fashion")
+    pictures = pipe(labels=["Sneaker", 8], seeds=[0, 1], steps=30, guidance=2.0)
+
+The names below are imported when they are first used; importing the package is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gensynth.config import load_experiment
+    from gensynth.loading import load
+    from gensynth.models import create_model
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "create_model", "load", "load_experiment"]
+
+_HOMES = {
+    "create_model": "gensynth.models",
+    "load": "gensynth.loading",
+    "load_experiment": "gensynth.config",
+    "convert": "gensynth.convert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gensynth' has no attribute {name!r}")
+    module = import_module(_HOMES[name])
+    return module if _HOMES[name] == f"gensynth.{name}" else getattr(module, name)

@@ -1,0 +1,5 @@
+"""Pixels <-> latents. The only place that scales pixel values."""
+
+from gensynth.autoencoders.pixels import PixelAutoencoder
+
+AUTOENCODERS = {"pixels": PixelAutoencoder}

@@ -1,0 +1,57 @@
+"""`gensynth sample`."""
+
+from pathlib import Path
+
+import typer
+
+from gensynth.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("sample")(sample)
+
+
+def sample(
+    model: str = typer.Option(
+        "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
+    ),
+    labels: str = typer.Option(
+        None, "--labels", help="Classes in turn: 0-9, 3,5 or names. [default: all]"
+    ),
+    num: int = typer.Option(40, "--num", "-n", help="Number of pictures."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the first picture; the next has seed + 1."),
+    steps: int = typer.Option(None, "--steps", help="Model calls. [default: the model's]"),
+    guidance: float = typer.Option(
+        None, "--guidance", help="Guidance scale from 1 (none). [default: the model's]"
+    ),
+    size: str = typer.Option(
+        None, "--size", metavar="N|HxW", help="Pixels. [default: the model's]"
+    ),
+    scheduler: str = typer.Option(None, "--scheduler", help="A fitting diffusers scheduler."),
+    batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
+    out: Path = typer.Option(None, "--out", "-o", help="Folder. [default: samples/MODEL-HASH]"),
+    kind: str = typer.Option("png", "--format", help="png, webp or npz."),
+    metadata: bool = typer.Option(True, help="Write each picture's recipe into its file."),
+) -> None:
+    """Draw pictures into a folder; the same command again draws what is missing.
+
+    gensynth sample --labels Sneaker,Bag --num 20 --seed 7 --out bags
+
+    torchrun --nproc-per-node 2 -m gensynth sample ... shares the work between processes.
+    """
+    settings = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "size": _size(size)}
+    from gensynth.sampling.job import Job, run
+
+    given = {key: value for key, value in settings.items() if value is not None}
+    folder = run(Job(model, labels, num, seed, given, batch_size, kind, metadata), out)
+    print(folder)
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+        raise UsageError(f"--size must look like 32 or 32x48 (height x width), got {text!r}.")
+    numbers = [int(side) for side in sides]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])

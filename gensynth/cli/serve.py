@@ -1,0 +1,25 @@
+"""`gensynth serve`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve")(serve)
+
+
+def serve(
+    models: list[str] = typer.Argument(
+        None, metavar="[MODEL]...", help="Names, folders or hub ids. [default: dico-nano-fashion]"
+    ),
+    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
+    port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
+) -> None:
+    """Open the web page for one or more models.
+
+    gensynth serve runs/demo --port 8000
+    """
+    from gensynth_serve.app import serve as run
+
+    from gensynth.pretrained import DEFAULT
+
+    run(models or [DEFAULT], host, port)

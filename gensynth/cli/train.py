@@ -1,0 +1,28 @@
+"""`gensynth train`."""
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train")(train)
+
+
+def train(
+    config: Path = typer.Option(..., "--config", help="YAML file of the experiment."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", show_default=False),
+) -> None:
+    """Train an experiment; the same command again resumes it.
+
+    gensynth train --config configs/fashion_mnist/dico_nano.yaml training.steps=2000
+
+    accelerate launch train.py --config ... and torchrun run the same on several devices.
+    """
+    from gensynth.config import load_experiment
+
+    experiment = load_experiment(config, overrides or [])
+    from gensynth.training.loop import train as run
+
+    folder = run(experiment)
+    print(f"gensynth sample --model {folder}")

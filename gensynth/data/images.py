@@ -1,0 +1,101 @@
+"""One encoded image -> one uint8 array of the size a model is trained on."""
+
+import io
+import math
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+# What Pillow raises for a file that is cut off, damaged, too large to be honest, or not an image.
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
+
+
+def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> Image.Image:
+    """The first frame of an image file as mode L (1 channel) or RGB (3 channels).
+
+    16-bit greyscale is scaled to 8 bits; transparency is laid over white; CMYK, palettes and
+    greyscale are converted.
+
+    Args:
+        source: the file's bytes, or its path.
+        channels: 1 or 3.
+        exif_rotate: turn the image upright if its EXIF orientation says so.
+
+    Raises:
+        one of `UNREADABLE`: the file cannot be decoded completely.
+    """
+    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    image.load()
+    if exif_rotate:
+        image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # Pillow clips 16-bit values when it converts them; users mean a rescale.
+        depth = 257 if image.mode != "F" else 1
+        grey = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
+        image = Image.fromarray(grey.round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The central square at `size` pixels, exactly as ADM makes it.
+
+    Halved with BOX while the short side is at least twice `size`, then BICUBIC to a short side of
+    `size`, then cropped (openai/guided-diffusion, image_datasets.py, center_crop_arr).
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    resized = (round(image.width * scale), round(image.height * scale))
+    image = image.resize(resized, Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def pad_square(image: Image.Image, size: int) -> Image.Image:
+    """The image in the middle of a black square of `size` pixels, scaled down only if larger."""
+    if max(image.size) > size:
+        image = ImageOps.contain(image, (size, size), Image.Resampling.BICUBIC)
+    square = Image.new(image.mode, (size, size))
+    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return square
+
+
+def fit(image: Image.Image, size: int, how: str) -> Image.Image:
+    """The image as a square of `size` pixels: `how` is "crop" (ADM) or "pad"."""
+    return center_crop(image, size) if how == "crop" else pad_square(image, size)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """uint8 [C, H, W] with C = 1 for mode L and 3 for RGB."""
+    pixels = np.asarray(image)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return torch.from_numpy(np.array(pixels, order="C"))  # a copy: Pillow keeps its own read-only
+
+
+def to_pil(pixels: Tensor) -> Image.Image:
+    """The picture of a uint8 tensor [1 or 3, H, W]."""
+    array = pixels.cpu().numpy()
+    return Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0))
+
+
+def grid(images: list[Image.Image], columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Pictures of one size side by side on white, as square as possible unless `columns` is given."""
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    width, height = images[0].size
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
+    return sheet

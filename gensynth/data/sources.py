@@ -1,0 +1,111 @@
+"""Any source of labelled images as a Hugging Face dataset with columns `image` and `label`."""
+
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import ClassLabel, Dataset, IterableDataset
+
+from gensynth.config import Data
+from gensynth.errors import InputError, UsageError
+
+BUNDLED = Path(__file__).parent / "bundled"
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
+LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
+
+
+@dataclass
+class Source:
+    """A dataset whose rows are {"image": {"bytes", "path"}, "label": int}, and its class names."""
+
+    rows: Dataset | IterableDataset
+    classes: list[str]
+
+
+def open_source(data: Data) -> Source:
+    """The dataset that a `data:` section names. Images stay encoded.
+
+    Raises:
+        InputError: nothing there, or a file that cannot be read.
+        UsageError: no image column, or class names that are neither stored nor given.
+    """
+    rows = _load(data)
+    columns = rows.column_names
+    if columns is None:
+        columns = list(next(iter(rows), {}))
+    image = _column(data.image_column, IMAGE_COLUMNS, columns, "image_column")
+    if image is None:
+        raise UsageError(
+            f"data has no image column: it has {', '.join(columns)}. Set data.image_column."
+        )
+    label = _column(data.label_column, LABEL_COLUMNS, columns, "label_column")
+    features = rows.features or {}
+    classes = data.classes or getattr(features.get(label), "names", None)
+    if isinstance(rows, Dataset):
+        rows = rows.select_columns([image, label] if label else [image])
+    else:
+        rows = rows.select_columns([image, label] if label else [image])
+    rows = rows.cast_column(image, datasets.Image(decode=False))
+    if image != "image":
+        rows = rows.rename_column(image, "image")
+    if label is None:
+        return Source(rows, ["image"])
+    if label != "label":
+        rows = rows.rename_column(label, "label")
+    if classes is None:
+        classes = _count_classes(rows)
+    return Source(rows, list(classes))
+
+
+def _load(data: Data) -> Dataset | IterableDataset:
+    options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
+    path = data.path or ""
+    if data.source == "hub":
+        name: str | None = path
+    elif data.source == "fashion_mnist":
+        name, options["data_files"] = "parquet", {data.split: str(BUNDLED / f"{data.split}.parquet")}
+        if not Path(options["data_files"][data.split]).is_file():
+            raise UsageError(f"fashion_mnist has the splits train and test, not {data.split!r}.")
+    elif data.source == "imagefolder":
+        if not Path(path).is_dir():
+            raise InputError(f"there is no image folder {path}.")
+        name, options["data_dir"] = "imagefolder", path
+    else:
+        files = sorted(glob(path))
+        if Path(path).is_dir():
+            ending = "parquet" if data.source == "parquet" else "tar"
+            files = sorted(str(file) for file in Path(path).glob(f"*.{ending}"))
+        if not files:
+            raise InputError(f"there are no {data.source} files at {path}.")
+        name, options["data_files"] = data.source, {data.split: files}
+    try:
+        return datasets.load_dataset(name, **options)
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        cause = error.__cause__ or error
+        raise InputError(
+            f"cannot read {data.source} data{f' at {path}' if path else ''}: {cause}. "
+            "Check the path and data.split; a damaged file has to be fetched again."
+        ) from error
+
+
+def _column(
+    given: str | None, usual: tuple[str, ...], columns: list[str], key: str
+) -> str | None:
+    if given is not None:
+        if given not in columns:
+            raise UsageError(f"data.{key} {given!r} is not one of {', '.join(columns)}.")
+        return given
+    return next((name for name in usual if name in columns), None)
+
+
+def _count_classes(rows: Dataset | IterableDataset) -> list[str]:
+    if isinstance(rows, IterableDataset):
+        raise UsageError("this stream does not carry class names. Set data.classes.")
+    if isinstance(rows.features["label"], ClassLabel):
+        return list(rows.features["label"].names)
+    labels = rows.unique("label")
+    if not all(isinstance(label, int) and label >= 0 for label in labels):
+        raise UsageError("labels must be whole numbers from 0. Set data.classes or another column.")
+    return [str(number) for number in range(max(labels) + 1)]

@@ -1,0 +1,64 @@
+"""Errors a user can do something about, each with the exit code a script can act on.
+
+A message is one or two sentences: what is wrong, and what to do.
+"""
+
+
+class GensynthError(Exception):
+    """A failure with a message for the user; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class UsageError(GensynthError, ValueError):
+    """A flag, value or configuration that cannot work. Nothing was written."""
+
+    exit_code = 2
+
+
+class InputError(GensynthError):
+    """A model, dataset or image that is missing or unreadable."""
+
+    exit_code = 3
+
+
+class RefusedError(GensynthError):
+    """Refused to protect the user: a pickle, or a folder that holds somebody else's results."""
+
+    exit_code = 4
+
+
+class DeviceMemoryError(GensynthError):
+    """Out of memory."""
+
+    exit_code = 5
+
+
+class OutputError(GensynthError):
+    """Cannot write: disk full, no permission, port in use."""
+
+    exit_code = 6
+
+
+class DivergedError(GensynthError):
+    """The loss or the weights are not finite."""
+
+    exit_code = 7
+
+
+class CorruptError(GensynthError):
+    """Checkpoints or data are damaged and no valid copy is left."""
+
+    exit_code = 8
+
+
+class PartialError(GensynthError):
+    """Some items failed; the manifest lists them."""
+
+    exit_code = 9
+
+
+class Stopped(GensynthError):
+    """Stopped on request with the state saved; the same command resumes (EX_TEMPFAIL)."""
+
+    exit_code = 75

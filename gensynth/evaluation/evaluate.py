@@ -1,0 +1,137 @@
+"""Samples x reference -> report."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gensynth import __version__
+from gensynth.errors import UsageError
+from gensynth.evaluation.sources import ImageSet, open_images
+from gensynth.metrics.frechet import FrechetDistance
+from gensynth.metrics.lite0 import Lite0Features
+from gensynth.seeding import derived_seed
+
+HEADLINE = "s112"  # the stage that separates weak degradations best from 500 images on
+RELIABLE = 1000
+
+Tick = Callable[[int], None]
+
+
+def subset(length: int, num: int) -> list[int]:
+    """`num` of 0..length-1, the same ones every time, sorted; all if there are no more."""
+    if num >= length:
+        return list(range(length))
+    generator = torch.Generator().manual_seed(derived_seed("subset", length))
+    return sorted(torch.randperm(length, generator=generator)[:num].tolist())
+
+
+def distance(
+    generated: ImageSet,
+    generated_indices: list[int],
+    real: ImageSet,
+    real_indices: list[int],
+    extractor: Lite0Features,
+    tick: Tick,
+) -> dict[str, float]:
+    """FD of two sets of images for each feature. `tick(count)` is told of progress."""
+    metric = FrechetDistance(extractor)
+    for images, indices, is_real in (
+        (generated, generated_indices, False),
+        (real, real_indices, True),
+    ):
+        for batch in images.batches(indices):
+            metric.update(batch, real=is_real)
+            tick(len(batch))
+    return metric.compute()
+
+
+def evaluate(
+    samples: str | Path,
+    reference: str,
+    num: int | None = None,
+    size: int | None = None,
+    fit: str = "crop",
+    tick: Tick = lambda count: None,
+) -> dict[str, Any]:
+    """The distance of samples to a reference, and its floor: what real images score.
+
+    The floor compares as many real images, none of them among those of the reference it is held
+    against: the training images for `fashion_mnist:test`, otherwise one half of the reference
+    against the other.
+
+    Args:
+        samples, reference: see `open_images`.
+        num: number of samples to use; None for all.
+        size, fit: how the reference is brought to the size of the samples.
+        tick: called with the number of images that went through.
+
+    Raises:
+        InputError: images that are missing or unreadable.
+        UsageError: fewer than two images.
+    """
+    drawn, real = open_images(str(samples)), open_images(reference, size, fit)
+    count = min(num or drawn.length, drawn.length)
+    if count < 2 or real.length < 4:
+        raise UsageError(
+            f"a distance needs at least 2 samples and 4 reference images, got {count} and "
+            f"{real.length}."
+        )
+    extractor = Lite0Features()
+    every = list(range(real.length))
+    scores = distance(drawn, subset(drawn.length, count), real, every, extractor, tick)
+    if reference in ("fashion_mnist", "fashion_mnist:test"):
+        others = open_images("fashion_mnist:train", size, fit)
+        chosen = subset(others.length, count)
+        floor = distance(others, chosen, real, every, extractor, tick)
+        floor_of = f"{len(chosen)} images of fashion_mnist:train"
+    else:
+        half = subset(real.length, min(count, real.length // 2))
+        rest = sorted(set(every) - set(half))
+        floor = distance(real, half, real, rest, extractor, tick)
+        floor_of = f"{len(half)} images of {reference} against its other {len(rest)}"
+    return {
+        "schema": 1,
+        "metric": f"FD({extractor.name})",
+        "value": scores[HEADLINE],
+        "floor": floor[HEADLINE],
+        "ratio": scores[HEADLINE] / floor[HEADLINE],
+        "stages": {name: {"value": scores[name], "floor": floor[name]} for name in scores},
+        "headline_stage": HEADLINE,
+        "samples": str(samples),
+        "num_samples": count,
+        "reference": reference,
+        "num_reference": real.length,
+        "floor_of": floor_of,
+        "preprocessing": f"bicubic antialiased to {extractor.size}, (x - 127) / 128",
+        "warnings": (
+            [f"{count} samples are too few for a reliable number; use {RELIABLE} or more"]
+            if count < RELIABLE
+            else []
+        ),
+        "gensynth": __version__,
+    }
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Writes a report as JSON through a temporary file."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def summary(report: dict[str, Any]) -> str:
+    """A report in a few lines of text."""
+    lines = [
+        f"{report['metric']} = {report['value']:.2f} (floor {report['floor']:.2f}, "
+        f"{report['ratio']:.1f} times it)",
+        f"{report['num_samples']} samples against {report['num_reference']} images of "
+        f"{report['reference']}; floor: {report['floor_of']}",
+        "  ".join(
+            f"{name} {score['value']:.2f} ({score['floor']:.2f})"
+            for name, score in report["stages"].items()
+        ),
+    ]
+    return "\n".join(lines + [f"warning: {text}" for text in report["warnings"]])

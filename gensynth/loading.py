@@ -1,0 +1,132 @@
+"""A finished model by folder, run, name or hub id."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+
+from gensynth.autoencoders import AUTOENCODERS
+from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.models import MODELS
+from gensynth.pipelines import PIPELINES
+from gensynth.pipelines.class_conditional import LABELS_FILE, ClassConditionalPipeline
+from gensynth.pretrained import DEFAULT, PRETRAINED
+
+INDEX = "model_index.json"
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+# What a model folder may name. Its word never imports anything: diffusers only finds modules that
+# are imported already, and these are.
+TRUSTED = {"diffusers"} | {
+    part.__module__ for part in [*AUTOENCODERS.values(), *(entry[0] for entry in MODELS.values())]
+}
+
+
+def load(model: str | Path = DEFAULT, device: str | torch.device = "auto") -> ClassConditionalPipeline:
+    """The pipeline of a finished model, ready to be called, in float32.
+
+    Args:
+        model: a name in `PRETRAINED`, a pipeline folder, the output folder of a run (the newest
+            checkpoint's averaged weights if the run is not finished), or a hub id "owner/name".
+        device: "auto" (CUDA if there is one), "cpu", "cuda:1", ...
+
+    Raises:
+        InputError: there is no such model, or the folder is not one.
+        RefusedError: the folder names code from elsewhere, or the file is a pickle.
+        CorruptError: the weights are damaged or belong to another model.
+    """
+    folder = resolve(model)
+    pipeline_class = _checked_index(folder)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    diffusers_logging.disable_progress_bar()
+    try:
+        pipeline = pipeline_class.from_pretrained(
+            str(folder), use_safetensors=True, dtype=torch.float32, low_cpu_mem_usage=False
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        raise CorruptError(
+            f"{folder} cannot be loaded: its files are damaged or do not belong together "
+            f"({_first_line(error)}). Fetch or export the model again."
+        ) from error
+    pipeline.classes = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
+    pipeline.model.to(memory_format=torch.channels_last)
+    pipeline.model.eval()
+    return pipeline.to(device)
+
+
+def resolve(model: str | Path) -> Path:
+    """The pipeline folder that a model argument of `load` means."""
+    if str(model) in PRETRAINED:
+        return PRETRAINED[str(model)]
+    path = Path(model)
+    if path.is_file():
+        if path.suffix in PICKLES:
+            raise RefusedError(
+                f"{path} is a pickle file, which can run code when loaded. Give a model folder "
+                "with safetensors; gensynth.convert.load_official reads published checkpoints."
+            )
+        raise InputError(f"{path} is a file; give the model's folder.")
+    if path.is_dir():
+        return _pipeline_folder(path)
+    if str(model).count("/") == 1 and not str(model).startswith((".", "/")):
+        return _from_hub(str(model))
+    raise InputError(
+        f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "
+        f"one that comes with gensynth ({', '.join(PRETRAINED)})."
+    )
+
+
+def _pipeline_folder(path: Path) -> Path:
+    finished = [path, path / "model"]
+    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
+    for folder in [*finished, *unfinished]:
+        if (folder / INDEX).is_file():
+            return folder
+    raise InputError(
+        f"{path} is neither a model folder nor a run with a checkpoint: there is no {INDEX}."
+    )
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"cannot fetch {name!r} from the hub: {_first_line(error)}. Check the name and the "
+            f"network, or use a folder or one of: {', '.join(PRETRAINED)}."
+        ) from error
+
+
+def _checked_index(folder: Path) -> type[ClassConditionalPipeline]:
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        class_name = index["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{folder / INDEX} is not readable: {_first_line(error)}.") from error
+    if class_name not in PIPELINES:
+        raise InputError(
+            f"{folder} holds a {class_name}, which gensynth does not know. "
+            f"Known: {', '.join(PIPELINES)}."
+        )
+    for part, entry in index.items():
+        if isinstance(entry, list) and entry[0] not in TRUSTED:
+            raise RefusedError(f"{folder}: its {part} wants to import {entry[0]!r}, which is refused.")
+        if not isinstance(entry, list) or (folder / part).is_dir():
+            continue
+        raise CorruptError(f"{folder}: the folder {part}/ is missing.")
+    for weights_index in folder.rglob("*.index.json"):
+        names = set(json.loads(weights_index.read_text(encoding="utf-8"))["weight_map"].values())
+        for name in names:
+            if Path(name).name != name or not (weights_index.parent / name).is_file():
+                raise RefusedError(f"{weights_index} names {name!r}, which is not a file beside it.")
+    if not (folder / LABELS_FILE).is_file():
+        raise CorruptError(f"{folder}: {LABELS_FILE} with the class names is missing.")
+    return PIPELINES[class_name]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")

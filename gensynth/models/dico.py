@@ -1,0 +1,194 @@
+"""DiCo: a class-conditional diffusion ConvNet (arXiv 2505.11196; shallowdream204/DiCo, dico_models.py).
+
+What is unusual:
+- a U-shaped hourglass of three levels without patchify and without attention: the only spatial
+  mixing is a depthwise 3x3, followed by compact channel attention;
+- the last decoder level runs at twice the base width and reuses the second level's condition;
+- each level has its own timestep embedder and its own class table.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from gensynth.models.layers.conditioning import TimestepEmbedder, channel_norm, modulate
+
+# Constructor keywords of each size. `nano` is ours; the others are the paper's table 1.
+PRESETS: dict[str, dict[str, object]] = {
+    "dico-nano": {"hidden_size": 40, "depth": [2, 2, 4, 2, 2], "mlp_ratio": 2},
+    "dico-s": {"hidden_size": 128, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
+    "dico-b": {"hidden_size": 256, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
+    "dico-l": {"hidden_size": 352, "depth": [9, 8, 9, 8, 9], "mlp_ratio": 2},
+    "dico-xl": {"hidden_size": 416, "depth": [9, 9, 10, 9, 9], "mlp_ratio": 2},
+    "dico-h": {"hidden_size": 416, "depth": [14, 12, 10, 12, 14], "mlp_ratio": 4},
+}
+
+
+class ChannelAttention(nn.Module):
+    """Compact channel attention: each channel scaled by a sigmoid of all channel means."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden * torch.sigmoid(self.proj(hidden.mean(dim=(2, 3), keepdim=True)))
+
+
+class DiCoBlock(nn.Module):
+    """Convolution module and feed-forward, each modulated and gated by the condition (adaLN-Zero)."""
+
+    def __init__(self, channels: int, mlp_ratio: float):
+        super().__init__()
+        inner = int(channels * mlp_ratio)
+        self.conv_in = nn.Conv2d(channels, channels, 1)
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.channel_attention = ChannelAttention(channels)
+        self.conv_out = nn.Conv2d(channels, channels, 1)
+        self.mlp_in = nn.Conv2d(channels, inner, 1)
+        self.mlp_out = nn.Conv2d(inner, channels, 1)
+        self.modulation = nn.Linear(channels, 6 * channels)
+        self.act = nn.GELU()
+
+    def forward(self, sample: Tensor, condition: Tensor) -> Tensor:
+        """sample [B, C, H, W], condition [B, C] after its SiLU -> [B, C, H, W]."""
+        shift_conv, scale_conv, gate_conv, shift_mlp, scale_mlp, gate_mlp = self.modulation(
+            condition
+        ).chunk(6, dim=1)
+        hidden = self.conv_in(modulate(channel_norm(sample), shift_conv, scale_conv))
+        hidden = self.channel_attention(self.act(self.depthwise(hidden)))
+        sample = torch.addcmul(sample, gate_conv[:, :, None, None], self.conv_out(hidden))
+        hidden = self.mlp_in(modulate(channel_norm(sample), shift_mlp, scale_mlp))
+        hidden = self.mlp_out(self.act(hidden))
+        return torch.addcmul(sample, gate_mlp[:, :, None, None], hidden)
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm and the 3x3 convolution to the output channels."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.modulation = nn.Linear(channels, 2 * channels)
+        self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, sample: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.modulation(condition).chunk(2, dim=1)
+        return self.conv(modulate(channel_norm(sample), shift, scale))
+
+
+def downsample(channels: int) -> nn.Sequential:
+    """[B, C, H, W] -> [B, 2C, H/2, W/2]."""
+    conv = nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.PixelUnshuffle(2))
+
+
+def upsample(channels: int) -> nn.Sequential:
+    """[B, C, H, W] -> [B, C/2, 2H, 2W]."""
+    conv = nn.Conv2d(channels, channels * 2, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.PixelShuffle(2))
+
+
+class DiCo(ModelMixin, ConfigMixin):
+    """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
+
+    Args:
+        in_channels: channels of `sample`.
+        hidden_size: width C of the first level; the levels run at C, 2C, 4C, 2C, 2C.
+        depth: number of blocks of the five levels.
+        mlp_ratio: inner width of the feed-forward in units of its level's width.
+        num_classes: number of classes. Label `num_classes` is the null label of guidance.
+        null_label: whether the class tables have the row of the null label.
+        learn_sigma: whether the output has `2 * in_channels` channels: prediction, then variance.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 4,
+        hidden_size: int = 128,
+        depth: Sequence[int] = (5, 4, 4, 4, 4),
+        mlp_ratio: float = 2,
+        num_classes: int = 1000,
+        null_label: bool = True,
+        learn_sigma: bool = True,
+    ):
+        super().__init__()
+        if len(depth) != 5:
+            raise ValueError(f"depth must have five numbers, one a level, got {list(depth)}")
+        if hidden_size % 2:
+            raise ValueError(f"hidden_size must be even, got {hidden_size}")
+        width = [hidden_size, 2 * hidden_size, 4 * hidden_size]
+        rows = num_classes + int(null_label)
+
+        self.stem = nn.Conv2d(in_channels, width[0], 3, padding=1)
+        self.timestep_embedders = nn.ModuleList(TimestepEmbedder(w) for w in width)
+        self.class_embedders = nn.ModuleList(nn.Embedding(rows, w) for w in width)
+        level_width = [width[0], width[1], width[2], width[1], width[1]]
+        self.levels = nn.ModuleList(
+            nn.ModuleList(DiCoBlock(w, mlp_ratio) for _ in range(count))
+            for w, count in zip(level_width, depth, strict=True)
+        )
+        self.downs = nn.ModuleList([downsample(width[0]), downsample(width[1])])
+        self.ups = nn.ModuleList([upsample(width[2]), upsample(width[1])])
+        self.fuses = nn.ModuleList(
+            [nn.Conv2d(2 * width[1], width[1], 1), nn.Conv2d(width[1], width[1], 1)]
+        )
+        self.final_layer = FinalLayer(width[1], in_channels * (2 if learn_sigma else 1))
+        self.act = nn.SiLU()
+        self.gradient_checkpointing = False
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Xavier for every weight matrix, N(0, 0.02) for embeddings, zero for the gates and the output."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for timestep_embedder, class_embedder in zip(
+            self.timestep_embedders, self.class_embedders, strict=True
+        ):
+            timestep_embedder.init_weights()
+            nn.init.normal_(class_embedder.weight, std=0.02)
+        for block in (block for level in self.levels for block in level):
+            nn.init.zeros_(block.modulation.weight)
+        nn.init.zeros_(self.final_layer.modulation.weight)
+        nn.init.zeros_(self.final_layer.conv.weight)
+
+    def run_level(self, index: int, sample: Tensor, condition: Tensor) -> Tensor:
+        """The blocks of one level, recomputed in the backward pass if gradient checkpointing is on."""
+        for block in self.levels[index]:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                sample = self._gradient_checkpointing_func(block, sample, condition)
+            else:
+                sample = block(sample, condition)
+        return sample
+
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
+        """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
+
+        H and W must be multiples of 4. Labels are 0..num_classes (null). Returns [B, C or 2C, H, W].
+        """
+        height, width = sample.shape[-2:]
+        if height % 4 or width % 4:
+            raise ValueError(f"DiCo needs a height and width divisible by 4, got {height}x{width}")
+        conditions = [
+            self.act(embed_timestep(timestep) + embed_class(class_labels))
+            for embed_timestep, embed_class in zip(
+                self.timestep_embedders, self.class_embedders, strict=True
+            )
+        ]
+
+        encoded_1 = self.run_level(0, self.stem(sample), conditions[0])
+        encoded_2 = self.run_level(1, self.downs[0](encoded_1), conditions[1])
+        middle = self.run_level(2, self.downs[1](encoded_2), conditions[2])
+        decoded = self.fuses[0](torch.cat([self.ups[0](middle), encoded_2], dim=1))
+        decoded = self.run_level(3, decoded, conditions[1])
+        decoded = self.fuses[1](torch.cat([self.ups[1](decoded), encoded_1], dim=1))
+        decoded = self.run_level(4, decoded, conditions[1])
+        return self.final_layer(decoded, conditions[1])

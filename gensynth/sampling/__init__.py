@@ -1,0 +1,1 @@
+"""Many pictures: `generate` makes them, `outputs` writes them."""

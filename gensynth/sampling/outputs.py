@@ -1,0 +1,249 @@
+"""Pictures on disk: whole or absent, with the recipe inside, and a manifest to resume from."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from gensynth import __version__
+from gensynth.errors import OutputError, RefusedError
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.sampling.generate import Picture
+
+FORMATS = ("png", "webp", "npz")
+RECIPE_KEY = "gensynth"
+_EXIF_DESCRIPTION = 0x010E
+
+
+def recipe(
+    model: str, pipeline: ClassConditionalPipeline, picture: Picture, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything needed to draw a picture again."""
+    height, width = pixel_size(pipeline, settings.get("size"))
+    return {
+        "schema": 1,
+        "model": model,
+        "label": picture.label,
+        "class": pipeline.classes[picture.label],
+        "seed": picture.seed,
+        "steps": settings.get("steps") or pipeline.config.steps,
+        "guidance": settings.get("guidance") or pipeline.config.guidance,
+        "scheduler": settings.get("scheduler") or type(pipeline.scheduler).__name__,
+        "size": [height, width],
+        "gensynth": __version__,
+    }
+
+
+def pixel_size(
+    pipeline: ClassConditionalPipeline, size: int | tuple[int, int] | None
+) -> tuple[int, int]:
+    """(height, width) of the pictures a pipeline draws for a `size` argument."""
+    size = pipeline.config.size if size is None else size
+    return (size, size) if isinstance(size, int) else size
+
+
+def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) -> None:
+    """Writes one PNG or WebP (lossless) through a temporary file, with its recipe if given.
+
+    PNG: iTXt chunk `gensynth` (JSON), and `parameters` in the form other programs read.
+    WebP: the JSON as EXIF image description.
+
+    Raises:
+        OutputError: the disk is full or the folder is not writable.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    options: dict[str, Any] = {"format": "PNG"}
+    if path.suffix == ".webp":
+        options = {"format": "WEBP", "lossless": True}
+    if recipe is not None and path.suffix == ".webp":
+        exif = Image.Exif()
+        exif[_EXIF_DESCRIPTION] = json.dumps(recipe)
+        options["exif"] = exif
+    elif recipe is not None:
+        options["pnginfo"] = _png_chunks(recipe)
+    with reporting_write_errors(path.parent):
+        try:
+            image.save(temporary, **options)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_recipe(path: Path) -> dict[str, Any] | None:
+    """The recipe inside a picture that `save_picture` wrote, or None."""
+    with Image.open(path) as image:
+        text = image.info.get(RECIPE_KEY) or image.getexif().get(_EXIF_DESCRIPTION)
+    return json.loads(text) if text else None
+
+
+def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
+    chunks = PngInfo()
+    chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))
+    height, width = recipe["size"]
+    chunks.add_text(
+        "parameters",
+        f"{recipe['class']}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
+        f"CFG scale: {recipe['guidance']}, Seed: {recipe['seed']}, Size: {width}x{height}, "
+        f"Model: {recipe['model']}",
+    )
+    return chunks
+
+
+@contextmanager
+def reporting_write_errors(folder: Path) -> Iterator[None]:
+    """Turns a failed write below `folder` into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder}: {error.strerror or error}. What is already there is "
+            "complete; free some space or choose another --out, then run the same command again."
+        ) from error
+
+
+class SampleFolder:
+    """The output folder of one sampling job, shared by its processes.
+
+    `job.json` holds the settings, `manifest-RANK.jsonl` one line for each finished picture with its
+    hash. A picture is done when its line and its bytes agree.
+
+    Args:
+        folder: made if need be.
+        job: settings that decide what the pictures look like.
+        kind: "png", "webp" or "npz" (one `samples.npz` with `arr_0` uint8 [N, H, W, C] and labels
+            `arr_1`, the layout of ADM's evaluator).
+        shape: (num, height, width, channels) of the whole job.
+
+    Raises:
+        RefusedError: the folder holds another job's pictures.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        job: dict[str, Any],
+        kind: str,
+        shape: tuple[int, int, int, int],
+        rank: int = 0,
+    ):
+        self.folder, self.kind, self.shape, self.rank = folder, kind, shape, rank
+        with reporting_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._claim(job)
+            self.array = self._open_array() if kind == "npz" else None
+            self.done = self._finished()
+            self.manifest = (folder / f"manifest-{rank}.jsonl").open("a", encoding="utf-8")
+
+    def _claim(self, job: dict[str, Any]) -> None:
+        path = self.folder / "job.json"
+        if not path.exists():
+            _write_text(path, json.dumps(job, indent=1) + "\n", self.rank)
+            return
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        different = [
+            f"{key} was {earlier.get(key)!r}, now {job.get(key)!r}"
+            for key in sorted(earlier.keys() | job.keys())
+            if earlier.get(key) != job.get(key)
+        ]
+        if different:
+            raise RefusedError(
+                f"{self.folder} holds pictures of another job: {'; '.join(different)}. "
+                "Use another --out, or the same settings to complete it."
+            )
+
+    def _open_array(self) -> np.ndarray:
+        path = self.folder / "pictures.npy"
+        if path.exists():
+            return np.load(path, mmap_mode="r+")
+        num, height, width, channels = self.shape
+        temporary = path.with_name(f".pictures-{self.rank}.tmp")
+        array = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=np.uint8, shape=(num, height, width, channels)
+        )
+        array.flush()
+        if not path.exists():
+            temporary.replace(path)
+        return np.load(path, mmap_mode="r+")
+
+    def _finished(self) -> set[int]:
+        done = set()
+        for manifest in self.folder.glob("manifest-*.jsonl"):
+            for line in manifest.read_text(encoding="utf-8").splitlines():
+                entry = _entry(line)
+                if entry is not None and self._stored_hash(entry["index"]) == entry["sha256"]:
+                    done.add(entry["index"])
+        return done
+
+    def _stored_hash(self, index: int) -> str | None:
+        if self.array is not None:
+            return _sha256(self.array[index].tobytes()) if index < len(self.array) else None
+        path = self.path(index)
+        return _sha256(path.read_bytes()) if path.is_file() else None
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}.{self.kind}"
+
+    def write(self, picture: Picture, image: Image.Image, recipe: dict[str, Any] | None) -> None:
+        """Stores one picture and its manifest line."""
+        with reporting_write_errors(self.folder):
+            if self.array is not None:
+                self.array[picture.index] = np.asarray(image).reshape(self.shape[1:])
+                digest = _sha256(self.array[picture.index].tobytes())
+            else:
+                save_picture(image, self.path(picture.index), recipe)
+                digest = _sha256(self.path(picture.index).read_bytes())
+            entry = {
+                "index": picture.index,
+                "label": picture.label,
+                "seed": picture.seed,
+                "sha256": digest,
+            }
+            self.manifest.write(json.dumps(entry) + "\n")
+            self.manifest.flush()
+
+    def finish(self, labels: list[int]) -> None:
+        """Merges the manifests; with npz, packs the array. For one process, after all are done."""
+        with reporting_write_errors(self.folder):
+            entries: dict[int, dict[str, Any]] = {}
+            for manifest in sorted(self.folder.glob("manifest-*.jsonl")):
+                for line in manifest.read_text(encoding="utf-8").splitlines():
+                    entry = _entry(line)
+                    if entry is not None:
+                        entries[entry["index"]] = entry
+            lines = [json.dumps(entries[index]) + "\n" for index in sorted(entries)]
+            _write_text(self.folder / "manifest.jsonl", "".join(lines), self.rank)
+            if self.array is not None:
+                self.array.flush()
+                temporary = self.folder / ".samples.npz.tmp"
+                with temporary.open("wb") as stream:
+                    np.savez(stream, self.array, np.asarray(labels, dtype=np.int64))
+                temporary.replace(self.folder / "samples.npz")
+
+    def close(self) -> None:
+        self.manifest.close()
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """A manifest line; None for the last line of a killed process, cut off in the middle."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _write_text(path: Path, text: str, rank: int) -> None:
+    temporary = path.with_name(f".{path.name}.{rank}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,65 @@
+"""Where randomness comes from: one generator a picture, one a training step.
+
+A picture's noise is drawn from its own generator on the CPU, so that it depends on its seed only.
+A training step's draws are made for the whole global batch and each process takes its rows, so that
+the same step sees the same numbers whatever the number of processes or micro-batches.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 63-bit seed that is a pure function of `parts`; other parts give an unrelated seed."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def picture_generator(seed: int) -> torch.Generator:
+    """The generator of one picture, on the CPU on every machine."""
+    return torch.Generator().manual_seed(seed)
+
+
+class StepRandom:
+    """The random numbers of rows `start:stop` of the global batch of one training step.
+
+    Args:
+        seed: seed of the run.
+        step: number of the optimiser step.
+        rows: which rows of the global batch this micro-batch holds.
+        batch_size: number of rows of the global batch.
+        device: where the numbers are drawn; another kind of device draws other numbers.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        step: int,
+        rows: slice,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+    ):
+        self.rows = rows
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(derived_seed(seed, "step", step))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers [rows, *shape]."""
+        return torch.randn(
+            self.batch_size, *shape, generator=self.generator, device=self.device
+        )[self.rows]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1), [rows, *shape]."""
+        return torch.rand(
+            self.batch_size, *shape, generator=self.generator, device=self.device
+        )[self.rows]
+
+    def integers(self, high: int) -> Tensor:
+        """Whole numbers in 0..high-1, [rows]."""
+        return torch.randint(
+            high, (self.batch_size,), generator=self.generator, device=self.device
+        )[self.rows]

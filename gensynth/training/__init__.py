@@ -1,0 +1,1 @@
+"""Training: `train(experiment)` runs, resumes and finishes an experiment."""

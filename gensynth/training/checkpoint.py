@@ -1,0 +1,156 @@
+"""Checkpoints that are whole or absent.
+
+A checkpoint is written under `step-N.tmp`, synced, listed in `manifest.json` with sizes and hashes,
+and renamed to `step-N`. Resuming takes the newest one whose files all match its manifest.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from gensynth.errors import CorruptError, OutputError
+
+MANIFEST = "manifest.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run, `root/step-00000500` and so on.
+
+    Args:
+        root: their folder.
+        keep: how many of the newest to keep.
+        is_main: whether this process writes and deletes; the others only read.
+        barrier: waits until every process has come here.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        keep: int,
+        is_main: bool = True,
+        barrier: Callable[[], None] = lambda: None,
+    ):
+        self.root, self.keep, self.is_main, self.barrier = root, keep, is_main, barrier
+
+    def all(self) -> list[Path]:
+        """Complete-looking checkpoints, oldest first."""
+        found = self.root.glob("step-*")
+        return sorted(path for path in found if path.suffix == "" and path.is_dir())
+
+    def save(self, step: int, write: Callable[[Path], None]) -> Path:
+        """The checkpoint of `step`, whose files `write(folder)` makes in every process.
+
+        Raises:
+            OutputError: the disk is full or not writable; older checkpoints are untouched.
+        """
+        final = self.root / f"step-{step:08d}"
+        temporary = final.with_suffix(".tmp")
+        with self._reporting_full_disk(temporary):
+            if self.is_main:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+            self.barrier()
+            write(temporary)
+            self.barrier()
+            if self.is_main:
+                _seal(temporary)
+                shutil.rmtree(final, ignore_errors=True)
+                os.rename(temporary, final)
+                _sync(self.root)
+                for old in self.all()[: -self.keep]:
+                    shutil.rmtree(old, ignore_errors=True)
+        self.barrier()
+        return final
+
+    def newest(self) -> Path | None:
+        """The newest valid checkpoint; None in a fresh run. Damaged ones are renamed to `.bad`.
+
+        Raises:
+            CorruptError: there are checkpoints, but all of them are damaged.
+        """
+        candidates = self.all()
+        damaged = []
+        for path in reversed(candidates):
+            problem = problem_with(path)
+            if problem is None:
+                return path
+            damaged.append(f"{path.name} ({problem})")
+            print(f"warning: checkpoint {path} is damaged: {problem}; not used.", file=sys.stderr)
+            self.barrier()
+            if self.is_main:
+                shutil.rmtree(path.with_suffix(".bad"), ignore_errors=True)
+                path.rename(path.with_suffix(".bad"))
+            self.barrier()
+        if damaged:
+            raise CorruptError(
+                f"every checkpoint in {self.root} is damaged: {', '.join(damaged)}. "
+                "Restore one from a backup, or start again with another output."
+            )
+        return None
+
+    @contextlib.contextmanager
+    def _reporting_full_disk(self, temporary: Path) -> Iterator[None]:
+        # safetensors and torch wrap a failed write in their own SafetensorError and RuntimeError.
+        try:
+            yield
+        except (OSError, SafetensorError, RuntimeError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            last = self.all()[-1:]
+            kept = f"Nothing was lost: {last[0]} is the last good state. " if last else ""
+            raise OutputError(
+                f"cannot save a checkpoint in {self.root}: {error}. {kept}"
+                "Free some space and run the same command to resume."
+            ) from error
+
+
+def problem_with(path: Path) -> str | None:
+    """Why a checkpoint cannot be used, or None if every file is as it was written."""
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        return f"{MANIFEST} is missing"
+    try:
+        files = json.loads(manifest.read_text())["files"]
+    except (ValueError, KeyError, TypeError):
+        return f"{MANIFEST} is not readable"
+    for name, (size, digest) in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes instead of {size}"
+        if _sha256(file) != digest:
+            return f"{name} has changed"
+    return None
+
+
+def _seal(folder: Path) -> None:
+    """Syncs every file and writes the manifest last."""
+    files = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        _sync(file)
+        files[str(file.relative_to(folder))] = [file.stat().st_size, _sha256(file)]
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"files": files}, indent=1) + "\n")
+    _sync(manifest)
+    for directory in [*folder.rglob("*/"), folder]:
+        _sync(directory)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,71 @@
+"""The output folder of a run: made, claimed and protected from another run's settings."""
+
+from pathlib import Path
+from typing import Any
+
+from gensynth.config import Experiment, parse_yaml
+from gensynth.errors import OutputError, RefusedError
+
+EXPERIMENT = "experiment.yaml"
+# What may change between two sessions of one run without making it another run.
+MAY_CHANGE = (
+    "output",
+    "training.steps",
+    "training.log_every",
+    "training.gradient_accumulation",
+    "training.gradient_checkpointing",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "data.workers",
+    "data.max_corrupt",
+    "sampling.",
+)
+
+
+def prepare(experiment: Experiment) -> Path:
+    """The output folder, made if need be.
+
+    Raises:
+        OutputError: it cannot be made or written.
+        RefusedError: it holds a run with other settings.
+    """
+    folder = Path(experiment.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to the output folder {folder}: {error.strerror}. Choose another: output=DIR"
+        ) from error
+    earlier = folder / EXPERIMENT
+    if earlier.is_file():
+        before = _flat(parse_yaml(earlier.read_text(encoding="utf-8"), str(earlier)))
+        now = _flat(parse_yaml(experiment.to_yaml(), "this experiment"))
+        different = [
+            f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+        ]
+        if different:
+            raise RefusedError(
+                f"{folder} holds a run with other settings: {'; '.join(different)}. "
+                "Use another output=DIR, or the settings of that run to resume it."
+            )
+    return folder
+
+
+def record(experiment: Experiment, folder: Path, is_main: bool) -> None:
+    """Writes the resolved experiment into the folder."""
+    if is_main:
+        (folder / EXPERIMENT).write_text(experiment.to_yaml(), encoding="utf-8")
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}."))
+    return flat
