@@ -83,7 +83,7 @@ class DDPM(Section):
 
 class Optimizer(Section):
     lr: Annotated[float, Field(gt=0)] = 1e-4
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]  # noqa: RUF012
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_steps: NotNegative = 0
     schedule: Literal["constant", "cosine", "linear"] = "constant"  # after the warm-up, to zero
@@ -172,7 +172,9 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), "-+0123456789"
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    "-+0123456789",
 )
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 
+from gensynth import schedulers
 from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, InputError, RefusedError
 from gensynth.models import MODELS
@@ -20,12 +21,14 @@ INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 # What a model folder may name. Its word never imports anything: diffusers only finds modules that
 # are imported already, and these are.
-TRUSTED = {"diffusers"} | {
+TRUSTED = {"diffusers", schedulers.__name__} | {
     part.__module__ for part in [*AUTOENCODERS.values(), *(entry[0] for entry in MODELS.values())]
 }
 
 
-def load(model: str | Path = DEFAULT, device: str | torch.device = "auto") -> ClassConditionalPipeline:
+def load(
+    model: str | Path = DEFAULT, device: str | torch.device = "auto"
+) -> ClassConditionalPipeline:
     """The pipeline of a finished model, ready to be called, in float32.
 
     Args:
@@ -114,7 +117,9 @@ def _checked_index(folder: Path) -> type[ClassConditionalPipeline]:
         )
     for part, entry in index.items():
         if isinstance(entry, list) and entry[0] not in TRUSTED:
-            raise RefusedError(f"{folder}: its {part} wants to import {entry[0]!r}, which is refused.")
+            raise RefusedError(
+                f"{folder}: its {part} wants to import {entry[0]!r}, which is refused."
+            )
         if not isinstance(entry, list) or (folder / part).is_dir():
             continue
         raise CorruptError(f"{folder}: the folder {part}/ is missing.")
@@ -122,7 +127,9 @@ def _checked_index(folder: Path) -> type[ClassConditionalPipeline]:
         names = set(json.loads(weights_index.read_text(encoding="utf-8"))["weight_map"].values())
         for name in names:
             if Path(name).name != name or not (weights_index.parent / name).is_file():
-                raise RefusedError(f"{weights_index} names {name!r}, which is not a file beside it.")
+                raise RefusedError(
+                    f"{weights_index} names {name!r}, which is not a file beside it."
+                )
     if not (folder / LABELS_FILE).is_file():
         raise CorruptError(f"{folder}: {LABELS_FILE} with the class names is missing.")
     return PIPELINES[class_name]

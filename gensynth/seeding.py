@@ -48,15 +48,15 @@ class StepRandom:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers [rows, *shape]."""
-        return torch.randn(
-            self.batch_size, *shape, generator=self.generator, device=self.device
-        )[self.rows]
+        return torch.randn(self.batch_size, *shape, generator=self.generator, device=self.device)[
+            self.rows
+        ]
 
     def uniform(self, *shape: int) -> Tensor:
         """Numbers in [0, 1), [rows, *shape]."""
-        return torch.rand(
-            self.batch_size, *shape, generator=self.generator, device=self.device
-        )[self.rows]
+        return torch.rand(self.batch_size, *shape, generator=self.generator, device=self.device)[
+            self.rows
+        ]
 
     def integers(self, high: int) -> Tensor:
         """Whole numbers in 0..high-1, [rows]."""

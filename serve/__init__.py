@@ -1,1 +1,1 @@
-"""The web page and its HTTP API."""
+"""The web page and its HTTP API: page -> handlers -> engine -> the pipelines of gensynth."""

@@ -35,9 +35,7 @@ def evaluate(
 
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
-        report = run(
-            samples, reference, num, size, fit, lambda count: bar.advance(task, count)
-        )
+        report = run(samples, reference, num, size, fit, lambda count: bar.advance(task, count))
     if out is not None:
         write_report(report, out)
     print(json.dumps(report, indent=1) if as_json else summary(report))

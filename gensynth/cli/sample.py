@@ -37,14 +37,17 @@ def sample(
 
     gensynth sample --labels Sneaker,Bag --num 20 --seed 7 --out bags
 
-    torchrun --nproc-per-node 2 -m gensynth sample ... shares the work between processes.
+    torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
+    (torchrun takes --num for an option of its own; -n is the same).
     """
     settings = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "size": _size(size)}
+    from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
     given = {key: value for key, value in settings.items() if value is not None}
     folder = run(Job(model, labels, num, seed, given, batch_size, kind, metadata), out)
-    print(folder)
+    if processes().is_main_process:
+        print(folder)
 
 
 def _size(text: str | None) -> int | tuple[int, int] | None:

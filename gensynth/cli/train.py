@@ -22,7 +22,9 @@ def train(
     from gensynth.config import load_experiment
 
     experiment = load_experiment(config, overrides or [])
+    from gensynth.processes import processes
     from gensynth.training.loop import train as run
 
     folder = run(experiment)
-    print(f"gensynth sample --model {folder}")
+    if processes().is_main_process:
+        print(f"Try: gensynth sample --model {folder}")

@@ -49,4 +49,4 @@ def rename(name: str) -> str:
 
 def build(class_dropout_prob: float = 0.1, **config: object) -> DiCo:
     """DiCo from the official constructor's keywords. Label dropout is our objectives' business."""
-    return DiCo(null_label=class_dropout_prob > 0, **config)  # type: ignore[arg-type]
+    return DiCo(null_label=class_dropout_prob > 0, **config)

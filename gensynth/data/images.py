@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 # What Pillow raises for a file that is cut off, damaged, too large to be honest, or not an image.
@@ -32,7 +32,7 @@ def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> 
     Raises:
         one of `UNREADABLE`: the file cannot be decoded completely.
     """
-    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     image.load()
     if exif_rotate:
         image = ImageOps.exif_transpose(image)
@@ -90,7 +90,7 @@ def to_pil(pixels: Tensor) -> Image.Image:
 
 
 def grid(images: list[Image.Image], columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures of one size side by side on white, as square as possible unless `columns` is given."""
+    """Pictures of one size side by side on white, in a near square unless `columns` is given."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     width, height = images[0].size
@@ -98,4 +98,24 @@ def grid(images: list[Image.Image], columns: int | None = None, gap: int = 2) ->
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
+    return sheet
+
+
+def labelled_grid(
+    rows: dict[str, list[Image.Image]], zoom: int = 2, gap: int = 2, text_width: int = 96
+) -> Image.Image:
+    """One row of pictures for each name, the name in front of it; small pictures enlarged."""
+    width, height = next(iter(rows.values()))[0].size
+    width, height = width * zoom, height * zoom
+    columns = max(map(len, rows.values()))
+    sheet = Image.new(
+        "RGB", (text_width + columns * (width + gap), len(rows) * (height + gap) + gap), "white"
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for row, (name, images) in enumerate(rows.items()):
+        top = gap + row * (height + gap)
+        draw.text((6, top + height // 2), name, fill="black", font=font, anchor="lm")
+        for column, image in enumerate(images):
+            enlarged = image.resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (text_width + column * (width + gap), top))
     return sheet

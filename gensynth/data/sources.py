@@ -65,7 +65,10 @@ def _load(data: Data) -> Dataset | IterableDataset:
     if data.source == "hub":
         name: str | None = path
     elif data.source == "fashion_mnist":
-        name, options["data_files"] = "parquet", {data.split: str(BUNDLED / f"{data.split}.parquet")}
+        name, options["data_files"] = (
+            "parquet",
+            {data.split: str(BUNDLED / f"{data.split}.parquet")},
+        )
         if not Path(options["data_files"][data.split]).is_file():
             raise UsageError(f"fashion_mnist has the splits train and test, not {data.split!r}.")
     elif data.source == "imagefolder":
@@ -90,9 +93,7 @@ def _load(data: Data) -> Dataset | IterableDataset:
         ) from error
 
 
-def _column(
-    given: str | None, usual: tuple[str, ...], columns: list[str], key: str
-) -> str | None:
+def _column(given: str | None, usual: tuple[str, ...], columns: list[str], key: str) -> str | None:
     if given is not None:
         if given not in columns:
             raise UsageError(f"data.{key} {given!r} is not one of {', '.join(columns)}.")

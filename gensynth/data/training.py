@@ -1,8 +1,8 @@
 """The endless sequence of training images as a function of (seed, position).
 
 Position p is image `order(seed, epoch)[p % n]` of epoch `p // n`. Step s holds positions
-`s * batch_size` up to `(s + 1) * batch_size`; each process and micro-batch takes its slice. So a run
-can resume at any step, with any number of processes or workers, and sees the same images.
+`s * batch_size` up to `(s + 1) * batch_size`; each process and micro-batch takes its slice. So a
+run can resume at any step, with any number of processes or workers, and sees the same images.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """Images of one micro-batch.
 
     images: uint8 [B, C, size, size]; labels: int64 [B]; unreadable: rows that could not be decoded
-    and were replaced; cursor: (epoch, offset) of the first row of this step when streaming, else None.
+    and were replaced; cursor: (epoch, offset) of the step's first row when streaming, else None.
     """
 
     images: Tensor
@@ -56,7 +56,7 @@ def prepare(row: dict[str, Any], data: Data) -> Tensor:
 
 
 class TrainingImages(torch_data.Dataset):
-    """Training images by position. An unreadable one is replaced by the next in the epoch's order."""
+    """Training images by position. An unreadable one is replaced by the next of its epoch."""
 
     def __init__(self, rows: Dataset, data: Data, seed: int):
         self.rows, self.data, self.seed = rows, data, seed
@@ -151,7 +151,9 @@ class StreamedImages(torch_data.IterableDataset):
         step_cursor = self.cursor
         last: tuple[Tensor, int] | None = None
         for positions in self.schedule:
-            images, labels, unreadable = [], [], []
+            images: list[Tensor] = []
+            labels: list[int] = []
+            unreadable: list[int] = []
             while len(images) < len(positions):
                 position, (row, cursor) = next(stream)
                 if position % self.schedule.batch_size == 0:

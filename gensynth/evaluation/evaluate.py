@@ -28,24 +28,31 @@ def subset(length: int, num: int) -> list[int]:
     return sorted(torch.randperm(length, generator=generator)[:num].tolist())
 
 
-def distance(
-    generated: ImageSet,
-    generated_indices: list[int],
-    real: ImageSet,
-    real_indices: list[int],
-    extractor: Lite0Features,
-    tick: Tick,
-) -> dict[str, float]:
-    """FD of two sets of images for each feature. `tick(count)` is told of progress."""
-    metric = FrechetDistance(extractor)
-    for images, indices, is_real in (
-        (generated, generated_indices, False),
-        (real, real_indices, True),
-    ):
-        for batch in images.batches(indices):
-            metric.update(batch, real=is_real)
-            tick(len(batch))
-    return metric.compute()
+def take_in(
+    metric: FrechetDistance, images: ImageSet, indices: list[int], real: bool, tick: Tick
+) -> None:
+    """Feeds images to a metric; `tick(count)` is told of progress."""
+    for batch in images.batches(indices):
+        metric.update(batch, real=real)
+        tick(len(batch))
+
+
+def floor_of(
+    metric: FrechetDistance, reference: str, real: ImageSet, count: int, fit: str, tick: Tick
+) -> tuple[dict[str, float], str]:
+    """What `count` real images score, and a description of them. `metric` holds the reference."""
+    metric.reset_generated()
+    if reference in ("fashion_mnist", "fashion_mnist:test"):
+        others = open_images("fashion_mnist:train", None, fit)
+        chosen = subset(others.length, count)
+        take_in(metric, others, chosen, False, tick)
+        return metric.compute(), f"{len(chosen)} images of fashion_mnist:train"
+    half = subset(real.length, min(count, real.length // 2))
+    rest = sorted(set(range(real.length)) - set(half))
+    metric.reset()
+    take_in(metric, real, half, False, tick)
+    take_in(metric, real, rest, True, tick)
+    return metric.compute(), f"{len(half)} images of {reference} against its other {len(rest)}"
 
 
 def evaluate(
@@ -80,18 +87,11 @@ def evaluate(
             f"{real.length}."
         )
     extractor = Lite0Features()
-    every = list(range(real.length))
-    scores = distance(drawn, subset(drawn.length, count), real, every, extractor, tick)
-    if reference in ("fashion_mnist", "fashion_mnist:test"):
-        others = open_images("fashion_mnist:train", size, fit)
-        chosen = subset(others.length, count)
-        floor = distance(others, chosen, real, every, extractor, tick)
-        floor_of = f"{len(chosen)} images of fashion_mnist:train"
-    else:
-        half = subset(real.length, min(count, real.length // 2))
-        rest = sorted(set(every) - set(half))
-        floor = distance(real, half, real, rest, extractor, tick)
-        floor_of = f"{len(half)} images of {reference} against its other {len(rest)}"
+    metric = FrechetDistance(extractor)
+    take_in(metric, drawn, subset(drawn.length, count), False, tick)
+    take_in(metric, real, list(range(real.length)), True, tick)
+    scores = metric.compute()
+    floor, floor_text = floor_of(metric, reference, real, count, fit, tick)
     return {
         "schema": 1,
         "metric": f"FD({extractor.name})",
@@ -104,7 +104,7 @@ def evaluate(
         "num_samples": count,
         "reference": reference,
         "num_reference": real.length,
-        "floor_of": floor_of,
+        "floor_of": floor_text,
         "preprocessing": f"bicubic antialiased to {extractor.size}, (x - 127) / 128",
         "warnings": (
             [f"{count} samples are too few for a reliable number; use {RELIABLE} or more"]

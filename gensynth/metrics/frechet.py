@@ -57,19 +57,30 @@ class FrechetDistance(Metric):
         Raises:
             ValueError: fewer than two images on one side.
         """
-        if self.real_count < 2 or self.generated_count < 2:
+        generated, real = int(self.count_of("generated")), int(self.count_of("real"))
+        if min(generated, real) < 2:
             raise ValueError(
-                f"a distance needs two images a side, got {int(self.generated_count)} generated "
-                f"and {int(self.real_count)} real"
+                f"a distance needs two images a side, got {generated} generated and {real} real"
             )
         return {
             name: frechet_distance(*self.moments("generated", name), *self.moments("real", name))
             for name in self.extractor.dims
         }
 
+    def reset_generated(self) -> None:
+        """Forgets the generated images and keeps the real ones, to compare others with them."""
+        for state, default in self._defaults.items():
+            if state.startswith("generated"):
+                assert isinstance(default, Tensor)
+                setattr(self, state, default.clone().to(self.device))
+
+    def count_of(self, side: str) -> Tensor:
+        """Number of images of one side, int64."""
+        return getattr(self, f"{side}_count")
+
     def moments(self, side: str, name: str) -> tuple[Tensor, Tensor]:
         """Mean [D] and covariance [D, D] (divisor N - 1) of one side, float64."""
-        count = getattr(self, f"{side}_count")
+        count = self.count_of(side)
         total, outer = getattr(self, f"{side}_{name}_sum"), getattr(self, f"{side}_{name}_outer")
         mean = total / count
         return mean, (outer - torch.outer(total, mean)) / (count - 1)

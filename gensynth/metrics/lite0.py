@@ -48,9 +48,7 @@ class Lite0Features(nn.Module):
         super().__init__()
         self.size = size
         self.name = f"lite0-{size}"
-        for name, tensor in torch.load(
-            _weights(), map_location="cpu", weights_only=True
-        ).items():
+        for name, tensor in torch.load(_weights(), map_location="cpu", weights_only=True).items():
             if tensor.dim():
                 self.register_buffer(name.replace(".", "/"), tensor, persistent=False)
 
@@ -103,9 +101,7 @@ class Lite0Features(nn.Module):
 
     def classify(self, images: Tensor) -> Tensor:
         """ImageNet logits [B, 1000]: the check that weights and preprocessing belong together."""
-        return F.linear(
-            self(images)["h1280"], self.tensor("_fc.weight"), self.tensor("_fc.bias")
-        )
+        return F.linear(self(images)["h1280"], self.tensor("_fc.weight"), self.tensor("_fc.bias"))
 
     def tensor(self, name: str) -> Tensor:
         return self.get_buffer(name.replace(".", "/"))

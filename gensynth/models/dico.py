@@ -1,4 +1,4 @@
-"""DiCo: a class-conditional diffusion ConvNet (arXiv 2505.11196; shallowdream204/DiCo, dico_models.py).
+"""DiCo: a class-conditional diffusion ConvNet (arXiv 2505.11196; shallowdream204/DiCo).
 
 What is unusual:
 - a U-shaped hourglass of three levels without patchify and without attention: the only spatial
@@ -8,6 +8,7 @@ What is unusual:
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -39,7 +40,7 @@ class ChannelAttention(nn.Module):
 
 
 class DiCoBlock(nn.Module):
-    """Convolution module and feed-forward, each modulated and gated by the condition (adaLN-Zero)."""
+    """Convolution module and feed-forward, each modulated and gated (adaLN-Zero)."""
 
     def __init__(self, channels: int, mlp_ratio: float):
         super().__init__()
@@ -144,25 +145,25 @@ class DiCo(ModelMixin, ConfigMixin):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Xavier for every weight matrix, N(0, 0.02) for embeddings, zero for the gates and the output."""
+        """Xavier for weight matrices, N(0, 0.02) for embeddings, zero for gates and output."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for timestep_embedder, class_embedder in zip(
-            self.timestep_embedders, self.class_embedders, strict=True
-        ):
-            timestep_embedder.init_weights()
-            nn.init.normal_(class_embedder.weight, std=0.02)
-        for block in (block for level in self.levels for block in level):
-            nn.init.zeros_(block.modulation.weight)
+        for module in self.modules():
+            if isinstance(module, TimestepEmbedder):
+                module.init_weights()
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, DiCoBlock):
+                nn.init.zeros_(module.modulation.weight)
         nn.init.zeros_(self.final_layer.modulation.weight)
         nn.init.zeros_(self.final_layer.conv.weight)
 
     def run_level(self, index: int, sample: Tensor, condition: Tensor) -> Tensor:
-        """The blocks of one level, recomputed in the backward pass if gradient checkpointing is on."""
-        for block in self.levels[index]:
+        """The blocks of one level, recomputed in the backward pass if checkpointing is on."""
+        for block in cast(nn.ModuleList, self.levels[index]):
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 sample = self._gradient_checkpointing_func(block, sample, condition)
             else:
@@ -172,7 +173,7 @@ class DiCo(ModelMixin, ConfigMixin):
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
-        H and W must be multiples of 4. Labels are 0..num_classes (null). Returns [B, C or 2C, H, W].
+        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
         """
         height, width = sample.shape[-2:]
         if height % 4 or width % 4:

@@ -1,8 +1,8 @@
 """Denoising diffusion with learned range variance and the hybrid loss (iDDPM, arXiv 2102.09672).
 
 The function is that of facebookresearch/DiT, diffusion/gaussian_diffusion.py, with its defaults:
-linear betas from 1e-4 to 0.02, noise prediction, loss = MSE + variational bound in which the mean is
-held fixed.
+linear betas from 1e-4 to 0.02, noise prediction, loss = MSE + variational bound in which the
+mean is held fixed.
 """
 
 import math
@@ -67,7 +67,7 @@ class Diffusion:
         return mean, share * at(self.betas.log(), t) + (1 - share) * smallest
 
     def variational_bound(self, output: Tensor, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
-        """Bits per dimension of each image, [B]: KL to the posterior, or the likelihood at t = 0."""
+        """Bits per dimension of each image, [B]: KL to the posterior; at t = 0 the likelihood."""
         true_mean, true_log_variance = self.posterior(x0, xt, t)
         mean, log_variance = self.predicted(output, xt, t)
         divergence = gaussian_kl(true_mean, true_log_variance, mean, log_variance)
@@ -82,7 +82,9 @@ def at(table: Tensor, t: Tensor) -> Tensor:
     return table.float().to(t.device)[t][:, None, None, None]
 
 
-def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
+def gaussian_kl(
+    mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor
+) -> Tensor:
     """KL divergence of two diagonal Gaussians in nats, elementwise."""
     return 0.5 * (
         log_variance2

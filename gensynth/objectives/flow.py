@@ -13,7 +13,7 @@ from gensynth.seeding import StepRandom
 
 
 def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """x_t and the velocity at `time` [B] between `noise` (time 0) and `data` (time 1), [B, C, H, W]."""
+    """x_t and velocity [B, C, H, W] at `time` [B] between `noise` (0) and `data` (1)."""
     t = time[:, None, None, None]
     return t * data + (1 - t) * noise, data - noise
 

@@ -17,6 +17,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
+from gensynth import schedulers
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
 from gensynth.guidance import classifier_free
@@ -34,8 +35,13 @@ SCHEDULERS: dict[str, dict[str, dict[str, Any]]] = {
         "UniPCMultistepScheduler": _FLOW,
     },
     "epsilon": {
-        "DDPMScheduler": {**_NOISE, "variance_type": "learned_range", "timestep_spacing": "linspace"},
-        "DDIMScheduler": {**_NOISE, "timestep_spacing": "linspace", "set_alpha_to_one": True},
+        "DDPMScheduler": {
+            **_NOISE,
+            "variance_type": "learned_range",
+            "timestep_spacing": "linspace",
+        },
+        "RespacedDDIMScheduler": {**_NOISE, "timestep_spacing": "linspace"},
+        "DDIMScheduler": {**_NOISE, "timestep_spacing": "trailing"},
         "DPMSolverMultistepScheduler": _NOISE,
         "UniPCMultistepScheduler": _NOISE,
         "EulerDiscreteScheduler": _NOISE,
@@ -60,14 +66,14 @@ def create_scheduler(name: str | None, prediction: str) -> SchedulerMixin:
             f"scheduler {name!r} does not fit a model that predicts {prediction}.{hint} "
             f"Fitting: {', '.join(fitting)}."
         )
-    scheduler_class = getattr(diffusers, name)
+    scheduler_class = getattr(schedulers if hasattr(schedulers, name) else diffusers, name)
     known = inspect.signature(scheduler_class.__init__).parameters
     return scheduler_class(**{key: value for key, value in fitting[name].items() if key in known})
 
 
 @dataclass
 class Progress:
-    """Where a running batch stands. `preview()` decodes the current estimate: uint8 [B, C, H, W]."""
+    """Where a batch stands. `preview()` decodes the current estimate, uint8 [B, C, H, W]."""
 
     step: int
     steps: int
@@ -175,7 +181,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         if not 1 <= guidance < 1000:
             raise UsageError(f"guidance must be from 1 (none) upwards, got {guidance}.")
         shape = self.latent_shape(size)
-        sampler = create_scheduler(scheduler, self.config.prediction) if scheduler else self.scheduler
+        sampler = (
+            create_scheduler(scheduler, self.config.prediction) if scheduler else self.scheduler
+        )
         sampler = type(sampler).from_config(sampler.config)  # a scheduler remembers its last run
 
         device, dtype = self.model.device, self.model.dtype
@@ -183,7 +191,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         generators = [picture_generator(seed) for seed in seeds]
         sample = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
         self.set_timesteps(sampler, steps)
-        sample = sample * sampler.init_noise_sigma if hasattr(sampler, "init_noise_sigma") else sample
+        sample = (
+            sample * sampler.init_noise_sigma if hasattr(sampler, "init_noise_sigma") else sample
+        )
         predict = classifier_free(
             self.model, guidance, self.model.config.num_classes, self.config.guided_channels
         )
@@ -260,14 +270,18 @@ class ClassConditionalPipeline(DiffusionPipeline):
         self, sampler: SchedulerMixin, output: Tensor, timestep: Tensor, sample: Tensor
     ) -> Callable[[], Tensor]:
         """A function that decodes the picture the model currently has in mind."""
+        if self.config.prediction == "epsilon":
+            sampler_alpha = (1 - sampler.betas).cumprod(0)[timestep.long().cpu()]
 
         def decode() -> Tensor:
             if self.config.prediction == "velocity":
                 estimate = sample - timestep / sampler.config.num_train_timesteps * output
             else:
-                alpha = sampler.alphas_cumprod[timestep.long()].to(sample.device)
+                alpha = sampler_alpha.to(sample.device)
                 noise = output[:, : sample.shape[1]]
-                estimate = (sample - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+                # Euler and Heun keep the sample at x / sqrt(alpha); their noise level tells.
+                scale = 1.0 if hasattr(sampler, "is_scale_input_called") else alpha.sqrt()
+                estimate = sample / scale - (1 / alpha - 1).sqrt() * noise
             return self.autoencoder.decode(estimate)
 
         return decode

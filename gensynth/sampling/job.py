@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from gensynth.data.images import grid
 from gensynth.errors import UsageError
 from gensynth.loading import load, resolve
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.processes import processes
 from gensynth.sampling.generate import generate, parse_labels, plan
 from gensynth.sampling.outputs import FORMATS, SampleFolder, pixel_size, recipe
 from gensynth.training.log import progress_bar
@@ -47,7 +46,7 @@ def run(job: Job, out: Path | None = None) -> Path:
         raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if job.kind not in FORMATS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {job.kind!r}.")
-    state = PartialState()
+    state = processes()
     pipeline = load(job.model, device=state.device)
     labels = (
         list(range(len(pipeline.classes)))
@@ -80,9 +79,7 @@ def run(job: Job, out: Path | None = None) -> Path:
     return out
 
 
-def describe(
-    job: Job, pipeline: ClassConditionalPipeline, labels: list[int]
-) -> dict[str, Any]:
+def describe(job: Job, pipeline: ClassConditionalPipeline, labels: list[int]) -> dict[str, Any]:
     """The settings that decide what the pictures of a folder look like."""
     weights = resolve(job.model) / "model" / "diffusion_pytorch_model.safetensors"
     with weights.open("rb") as stream:

@@ -159,10 +159,10 @@ class SampleFolder:
                 "Use another --out, or the same settings to complete it."
             )
 
-    def _open_array(self) -> np.ndarray:
+    def _open_array(self) -> np.memmap:
         path = self.folder / "pictures.npy"
         if path.exists():
-            return np.load(path, mmap_mode="r+")
+            return np.lib.format.open_memmap(path, mode="r+")
         num, height, width, channels = self.shape
         temporary = path.with_name(f".pictures-{self.rank}.tmp")
         array = np.lib.format.open_memmap(
@@ -171,7 +171,7 @@ class SampleFolder:
         array.flush()
         if not path.exists():
             temporary.replace(path)
-        return np.load(path, mmap_mode="r+")
+        return np.lib.format.open_memmap(path, mode="r+")
 
     def _finished(self) -> set[int]:
         done = set()

@@ -62,7 +62,7 @@ class Checkpoints:
             if self.is_main:
                 _seal(temporary)
                 shutil.rmtree(final, ignore_errors=True)
-                os.rename(temporary, final)
+                temporary.rename(final)
                 _sync(self.root)
                 for old in self.all()[: -self.keep]:
                     shutil.rmtree(old, ignore_errors=True)

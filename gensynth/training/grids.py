@@ -13,9 +13,7 @@ class _Abandoned(Exception):
     pass
 
 
-def draw_grid(
-    pipeline: ClassConditionalPipeline, num: int, path: Path, stop: StopRequest
-) -> None:
+def draw_grid(pipeline: ClassConditionalPipeline, num: int, path: Path, stop: StopRequest) -> None:
     """Writes `num` pictures, classes in turn, seeds 0, 1, ...; gives up if the run should stop."""
     columns = min(10, num)
     classes = len(pipeline.classes)

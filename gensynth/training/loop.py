@@ -13,11 +13,12 @@ from accelerate import Accelerator
 from datasets import IterableDataset
 from torch.utils.data import DataLoader
 
-from gensynth.config import Experiment
+from gensynth.config import Experiment, Training
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, Schedule, StreamedImages, TrainingImages
 from gensynth.errors import CorruptError, DivergedError, GensynthError, Stopped, UsageError
 from gensynth.objectives import create_objective
+from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training import output
 from gensynth.training.build import build_autoencoder, build_model, build_pipeline
@@ -59,11 +60,13 @@ class Run:
         self.experiment = experiment
         self.folder = output.prepare(experiment)
         settings = experiment.training
+        processes()
         self.accelerator = Accelerator(
             mixed_precision=settings.mixed_precision,
             # The loop splits the batch itself; accelerate must divide the loss by as much.
             gradient_accumulation_steps=settings.gradient_accumulation,
         )
+        check_split(settings, self.accelerator.num_processes)
         output.record(experiment, self.folder, self.accelerator.is_main_process)
         self.stop = StopRequest()
         self.source: Source = open_source(experiment.data)
@@ -138,21 +141,13 @@ class Run:
     def steps(self) -> None:
         """Every remaining step, and once in a while a log line, a grid and a checkpoint."""
         experiment, settings = self.experiment, self.experiment.training
-        processes = self.accelerator.num_processes
-        parts = processes * settings.gradient_accumulation
-        if settings.batch_size % parts:
-            raise UsageError(
-                f"training.batch_size {settings.batch_size} cannot be split over {processes} "
-                f"processes times {settings.gradient_accumulation} accumulation steps; "
-                f"make it a multiple of {parts}."
-            )
         schedule = Schedule(
             self.step,
             settings.steps,
             settings.batch_size,
             settings.gradient_accumulation,
             self.accelerator.process_index,
-            processes,
+            self.accelerator.num_processes,
         )
         batches = self.batches(schedule)
         meter = Meter(self.device)
@@ -187,7 +182,11 @@ class Run:
             meter.waited += time.perf_counter() - waiting
             self.note_unreadable(batch)
             random = StepRandom(
-                self.experiment.seed, self.step, schedule.rows(micro), settings.batch_size, self.device
+                self.experiment.seed,
+                self.step,
+                schedule.rows(micro),
+                settings.batch_size,
+                self.device,
             )
             latents = self.autoencoder.encode(batch.images.to(self.device, non_blocking=True))
             latents = latents.contiguous(memory_format=torch.channels_last)
@@ -227,7 +226,8 @@ class Run:
             rows = ", ".join(map(str, sorted(self.unreadable)[:10]))
             raise CorruptError(
                 f"{len(self.unreadable)} of {count} images cannot be decoded, more than "
-                f"data.max_corrupt {share:g} allows; rows {rows}. Repair the data or raise the limit."
+                f"data.max_corrupt {share:g} allows; rows {rows}. "
+                "Repair the data or raise the limit."
             )
 
     def report(self, meter: "Meter") -> None:
@@ -292,6 +292,17 @@ class Run:
     def close(self) -> None:
         self.log.close()
         self.stop.release()
+
+
+def check_split(settings: Training, processes: int) -> None:
+    """Refuses a batch that cannot be split evenly over processes and accumulation steps."""
+    parts = processes * settings.gradient_accumulation
+    if settings.batch_size % parts:
+        raise UsageError(
+            f"training.batch_size {settings.batch_size} cannot be split over {processes} "
+            f"processes times {settings.gradient_accumulation} accumulation steps; "
+            f"make it a multiple of {parts}."
+        )
 
 
 class Meter:

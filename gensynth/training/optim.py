@@ -20,7 +20,7 @@ def create_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.AdamW:
 
 
 def learning_rate(config: Optimizer, step: int, total: int) -> float:
-    """The rate of step `step` (from 0) of `total`: linear warm-up, then the schedule down to zero."""
+    """The rate of step `step` (from 0) of `total`: linear warm-up, then the schedule to zero."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "constant":

@@ -37,7 +37,8 @@ def prepare(experiment: Experiment) -> Path:
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
-            f"cannot write to the output folder {folder}: {error.strerror}. Choose another: output=DIR"
+            f"cannot write to the output folder {folder}: {error.strerror}. "
+            "Choose another: output=DIR"
         ) from error
     earlier = folder / EXPERIMENT
     if earlier.is_file():

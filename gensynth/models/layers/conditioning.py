@@ -9,7 +9,7 @@ FREQUENCIES = 256
 
 
 class TimestepEmbedder(nn.Module):
-    """Vector of one timestep: 256 sinusoids (cosines first, period up to 10000), then a SiLU MLP."""
+    """Vector of a timestep: 256 sinusoids (cosines first, period up to 10000) and a SiLU MLP."""
 
     def __init__(self, hidden_size: int):
         super().__init__()

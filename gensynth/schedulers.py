@@ -1,0 +1,31 @@
+"""Schedulers that diffusers does not have."""
+
+from typing import Any
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+
+class RespacedDDIMScheduler(DDIMScheduler):
+    """DDIM on a respaced chain, as facebookresearch/DiT samples (diffusion/respace.py).
+
+    diffusers' own takes each step to `timestep - 1000 // steps`, which is not the next timestep of
+    an evenly spaced list (999, 799, 599, ... for 6 steps). This one steps along the list: the
+    cumulative alphas of the chosen timesteps become a chain of their own.
+    """
+
+    def set_timesteps(
+        self, num_inference_steps: int, device: str | torch.device | None = None
+    ) -> None:
+        """The path of that many steps over 0..999, from noise to data."""
+        super().set_timesteps(num_inference_steps, device)
+        ascending = self.timesteps.flip(0).cpu()
+        self.position = {int(timestep): index for index, timestep in enumerate(ascending)}
+        self.alphas_cumprod: Tensor = (1 - self.betas).cumprod(0)[ascending]
+        # DDIM steps back by this divided into the length of the full chain: by one position.
+        self.num_inference_steps = self.config.num_train_timesteps
+
+    def step(self, model_output: Tensor, timestep: int | Tensor, *args: Any, **kwargs: Any) -> Any:
+        """One step from `timestep` to the next of the list; otherwise as diffusers' DDIM."""
+        return super().step(model_output, self.position[int(timestep)], *args, **kwargs)

@@ -1,0 +1,95 @@
+"""What one press of Generate asks for, within limits."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from gensynth.errors import UsageError
+
+MAX_IMAGES = 16
+MAX_STEPS = 250
+MIN_GUIDANCE, MAX_GUIDANCE = 1.0, 20.0
+MAX_SEED = 2**32 - 1
+MAX_LABELS = 1000
+_RANDOM_SEEDS = 1_000_000  # short enough to read out and type
+_SHOWN = 40  # characters of a refused value
+
+
+@dataclass
+class Order:
+    """Pictures to draw: the classes in turn, with the seeds seed, seed + 1, ...
+
+    One that is out of limits cannot be made, so whoever holds an order need not check it again.
+
+    Args:
+        model: name of a served model.
+        labels: class numbers or names, at least one.
+        num: how many pictures.
+
+    Raises:
+        UsageError: a value that is out of range or not a number.
+    """
+
+    model: str
+    labels: list[int | str]
+    num: int
+    seed: int
+    steps: int
+    guidance: float
+
+    def __post_init__(self) -> None:
+        self.labels = _labels(self.labels)
+        self.num = whole("the number of images", self.num, 1, MAX_IMAGES)
+        self.seed = whole("the seed", self.seed, 0, MAX_SEED)
+        self.steps = whole("the number of steps", self.steps, 1, MAX_STEPS)
+        self.guidance = _between("guidance", self.guidance, MIN_GUIDANCE, MAX_GUIDANCE)
+        if self.seed + self.num - 1 > MAX_SEED:
+            raise UsageError(
+                f"{self.num} images from seed {self.seed} go past the largest seed, {MAX_SEED}. "
+                f"Choose a seed up to {MAX_SEED - self.num + 1}."
+            )
+
+
+def random_seed() -> int:
+    """A seed nobody chose."""
+    return secrets.randbelow(_RANDOM_SEEDS)
+
+
+def whole(what: str, value: Any, low: int, high: int) -> int:
+    """The value as int.
+
+    Raises:
+        UsageError: a fraction, text, a truth value, nothing, or out of range.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or value != int(value):  # NaN compares false
+        raise UsageError(
+            f"{what} must be a whole number from {low} to {high}, got {_shown(value)}."
+        )
+    return int(value)
+
+
+def _between(what: str, value: Any, low: float, high: float) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise UsageError(f"{what} must be a number from {low:g} to {high:g}, got {_shown(value)}.")
+    return float(value)
+
+
+def _labels(value: Any) -> list[int | str]:
+    if not isinstance(value, list | tuple) or not value:
+        raise UsageError("choose at least one class.")
+    if len(value) > MAX_LABELS:
+        raise UsageError(f"at most {MAX_LABELS} classes at once, got {len(value)}.")
+    for label in value:
+        known = isinstance(label, int | str) and not isinstance(label, bool)
+        if not known or (isinstance(label, str) and len(label) > 100):
+            raise UsageError(f"a class is a number or a name, got {_shown(label)}.")
+    return list(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:
+        return "a very large number"  # Python refuses to print thousands of digits
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -1,0 +1,161 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gensynth import __version__
+from gensynth.config import load_experiment
+
+ROOT = Path(__file__).parents[2]
+NANO = ROOT / "configs" / "fashion_mnist" / "dico_nano.yaml"
+HEAVY = ("torch", "diffusers", "gradio", "accelerate", "datasets", "transformers", "torchmetrics")
+# Ends the program with 99 if one of the heavy packages is imported.
+GUARD = f"""
+import sys, os
+
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name in {HEAVY!r}:
+            sys.stderr.write(f"imported {{name}}")
+            sys.stderr.flush()
+            os._exit(99)
+
+sys.meta_path.insert(0, Guard())
+from gensynth.cli import main
+main(sys.argv[1:])
+"""
+
+
+def light(*arguments) -> subprocess.CompletedProcess:
+    """A command that must not import anything heavy."""
+    command = [sys.executable, "-c", GUARD, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def gensynth(*arguments, **environment) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "gensynth", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+
+
+def error_line(done: subprocess.CompletedProcess) -> str:
+    """The one line on stderr; nothing on stdout, no traceback."""
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_the_guard_does_catch_an_import():
+    done = light("sample", "--model", "nowhere")
+    assert done.returncode == 99
+    assert "imported" in done.stderr
+
+
+COMMANDS = ["train", "sample", "evaluate", "serve", "config", "bench", "demo"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["-h"], ["--version"], *([c, "--help"] for c in COMMANDS)],
+    ids=" ".join,
+)
+def test_help_imports_nothing_heavy(arguments):
+    done = light(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (__version__ if arguments == ["--version"] else "Usage: gensynth") in done.stdout
+
+
+def test_help_names_every_command():
+    shown = light("--help").stdout
+    for command in COMMANDS:
+        assert f"  {command} " in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sample", "--nmu", "3"], "--nmu"),
+        (["sample", "--num", "three"], "--num"),
+        (["smaple"], "smaple"),
+        (["train"], "--config"),
+        (["serve", "--port", "99999"], "--port"),
+    ],
+)
+def test_bad_flags_import_nothing_heavy(arguments, words):
+    done = light(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["config", NANO, "sede=1"], 2, "'sede'"),
+        (["train", "--config", NANO, "training.steps=ten"], 2, "'training.steps'"),
+        (["train", "--config", NANO, "training.steps"], 2, "key=value"),
+        (["train", "--config", "nowhere.yaml"], 3, "no configuration file"),
+        (["sample", "--size", "axb"], 2, "--size"),
+        (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
+    ],
+)
+def test_mistakes_found_before_anything_heavy_is_imported(arguments, code, words):
+    done = light(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in error_line(done)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["sample", "--model", "nowhere"], 3, "there is no model 'nowhere'"),
+        (["evaluate", "nowhere", "--reference", "nowhere"], 3, "there are no images"),
+    ],
+)
+def test_missing_input_is_exit_code_3(arguments, code, words):
+    done = gensynth(*arguments)
+    assert done.returncode == code
+    assert words in error_line(done)
+
+
+def test_a_pickle_is_exit_code_4(tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"x")
+    done = gensynth("sample", "--model", path)
+    assert done.returncode == 4
+    assert "pickle" in error_line(done)
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_debug_shows_the_traceback(how):
+    arguments = ["config", "nowhere.yaml"]
+    done = (
+        gensynth(*arguments, "--debug")
+        if how == "flag"
+        else gensynth(*arguments, GENSYNTH_DEBUG="1")
+    )
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "InputError" in done.stderr
+
+
+def test_config_prints_what_an_experiment_reads(tmp_path):
+    done = gensynth("config", NANO, "training.steps=7")
+    assert (done.returncode, done.stderr) == (0, "")
+    path = tmp_path / "printed.yaml"
+    path.write_text(done.stdout)
+    assert load_experiment(path) == load_experiment(NANO, ["training.steps=7"])
+
+
+def test_sample_prints_the_folder_and_nothing_else(tiny_model_folder, tmp_path):
+    out = tmp_path / "out"
+    done = gensynth("sample", "--model", tiny_model_folder, "--num", 2, "--steps", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}\n"
+    assert "Traceback" not in done.stderr
+    assert {"000000.png", "000001.png", "manifest.jsonl"} <= {path.name for path in out.iterdir()}

@@ -1,0 +1,129 @@
+"""Small real objects that many tests share. Nothing here needs a network."""
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CACHE = tempfile.mkdtemp(prefix="gensynth-tests-")
+os.environ |= {
+    "OMP_NUM_THREADS": "1",  # two busy threads on a shared machine wait for each other
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_CACHE": CACHE,
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+
+import torch  # noqa: E402 - Hugging Face libraries read the environment when they are imported
+
+torch.set_num_threads(1)
+
+CLASSES = ["Ant", "Bear", "Cat", "Dog", "Eel", "Fox", "Goat", "Hare", "Ibex", "Jackal"]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable:
+    """A DiCo in which no weight is zero, so that label, time and every layer matter."""
+    from gensynth import create_model
+
+    def make(learn_sigma: bool = False, hidden_size: int = 8, in_channels: int = 4):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = create_model(
+                "dico-nano",
+                num_classes=10,
+                in_channels=in_channels,
+                learn_sigma=learn_sigma,
+                hidden_size=hidden_size,
+                depth=[1, 1, 1, 1, 1],
+            )
+            for parameter in model.parameters():
+                if not parameter.any():
+                    torch.nn.init.normal_(parameter, std=0.1)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_pipeline(make_model: Callable) -> Callable:
+    """A class-conditional pipeline on 32 x 32 grey pixels folded into 4 channels."""
+    from gensynth.autoencoders import PixelAutoencoder
+    from gensynth.pipelines.class_conditional import ClassConditionalPipeline, create_scheduler
+
+    def make(prediction: str = "velocity", model=None, **settings):
+        pipeline = ClassConditionalPipeline(
+            model or make_model(learn_sigma=prediction == "epsilon"),
+            create_scheduler(None, prediction),
+            PixelAutoencoder(1, 2),
+            prediction=prediction,
+            **{"size": 32, "steps": 3, "time_scale": 1000.0, **settings},
+        )
+        pipeline.classes = list(CLASSES)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(make_pipeline: Callable):
+    return make_pipeline()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tiny_pipeline, tmp_path_factory) -> Path:
+    """A saved pipeline. Copy it before changing anything in it."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lite0():
+    from gensynth.metrics.lite0 import Lite0Features
+
+    return Lite0Features()
+
+
+@pytest.fixture(scope="session")
+def fashion() -> torch.Tensor:
+    """uint8 [300, 1, 32, 32]: the first images of the bundled test set."""
+    from gensynth.evaluation.sources import open_images
+
+    images = open_images("fashion_mnist:test")
+    return torch.stack([images.read(index) for index in range(300)])
+
+
+def encode(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="session", name="encode")
+def encode_fixture() -> Callable:
+    """The bytes of an image file: `encode(pixels or image, kind, **options)`."""
+    return encode
+
+
+@pytest.fixture(scope="session")
+def numbered() -> Callable:
+    """The bytes of an 8 x 8 picture with grey level `number` and a white right column."""
+
+    def make(number: int) -> bytes:
+        pixels = np.full((8, 8), number, np.uint8)
+        pixels[:, -1] = 255
+        return encode(pixels)
+
+    return make

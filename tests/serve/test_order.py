@@ -1,0 +1,86 @@
+"""Limits of an order: every value a stranger can send."""
+
+import math
+
+import pytest
+from gensynth_serve.order import MAX_SEED, Order, random_seed
+
+from gensynth.errors import UsageError
+
+GOOD = {"model": "m", "labels": [8], "num": 4, "seed": 7, "steps": 30, "guidance": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num", 1),
+        ("num", 16),
+        ("num", 16.0),
+        ("seed", 0),
+        ("seed", MAX_SEED - 3),
+        ("steps", 1),
+        ("steps", 250),
+        ("guidance", 1),
+        ("guidance", 20),
+        ("labels", ["Bag", 3]),
+    ],
+)
+def test_values_within_limits_are_taken(field, value):
+    order = Order(**{**GOOD, field: value})
+    assert getattr(order, field) == value
+    assert [type(order.num), type(order.seed), type(order.steps)] == [int, int, int]
+
+
+@pytest.mark.parametrize("field", ["num", "seed", "steps", "guidance"])
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, True, False, "30", "abc", None, -1, 1e999, 10**5000, [4], {}],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_that_are_no_number_or_out_of_range_are_refused(field, value):
+    with pytest.raises(UsageError, match=r"must be a .*number from"):
+        Order(**{**GOOD, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num", 0),
+        ("num", 17),
+        ("num", 2.5),
+        ("seed", MAX_SEED + 1),
+        ("seed", 0.5),
+        ("steps", 0),
+        ("steps", 251),
+        ("steps", 20.7),
+        ("guidance", 0.99),
+        ("guidance", 20.01),
+    ],
+)
+def test_limits_and_fractions(field, value):
+    with pytest.raises(UsageError, match=f"got {value}"):
+        Order(**{**GOOD, field: value})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[], None, "Bag", 8, [None], [True], [2.5], [math.nan], ["x" * 101], [0] * 1001, [[1]]],
+)
+def test_labels_must_be_numbers_or_names(labels):
+    with pytest.raises(UsageError):
+        Order(**{**GOOD, "labels": labels})
+
+
+def test_the_last_seed_may_not_go_past_the_largest():
+    with pytest.raises(UsageError, match=f"seed up to {MAX_SEED - 3}"):
+        Order(**{**GOOD, "seed": MAX_SEED - 2})
+
+
+def test_a_refused_value_is_quoted_in_short():
+    with pytest.raises(UsageError) as caught:
+        Order(**{**GOOD, "steps": "9" * 1_000_000})
+    assert len(str(caught.value)) < 200
+
+
+def test_a_random_seed_makes_a_valid_order():
+    assert Order(**{**GOOD, "num": 16, "seed": random_seed()})

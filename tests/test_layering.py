@@ -1,0 +1,180 @@
+"""Who may import whom, and calls that are banned, read from the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = [
+    {"errors", "config", "seeding", "processes"},
+    {"models", "autoencoders", "data", "guidance", "schedulers"},
+    {"objectives", "pipelines", "metrics"},
+    {"sampling", "training", "evaluation", "convert", "loading", "pretrained", "demo"},
+    {"cli", "__main__", "serve", "benchmarks", "train.py"},
+]
+APART = {"objectives", "pipelines", "metrics"}  # never import each other
+# (importing module, imported part): upwards, inside a function, for a reason.
+UPWARDS = {
+    # A configuration is checked against the model's constructor, and only then costs its import.
+    ("gensynth.config", "models"),
+}
+FILES = [
+    *sorted(ROOT.glob("gensynth/**/*.py")),
+    *sorted(ROOT.glob("serve/**/*.py")),
+    *sorted(ROOT.glob("benchmarks/**/*.py")),
+    ROOT / "train.py",
+]
+named = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def part_of(module: str) -> str | None:
+    """Which part of ours a dotted name belongs to; None for the bare package and for others."""
+    head, _, rest = module.partition(".")
+    if head in ("gensynth_serve", "serve"):
+        return "serve"
+    if head in ("gensynth_benchmarks", "benchmarks"):
+        return "benchmarks"
+    if head == "train":
+        return "train.py"
+    return rest.partition(".")[0] or None if head == "gensynth" else None
+
+
+def layer_of(part: str) -> int:
+    for number, parts in enumerate(LAYERS):
+        if part in parts:
+            return number
+    raise AssertionError(f"give {part!r} a layer")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Every imported dotted name, and whether the import stands inside a function."""
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in inside
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", id(node) in inside
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_there_is_something_to_look_at():
+    assert len(FILES) > 40
+    assert ("gensynth.models.preset", True) in imports(parse(ROOT / "gensynth" / "config.py"))
+
+
+@named
+def test_imports_point_down(path):
+    module = module_of(path)
+    own = part_of(module)
+    if own is None:
+        return  # gensynth/__init__.py imports by name, when asked
+    for name, lazy in imports(parse(path)):
+        other = part_of(name)
+        if other is None or other == own or (name.startswith("gensynth.__version__")):
+            continue
+        if (module, other) in UPWARDS:
+            assert lazy, f"{module} may import {other} inside a function only"
+            continue
+        assert layer_of(other) <= layer_of(own), f"{module} imports {name}, which is above it"
+        assert not {own, other} <= APART, (
+            f"{module} imports {name}; these know nothing of each other"
+        )
+
+
+def called(node: ast.Call) -> str:
+    return ast.unparse(node.func)
+
+
+def keyword(node: ast.Call, name: str) -> str | None:
+    return next((ast.unparse(k.value) for k in node.keywords if k.arg == name), None)
+
+
+def banned(node: ast.AST, module: str, forked: set[int]) -> str | None:
+    if isinstance(node, ast.ExceptHandler):
+        types = ast.unparse(node.type) if node.type else "everything"
+        return f"except {types}" if types in ("everything", "Exception", "BaseException") else None
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+        return (
+            "import torchvision" if any(n.split(".")[0] == "torchvision" for n in names) else None
+        )
+    if not isinstance(node, ast.Call):
+        return None
+    name = called(node)
+    safe_yaml = module == "gensynth.config" and [ast.unparse(a) for a in node.args][1:] == [
+        "_Loader"
+    ]
+    problems = {
+        "eval": True,
+        "exec": True,
+        "pickle.load": True,
+        "pickle.loads": True,
+        "torch.load": keyword(node, "weights_only") != "True",
+        "yaml.load": not safe_yaml,
+        "yaml.unsafe_load": True,
+        "yaml.full_load": True,
+        "np.load": keyword(node, "allow_pickle") not in (None, "False"),
+        "torch.manual_seed": id(node) not in forked,
+        "torch.seed": True,
+        "np.random.seed": True,
+        "random.seed": True,
+        "os.system": True,
+    }
+    return name if problems.get(name) else None
+
+
+def violations(tree: ast.AST, module: str) -> list[str]:
+    blocks = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.With) and "fork_rng" in ast.unparse(n.items[0])
+    ]
+    forked = {id(node) for block in blocks for node in ast.walk(block)}
+    found = ((banned(node, module, forked), node) for node in ast.walk(tree))
+    return [f"line {node.lineno}: {what}" for what, node in found if what]
+
+
+@named
+def test_nothing_banned(path):
+    assert violations(parse(path), module_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try:\n    f()\nexcept Exception:\n    pass",
+        "try:\n    f()\nexcept:\n    pass",
+        "eval('1')",
+        "pickle.load(f)",
+        "torch.load(f)",
+        "torch.load(f, weights_only=False)",
+        "yaml.load(f, yaml.Loader)",
+        "np.load(f, allow_pickle=True)",
+        "torch.manual_seed(0)",
+        "import torchvision.transforms",
+        "from torchvision import models",
+    ],
+)
+def test_the_ban_works(code):
+    assert len(violations(ast.parse(code), "gensynth.any")) == 1
+
+
+def test_the_ban_lets_the_rest_pass():
+    code = (
+        "with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(0)\n"
+        "torch.load(f, weights_only=True)"
+    )
+    assert violations(ast.parse(code), "gensynth.any") == []
