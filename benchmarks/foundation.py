@@ -21,7 +21,8 @@ from gensynth.data.sources import open_source
 from gensynth.data.training import Schedule, TrainingImages
 from gensynth.models import create_model
 from gensynth.objectives.flow import FlowObjective
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline, create_scheduler
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.schedulers import create_scheduler
 from gensynth.seeding import StepRandom
 from gensynth.training.optim import create_optimizer
 

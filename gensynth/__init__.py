@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gensynth.config import load_experiment
+    from gensynth.experiment import load_experiment
     from gensynth.loading import load
     from gensynth.models import create_model
 
@@ -21,7 +21,7 @@ __all__ = ["__version__", "create_model", "load", "load_experiment"]
 _HOMES = {
     "create_model": "gensynth.models",
     "load": "gensynth.loading",
-    "load_experiment": "gensynth.config",
+    "load_experiment": "gensynth.experiment",
     "convert": "gensynth.convert",
 }
 

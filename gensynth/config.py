@@ -1,23 +1,28 @@
-"""The experiment: one YAML file, checked before anything loads.
+"""What may stand in an experiment's YAML file. `gensynth.experiment` reads and checks one.
 
-`load_experiment(path, overrides)` reads the file, applies `key=value` overrides and returns an
-`Experiment`. Under `model:` every key but `name` is a keyword of the model's constructor.
+Under `model:` every key but `name` is a keyword of the model's constructor.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import UsageError
+
+
+def _no_truth_value(value: Any) -> Any:
+    # Python takes True for 1, and so does pydantic in a Literal.
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")
+    return value
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Section(BaseModel):
@@ -31,7 +36,7 @@ class Data(Section):
     path: str | None = None  # files, folder, glob or hub id; none for the bundled set
     split: str = "train"
     size: Positive = 32  # pixels, of the square the model is trained on
-    channels: Literal[1, 3] = 3
+    channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth_value)] = 3
     fit: Literal["crop", "pad"] = "crop"  # ADM's centre crop, or a black border around the image
     flip: bool = False  # mirror every other image at random
     exif_rotate: bool = True  # turn photographs upright; ADM does not
@@ -54,7 +59,8 @@ class Data(Section):
 
 class Autoencoder(Section):
     kind: Literal["pixels"] = "pixels"
-    patch: Literal[1, 2, 4, 8] = 1  # pixels: side of the square folded into channels (lossless)
+    # Side in pixels of the square folded into channels, without loss.
+    patch: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_no_truth_value)] = 1
 
 
 class Model(Section):
@@ -122,7 +128,7 @@ class Sampling(Section):
 
 class Experiment(Section):
     output: str
-    seed: NotNegative = 0
+    seed: Seed = 0
     data: Data = Data()
     autoencoder: Autoencoder = Autoencoder()
     model: Model
@@ -149,7 +155,7 @@ class Experiment(Section):
 
     def to_yaml(self) -> str:
         """The whole experiment, defaults included, in the form `load_experiment` reads."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -171,11 +177,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    "-+0123456789",
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text that `_Loader` would take for a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def parse_yaml(text: str, origin: str) -> Any:
@@ -189,117 +200,7 @@ def parse_yaml(text: str, origin: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise UsageError(f"{origin}{where}: not valid YAML: {problem}.") from error
-
-
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a YAML file with `key=value` overrides applied.
-
-    Raises:
-        InputError: the file is not there.
-        UsageError: an unknown key, a wrong value, or a combination that cannot work; the message
-            names the file, the key, what is allowed and the nearest known key.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no configuration file {path}.{_nearest_configs(path)}")
-    tree = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
-    if not isinstance(tree, dict):
-        raise UsageError(f"{path}: expected sections like 'data:' and 'model:', got {tree!r}.")
-    for override in overrides:
-        _apply_override(tree, override)
-    try:
-        experiment = Experiment.model_validate(tree)
-    except ValidationError as error:
-        origin = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-        problems = [_explain(problem, tree) for problem in error.errors()]
-        raise UsageError(f"{origin}: " + " ".join(problems)) from error
-    check_model(experiment)
-    return experiment
-
-
-def check_model(experiment: Experiment) -> None:
-    """Checks `model:` against the constructor of the model it names.
-
-    Raises:
-        UsageError: an unknown model or keyword, or one the objective or data contradict.
-    """
-    from gensynth.models import constructor_keywords, preset
-
-    name, given = experiment.model.name, experiment.model.model_extra or {}
-    preset(name)  # raises for an unknown name
-    known = constructor_keywords(name)
-    for key in given:
-        if key not in known:
-            raise UsageError(
-                f"unknown key 'model.{key}' for {name}.{_nearest(key, known)} "
-                f"Known: {', '.join(known)}."
-            )
-    learns_variance = experiment.objective.name == "ddpm"
-    if given.get("learn_sigma", learns_variance) != learns_variance:
-        raise UsageError(
-            f"model.learn_sigma must be {str(learns_variance).lower()} with objective "
-            f"{experiment.objective.name}; leave it out and it is chosen."
-        )
-    side = experiment.data.size // experiment.autoencoder.patch
-    if side % 4:
-        raise UsageError(
-            f"{name} needs a latent size divisible by 4, but data.size {experiment.data.size} with "
-            f"autoencoder.patch {experiment.autoencoder.patch} gives {side}."
-        )
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UsageError(f"override {override!r} is not of the form key=value.")
-    *parents, last = key.strip().split(".")
-    section = tree
-    for parent in parents:
-        if not isinstance(section.get(parent), dict):
-            section[parent] = {}
-        section = section[parent]
-    section[last] = parse_yaml(text, f"override {override!r}")
-
-
-def _explain(problem: Any, tree: dict[str, Any]) -> str:
-    """One sentence about one problem that pydantic found."""
-    # A discriminated union inserts its tag into the location; the user never wrote it.
-    location = [str(part) for part in problem["loc"]]
-    if location[:1] == ["objective"] and location[1:2] in (["flow"], ["ddpm"]):
-        del location[1]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1], tree)
-        return f"unknown key '{key}'.{_nearest(location[-1], known)} Known: {', '.join(known)}."
-    if problem["type"] == "missing":
-        return f"'{key}' is missing."
-    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        return "'objective.name' must be flow or ddpm."
-    message = problem["msg"].removeprefix("Value error, ")
-    if not key:
-        return f"{message}."
-    given = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
-    return f"'{key}': {message}{given}."
-
-
-def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
-    section: Any = Experiment
-    for part in location:
-        if part == "objective":
-            section = DDPM if tree["objective"].get("name") == "ddpm" else Flow
-        else:
-            annotation = section.model_fields[part].annotation
-            section = EMA if part == "ema" else annotation
-    return list(section.model_fields)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def _nearest_configs(path: Path) -> str:
-    there = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    return f" In {path.parent}: {', '.join(p.name for p in there)}." if there else ""
+    except RecursionError as error:
+        raise UsageError(f"{origin}: nested too deeply.") from error

@@ -5,11 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from gensynth.config import load_experiment
 from gensynth.data.images import labelled_grid, to_pil
 from gensynth.errors import InputError
 from gensynth.evaluation.evaluate import evaluate, summary, write_report
 from gensynth.evaluation.sources import open_images
+from gensynth.experiment import load_experiment
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
 from gensynth.training.curve import plot_loss

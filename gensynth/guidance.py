@@ -23,7 +23,7 @@ def classifier_free(
     Raises:
         ValueError: scale below 1.
     """
-    if scale < 1:
+    if not scale >= 1:  # also refuses NaN
         raise ValueError(f"guidance must be at least 1, got {scale}")
     if scale == 1:
         return predict

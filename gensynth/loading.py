@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from gensynth import schedulers
 from gensynth.autoencoders import AUTOENCODERS
@@ -55,7 +57,8 @@ def load(
             f"{folder} cannot be loaded: its files are damaged or do not belong together "
             f"({_first_line(error)}). Fetch or export the model again."
         ) from error
-    pipeline.classes = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
+    _check_weights(folder / "model", pipeline.model)
+    pipeline.classes = _class_names(folder / LABELS_FILE, pipeline.model.config.num_classes)
     pipeline.model.to(memory_format=torch.channels_last)
     pipeline.model.eval()
     return pipeline.to(device)
@@ -105,34 +108,80 @@ def _from_hub(name: str) -> Path:
 
 
 def _checked_index(folder: Path) -> type[ClassConditionalPipeline]:
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        class_name = index["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptError(f"{folder / INDEX} is not readable: {_first_line(error)}.") from error
+    index = read_json(folder / INDEX)
+    class_name = index.get("_class_name") if isinstance(index, dict) else None
+    if not isinstance(class_name, str):
+        raise CorruptError(f"{folder / INDEX} does not say which pipeline it describes.")
     if class_name not in PIPELINES:
         raise InputError(
             f"{folder} holds a {class_name}, which gensynth does not know. "
             f"Known: {', '.join(PIPELINES)}."
         )
     for part, entry in index.items():
-        if isinstance(entry, list) and entry[0] not in TRUSTED:
-            raise RefusedError(
-                f"{folder}: its {part} wants to import {entry[0]!r}, which is refused."
-            )
-        if not isinstance(entry, list) or (folder / part).is_dir():
-            continue
-        raise CorruptError(f"{folder}: the folder {part}/ is missing.")
+        if isinstance(entry, list):
+            _check_part(folder, part, entry)
     for weights_index in folder.rglob("*.index.json"):
-        names = set(json.loads(weights_index.read_text(encoding="utf-8"))["weight_map"].values())
-        for name in names:
-            if Path(name).name != name or not (weights_index.parent / name).is_file():
-                raise RefusedError(
-                    f"{weights_index} names {name!r}, which is not a file beside it."
-                )
-    if not (folder / LABELS_FILE).is_file():
-        raise CorruptError(f"{folder}: {LABELS_FILE} with the class names is missing.")
+        _check_shards(weights_index)
     return PIPELINES[class_name]
+
+
+def _check_part(folder: Path, part: str, entry: list[Any]) -> None:
+    if len(entry) != 2 or not all(isinstance(name, str) for name in entry):
+        raise CorruptError(f"{folder / INDEX}: {part} should name a module and a class.")
+    if entry[0] not in TRUSTED:
+        raise RefusedError(f"{folder}: its {part} wants to import {entry[0]!r}, which is refused.")
+    if not (folder / part).is_dir():
+        raise CorruptError(f"{folder}: the folder {part}/ is missing.")
+
+
+def _check_shards(weights_index: Path) -> None:
+    content = read_json(weights_index)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict):
+        raise CorruptError(f"{weights_index} has no weight_map.")
+    for name in set(map(str, shards.values())):
+        if Path(name).name != name or not (weights_index.parent / name).is_file():
+            raise RefusedError(f"{weights_index} names {name!r}, which is not a file beside it.")
+
+
+def _check_weights(folder: Path, model: ModelMixin) -> None:
+    # diffusers leaves a missing tensor at its random start and only logs it.
+    stored: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            stored |= set(tensors.keys())
+    expected = set(model.state_dict())
+    if stored != expected:
+        missing, extra = sorted(expected - stored)[:3], sorted(stored - expected)[:3]
+        raise CorruptError(
+            f"the weights in {folder} are not those of its config.json: missing {missing}, "
+            f"unexpected {extra}. Fetch or export the model again."
+        )
+
+
+def _class_names(file: Path, count: int) -> list[str]:
+    names = read_json(file)
+    if (
+        not isinstance(names, list)
+        or len(names) != count
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise CorruptError(f"{file} should be a list of {count} class names.")
+    return names
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file of a model.
+
+    Raises:
+        CorruptError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CorruptError(f"{file.parent}: {file.name} is missing.") from error
+    except (OSError, ValueError) as error:
+        raise CorruptError(f"{file} is not readable: {_first_line(error)}.") from error
 
 
 def _first_line(error: BaseException) -> str:

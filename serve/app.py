@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from gensynth_serve.engine import Engine
-from gensynth_serve.headers import SecurityHeaders
-from gensynth_serve.server import listen, run
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from gensynth.errors import UsageError
 from gensynth.loading import load
+from gensynth_serve.engine import Engine
+from gensynth_serve.headers import SecurityHeaders
+from gensynth_serve.server import listen, run
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 STOP_SECONDS = 5.0
@@ -83,6 +83,7 @@ def create_app(models: Sequence[str], hosts: Sequence[str] = LOOPBACK) -> FastAP
 
 def _mount_page(app: FastAPI, engine: Engine) -> None:
     import gradio as gr
+
     from gensynth_serve.page import build
     from gensynth_serve.style import CSS
 

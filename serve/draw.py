@@ -6,13 +6,13 @@ import re
 import time
 from pathlib import Path
 
-from gensynth_serve.jobs import Job, Made, Preview
 from PIL import Image
 
 from gensynth.data.images import to_pil
 from gensynth.pipelines.class_conditional import Progress
 from gensynth.sampling.generate import generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
+from gensynth_serve.jobs import Job, Made, Preview
 
 BATCH = 8
 PREVIEW_SECONDS = 0.2

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from gensynth_serve.draw import BATCH, Cancelled, draw
-from gensynth_serve.jobs import Done, Failed, Job, News, Queued, Stopped
-from gensynth_serve.order import Order
 
 from gensynth.errors import DeviceMemoryError, GensynthError, OutputError, UsageError
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.sampling.generate import plan
+from gensynth_serve.draw import BATCH, Cancelled, draw
+from gensynth_serve.jobs import Done, Failed, Job, News, Queued, Stopped
+from gensynth_serve.order import Order
 
 MAX_WAITING = 20
 MAX_STORED = 1000  # pictures; the oldest are deleted

@@ -8,13 +8,13 @@ from queue import Empty
 from typing import Any
 
 import gradio as gr
+
+from gensynth.errors import GensynthError
 from gensynth_serve.engine import Engine
 from gensynth_serve.jobs import Done, Failed, Job, Made, Stopped
 from gensynth_serve.live import LiveBox
 from gensynth_serve.order import MAX_IMAGES, Order, random_seed
 from gensynth_serve.restore import command, restored
-
-from gensynth.errors import GensynthError
 
 MAX_SHOWN = 50  # pictures in the gallery of one visitor
 # A visitor who left is noticed at the next yield, so there is one at least this often.

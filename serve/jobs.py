@@ -7,10 +7,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from gensynth_serve.order import Order
-
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.sampling.generate import Picture
+from gensynth_serve.order import Order
 
 
 @dataclass(frozen=True)

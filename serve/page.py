@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+
 from gensynth_serve.engine import Engine
 from gensynth_serve.handlers import Handlers, guidance_info, steps_info
 from gensynth_serve.live import IDLE, box

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth_serve.engine import label_number
-from gensynth_serve.order import Order
 from PIL import Image
 
 from gensynth.data.images import UNREADABLE
 from gensynth.errors import InputError, UsageError
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.sampling.outputs import RECIPE_KEY
+from gensynth_serve.engine import label_number
+from gensynth_serve.order import Order
 
 MAX_FILE_BYTES = 20_000_000
 MAX_RECIPE_CHARS = 65_536

@@ -58,7 +58,8 @@ def make_model() -> Callable:
 def make_pipeline(make_model: Callable) -> Callable:
     """A class-conditional pipeline on 32 x 32 grey pixels folded into 4 channels."""
     from gensynth.autoencoders import PixelAutoencoder
-    from gensynth.pipelines.class_conditional import ClassConditionalPipeline, create_scheduler
+    from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+    from gensynth.schedulers import create_scheduler
 
     def make(prediction: str = "velocity", model=None, **settings):
         pipeline = ClassConditionalPipeline(

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gensynth.config import Experiment, load_experiment
+from gensynth.config import Experiment
 from gensynth.errors import InputError, UsageError
+from gensynth.experiment import load_experiment
 
 ROOT = Path(__file__).parent.parent
 MINIMAL = {"output": "out", "model": {"name": "dico-nano"}, "objective": {"name": "flow"}}

@@ -18,8 +18,7 @@ def serve(
 
     gensynth serve runs/demo --port 8000
     """
-    from gensynth_serve.app import serve as run
-
     from gensynth.pretrained import DEFAULT
+    from gensynth_serve.app import serve as run
 
     run(models or [DEFAULT], host, port)

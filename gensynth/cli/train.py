@@ -19,7 +19,7 @@ def train(
 
     accelerate launch train.py --config ... and torchrun run the same on several devices.
     """
-    from gensynth.config import load_experiment
+    from gensynth.experiment import load_experiment
 
     experiment = load_experiment(config, overrides or [])
     from gensynth.processes import processes

@@ -15,6 +15,7 @@ UNREADABLE = (
     ValueError,
     UnidentifiedImageError,
     Image.DecompressionBombError,
+    RuntimeError,  # AVIF
 )
 
 

@@ -1,12 +1,13 @@
 """Any source of labelled images as a Hugging Face dataset with columns `image` and `label`."""
 
+import tarfile
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import ClassLabel, Dataset, IterableDataset
+from datasets import Dataset, IterableDataset
 
 from gensynth.config import Data
 from gensynth.errors import InputError, UsageError
@@ -22,6 +23,10 @@ class Source:
 
     rows: Dataset | IterableDataset
     classes: list[str]
+
+    @property
+    def streamed(self) -> bool:
+        return isinstance(self.rows, IterableDataset)
 
 
 def open_source(data: Data) -> Source:
@@ -43,10 +48,7 @@ def open_source(data: Data) -> Source:
     label = _column(data.label_column, LABEL_COLUMNS, columns, "label_column")
     features = rows.features or {}
     classes = data.classes or getattr(features.get(label), "names", None)
-    if isinstance(rows, Dataset):
-        rows = rows.select_columns([image, label] if label else [image])
-    else:
-        rows = rows.select_columns([image, label] if label else [image])
+    rows = rows.select_columns([image, label] if label else [image])
     rows = rows.cast_column(image, datasets.Image(decode=False))
     if image != "image":
         rows = rows.rename_column(image, "image")
@@ -54,9 +56,17 @@ def open_source(data: Data) -> Source:
         return Source(rows, ["image"])
     if label != "label":
         rows = rows.rename_column(label, "label")
-    if classes is None:
-        classes = _count_classes(rows)
-    return Source(rows, list(classes))
+    if classes is None and isinstance(rows, IterableDataset):
+        raise UsageError("this stream does not carry class names. Set data.classes.")
+    if isinstance(rows, Dataset):
+        highest = _highest_label(rows)
+        classes = classes or [str(number) for number in range(highest + 1)]
+        if highest >= len(classes):
+            raise UsageError(
+                f"the data have label {highest}, but there are only {len(classes)} classes: "
+                f"{', '.join(classes[:12])}."
+            )
+    return Source(rows, list(classes or []))
 
 
 def _load(data: Data) -> Dataset | IterableDataset:
@@ -85,7 +95,12 @@ def _load(data: Data) -> Dataset | IterableDataset:
         name, options["data_files"] = data.source, {data.split: files}
     try:
         return datasets.load_dataset(name, **options)
-    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+    except (
+        datasets.exceptions.DatasetGenerationError,
+        tarfile.TarError,
+        OSError,
+        ValueError,
+    ) as error:
         cause = error.__cause__ or error
         raise InputError(
             f"cannot read {data.source} data{f' at {path}' if path else ''}: {cause}. "
@@ -101,12 +116,12 @@ def _column(given: str | None, usual: tuple[str, ...], columns: list[str], key: 
     return next((name for name in usual if name in columns), None)
 
 
-def _count_classes(rows: Dataset | IterableDataset) -> list[str]:
-    if isinstance(rows, IterableDataset):
-        raise UsageError("this stream does not carry class names. Set data.classes.")
-    if isinstance(rows.features["label"], ClassLabel):
-        return list(rows.features["label"].names)
+def _highest_label(rows: Dataset) -> int:
     labels = rows.unique("label")
     if not all(isinstance(label, int) and label >= 0 for label in labels):
-        raise UsageError("labels must be whole numbers from 0. Set data.classes or another column.")
-    return [str(number) for number in range(max(labels) + 1)]
+        wrong = next(label for label in labels if not isinstance(label, int) or label < 0)
+        raise UsageError(
+            f"the labels of classes must be whole numbers from 0, but there is {wrong!r}. "
+            "Choose another data.label_column."
+        )
+    return max(labels)

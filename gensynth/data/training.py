@@ -19,6 +19,8 @@ from gensynth.data.images import UNREADABLE, decode, fit, to_tensor
 from gensynth.errors import CorruptError
 from gensynth.seeding import derived_seed
 
+Readable = tuple[Tensor, int]
+
 
 class Batch(NamedTuple):
     """Images of one micro-batch.
@@ -51,7 +53,10 @@ def prepare(row: dict[str, Any], data: Data) -> Tensor:
     Raises:
         one of `UNREADABLE`.
     """
-    source = row["image"]["bytes"] or row["image"]["path"]
+    image = row["image"] or {}
+    source = image.get("bytes") or image.get("path")
+    if not source:
+        raise ValueError("the row has no image")
     return to_tensor(fit(decode(source, data.channels, data.exif_rotate), data.size, data.fit))
 
 
@@ -144,40 +149,52 @@ class StreamedImages(torch_data.IterableDataset):
     ):
         self.data, self.seed, self.schedule = data, seed, schedule
         self.position, self.cursor = position, cursor
-        self.rows = rows.shuffle(seed=seed, buffer_size=data.shuffle_buffer)
+        # One input shard at a time: reading ahead of several makes each epoch end with a pause.
+        self.rows = rows.shuffle(
+            seed=seed, buffer_size=data.shuffle_buffer, max_buffer_input_shards=1
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         stream = enumerate(self.stream(), start=self.position)
         step_cursor = self.cursor
-        last: tuple[Tensor, int] | None = None
+        last: Readable | None = None
         for positions in self.schedule:
-            images: list[Tensor] = []
-            labels: list[int] = []
-            unreadable: list[int] = []
-            while len(images) < len(positions):
+            found: list[Readable | None] = []
+            while len(found) < len(positions):
                 position, (row, cursor) = next(stream)
                 if position % self.schedule.batch_size == 0:
                     step_cursor = cursor
-                if position < positions[0]:
-                    continue
-                try:
-                    last = prepare(row, self.data), row.get("label", 0)
-                except UNREADABLE:
-                    unreadable.append(position)
-                if last is None:
-                    raise CorruptError("the first image of the data stream cannot be decoded.")
-                flip = self.data.flip and mirrored(self.seed, position)
-                images.append(last[0].flip(-1) if flip else last[0])
-                labels.append(last[1])
-            yield Batch(torch.stack(images), torch.tensor(labels), unreadable, step_cursor)
+                if position >= positions[0]:
+                    found.append(self.read(row, position))
+            unreadable = [p for p, item in zip(positions, found, strict=True) if item is None]
+            # Before the first readable image of all, the next one stands in.
+            last = last or next(filter(None, found), None)
+            if last is None:
+                raise CorruptError("the data stream begins with a whole batch of unreadable images")
+            whole: list[Readable] = []
+            for item in found:
+                last = item or last
+                whole.append(last)
+            images = torch.stack([image for image, _ in whole])
+            labels = torch.tensor([label for _, label in whole])
+            yield Batch(images, labels, unreadable, step_cursor)
+
+    def read(self, row: dict[str, Any], position: int) -> "Readable | None":
+        """Image and label of one row, or None if it cannot be decoded."""
+        try:
+            image = prepare(row, self.data)
+        except UNREADABLE:
+            return None
+        flip = self.data.flip and mirrored(self.seed, position)
+        return (image.flip(-1) if flip else image), row.get("label", 0)
 
     def stream(self) -> Iterator[tuple[dict[str, Any], tuple[int, int]]]:
         """The rows from the cursor on, epoch after epoch, each with its (epoch, offset)."""
         epoch, offset = self.cursor
         while True:
-            self.rows.set_epoch(epoch)
-            start = offset
-            for row in self.rows.skip(start) if start else self.rows:
+            rows = self.rows.skip(offset)
+            rows.set_epoch(epoch)  # after `skip`, which forgets it
+            for row in rows:
                 yield row, (epoch, offset)
                 offset += 1
             if offset == 0:

@@ -80,7 +80,7 @@ def evaluate(
         UsageError: fewer than two images.
     """
     drawn, real = open_images(str(samples)), open_images(reference, size, fit)
-    count = min(num or drawn.length, drawn.length)
+    count = drawn.length if num is None else min(num, drawn.length)
     if count < 2 or real.length < 4:
         raise UsageError(
             f"a distance needs at least 2 samples and 4 reference images, got {count} and "
@@ -97,7 +97,7 @@ def evaluate(
         "metric": f"FD({extractor.name})",
         "value": scores[HEADLINE],
         "floor": floor[HEADLINE],
-        "ratio": scores[HEADLINE] / floor[HEADLINE],
+        "ratio": scores[HEADLINE] / floor[HEADLINE] if floor[HEADLINE] else None,
         "stages": {name: {"value": scores[name], "floor": floor[name]} for name in scores},
         "headline_stage": HEADLINE,
         "samples": str(samples),
@@ -126,7 +126,7 @@ def summary(report: dict[str, Any]) -> str:
     """A report in a few lines of text."""
     lines = [
         f"{report['metric']} = {report['value']:.2f} (floor {report['floor']:.2f}, "
-        f"{report['ratio']:.1f} times it)",
+        + (f"{report['ratio']:.1f} times it)" if report["ratio"] else "no ratio)"),
         f"{report['num_samples']} samples against {report['num_reference']} images of "
         f"{report['reference']}; floor: {report['floor_of']}",
         "  ".join(

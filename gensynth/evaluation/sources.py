@@ -16,6 +16,7 @@ from gensynth.data.sources import open_source
 from gensynth.data.training import prepare
 from gensynth.errors import InputError, UsageError
 
+OVERVIEW = "grid.png"  # what `gensynth sample` adds to its pictures
 PICTURES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
 BATCH = 64
 
@@ -39,8 +40,8 @@ class ImageSet:
             shapes = {tuple(image.shape) for image in images}
             if len(shapes) > 1:
                 raise InputError(
-                    f"the images of {self.name} differ in size: {sorted(shapes)[:3]}. "
-                    "Give --size N to crop them to squares."
+                    f"the images of {self.name} differ in size: {sorted(shapes)[:3]}. Bring them "
+                    "to one size; --size N crops those of a reference."
                 )
             yield torch.stack(images)
 
@@ -84,7 +85,7 @@ def _folder(path: Path, size: int | None, how: str) -> ImageSet:
     if arrays:
         return _npz(arrays[0])
     files = sorted((f for f in path.rglob("*") if f.suffix.lower() in PICTURES), key=_natural)
-    files = [f for f in files if not f.name.startswith(".")]
+    files = [f for f in files if not f.name.startswith(".") and f.name != OVERVIEW]
     if not files:
         raise InputError(f"there are no pictures in {path} ({', '.join(PICTURES)}).")
 
@@ -101,11 +102,11 @@ def _folder(path: Path, size: int | None, how: str) -> ImageSet:
 def _npz(path: Path) -> ImageSet:
     try:
         array = np.load(path, allow_pickle=False)["arr_0"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not an .npz with uint8 images in arr_0: {error}.") from error
-    if array.dtype != np.uint8 or array.ndim != 4:
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3):
         raise InputError(
-            f"{path}: arr_0 must be uint8 [N, H, W, C], got {array.dtype} {list(array.shape)}."
+            f"{path}: arr_0 must be uint8 [N, H, W, 1 or 3], got {array.dtype} {list(array.shape)}."
         )
     return ImageSet(
         str(path), len(array), lambda index: torch.from_numpy(array[index]).permute(2, 0, 1)

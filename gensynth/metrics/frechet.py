@@ -69,6 +69,7 @@ class FrechetDistance(Metric):
 
     def reset_generated(self) -> None:
         """Forgets the generated images and keeps the real ones, to compare others with them."""
+        self._computed = None
         for state, default in self._defaults.items():
             if state.startswith("generated"):
                 assert isinstance(default, Tensor)

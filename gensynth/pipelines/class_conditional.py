@@ -3,12 +3,12 @@
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -17,58 +17,13 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from gensynth import schedulers
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
 from gensynth.guidance import classifier_free
+from gensynth.schedulers import SIGMA_SCALED, create_scheduler
 from gensynth.seeding import picture_generator
 
 LABELS_FILE = "labels.json"
-_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
-_NOISE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
-# The diffusers schedulers that fit each prediction, and the settings that make them fit.
-SCHEDULERS: dict[str, dict[str, dict[str, Any]]] = {
-    "velocity": {
-        "FlowMatchEulerDiscreteScheduler": {},
-        "FlowMatchHeunDiscreteScheduler": {},
-        "DPMSolverMultistepScheduler": _FLOW,
-        "UniPCMultistepScheduler": _FLOW,
-    },
-    "epsilon": {
-        "DDPMScheduler": {
-            **_NOISE,
-            "variance_type": "learned_range",
-            "timestep_spacing": "linspace",
-        },
-        "RespacedDDIMScheduler": {**_NOISE, "timestep_spacing": "linspace"},
-        "DDIMScheduler": {**_NOISE, "timestep_spacing": "trailing"},
-        "DPMSolverMultistepScheduler": _NOISE,
-        "UniPCMultistepScheduler": _NOISE,
-        "EulerDiscreteScheduler": _NOISE,
-        "EulerAncestralDiscreteScheduler": _NOISE,
-        "HeunDiscreteScheduler": _NOISE,
-    },
-}
-
-
-def create_scheduler(name: str | None, prediction: str) -> SchedulerMixin:
-    """A diffusers scheduler that fits the prediction ("velocity" or "epsilon"); None: the default.
-
-    Raises:
-        UsageError: a name that does not fit; the message lists those that do.
-    """
-    fitting = SCHEDULERS[prediction]
-    name = name or next(iter(fitting))
-    if name not in fitting:
-        close = difflib.get_close_matches(name, fitting, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise UsageError(
-            f"scheduler {name!r} does not fit a model that predicts {prediction}.{hint} "
-            f"Fitting: {', '.join(fitting)}."
-        )
-    scheduler_class = getattr(schedulers if hasattr(schedulers, name) else diffusers, name)
-    known = inspect.signature(scheduler_class.__init__).parameters
-    return scheduler_class(**{key: value for key, value in fitting[name].items() if key in known})
 
 
 @dataclass
@@ -132,7 +87,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
             UsageError: no such class; the message names the nearest.
         """
         count = len(self.classes)
-        if isinstance(label, str) and not label.strip().isdigit():
+        if isinstance(label, str) and not re.fullmatch(r"\s*[0-9]+\s*", label):
             names = [name.lower() for name in self.classes]
             if label.strip().lower() in names:
                 return names.index(label.strip().lower())
@@ -172,47 +127,51 @@ class ClassConditionalPipeline(DiffusionPipeline):
         Raises:
             UsageError: labels and seeds of unlike number, or a value out of range.
         """
-        steps = self.config.steps if steps is None else steps
-        guidance = self.config.guidance if guidance is None else guidance
-        if len(labels) != len(seeds):
-            raise UsageError(f"{len(labels)} labels but {len(seeds)} seeds; give one for each.")
-        if steps < 1:
-            raise UsageError(f"steps must be at least 1, got {steps}.")
-        if not 1 <= guidance < 1000:
-            raise UsageError(f"guidance must be from 1 (none) upwards, got {guidance}.")
-        shape = self.latent_shape(size)
-        sampler = (
-            create_scheduler(scheduler, self.config.prediction) if scheduler else self.scheduler
-        )
-        sampler = type(sampler).from_config(sampler.config)  # a scheduler remembers its last run
-
+        steps, guidance, size, sampler = self.resolve(steps, guidance, size, scheduler)
+        if len(labels) != len(seeds) or not labels:
+            raise UsageError(f"{len(labels)} labels and {len(seeds)} seeds; give one of each.")
+        shape = self.autoencoder.latent_shape(*size)
         device, dtype = self.model.device, self.model.dtype
         classes = torch.tensor([self.label_id(label) for label in labels], device=device)
-        generators = [picture_generator(seed) for seed in seeds]
+        generators = [picture_generator(_whole_seed(seed)) for seed in seeds]
         sample = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
         self.set_timesteps(sampler, steps)
-        sample = (
-            sample * sampler.init_noise_sigma if hasattr(sampler, "init_noise_sigma") else sample
-        )
+        sample = sample * getattr(sampler, "init_noise_sigma", 1.0)
         predict = classifier_free(
             self.model, guidance, self.model.config.num_classes, self.config.guided_channels
         )
 
         for index, timestep in enumerate(sampler.timesteps):
             output = self.predict(predict, sampler, sample.to(dtype), timestep, classes).float()
-            before, sample = sample, self.step(sampler, output, timestep, sample, generators)
+            preview = self.previewer(sampler, output, timestep, sample)
+            sample = self.step(sampler, output, timestep, sample, generators)
             if on_step is not None:
-                preview = self.previewer(sampler, output, timestep, before)
                 on_step(Progress(index + 1, len(sampler.timesteps), preview))
         return [to_pil(pixels) for pixels in self.autoencoder.decode(sample)]
 
-    def latent_shape(self, size: int | tuple[int, int] | None) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents of a picture of `size` pixels.
+    def resolve(
+        self,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | tuple[int, int] | None = None,
+        scheduler: str | None = None,
+    ) -> tuple[int, float, tuple[int, int], SchedulerMixin]:
+        """The settings of a call with the model's own in place of None, and a fresh scheduler.
 
         Raises:
-            UsageError: a side the autoencoder and the model cannot make.
+            UsageError: a value out of range; the message says what is allowed.
         """
+        steps = self.config.steps if steps is None else steps
+        guidance = self.config.guidance if guidance is None else guidance
         size = self.config.size if size is None else size
+        sampler = self.scheduler
+        if scheduler is not None:
+            sampler = create_scheduler(scheduler, self.config.prediction)
+        most = sampler.config.num_train_timesteps
+        if not 1 <= steps <= most:
+            raise UsageError(f"steps must be from 1 to {most}, got {steps}.")
+        if not 1 <= guidance < 1000:
+            raise UsageError(f"guidance must be from 1 (none) upwards, got {guidance}.")
         height, width = (size, size) if isinstance(size, int) else size
         multiple = 4 * self.autoencoder.patch
         if height < multiple or width < multiple or height % multiple or width % multiple:
@@ -221,7 +180,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 f"size {height}x{width} is not possible: each side must be a multiple of "
                 f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
             )
-        return self.autoencoder.latent_shape(height, width)
+        # A scheduler remembers its last run, so each call has its own.
+        return steps, guidance, (height, width), type(sampler).from_config(sampler.config)
 
     def set_timesteps(self, sampler: SchedulerMixin, steps: int) -> None:
         """Sets the path. Flow's Euler steps are equal in time, as SiT's (the default is not)."""
@@ -269,19 +229,20 @@ class ClassConditionalPipeline(DiffusionPipeline):
     def previewer(
         self, sampler: SchedulerMixin, output: Tensor, timestep: Tensor, sample: Tensor
     ) -> Callable[[], Tensor]:
-        """A function that decodes the picture the model currently has in mind."""
-        if self.config.prediction == "epsilon":
-            sampler_alpha = (1 - sampler.betas).cumprod(0)[timestep.long().cpu()]
+        """A function that decodes the picture the model has in mind before a step is taken."""
+        share = timestep / sampler.config.num_train_timesteps
+        noise = output[:, : sample.shape[1]]
+        if self.config.prediction == "velocity":
+            scale, level = 1.0, share
+        elif type(sampler).__name__ in SIGMA_SCALED:
+            scale, level = 1.0, sampler.sigmas[sampler.step_index]
+        else:
+            alpha = (1 - sampler.betas).cumprod(0)[timestep.long().cpu()]
+            scale, level = float(alpha.sqrt()), (1 / alpha - 1).sqrt()
+        return lambda: self.autoencoder.decode(sample / scale - float(level) * noise)
 
-        def decode() -> Tensor:
-            if self.config.prediction == "velocity":
-                estimate = sample - timestep / sampler.config.num_train_timesteps * output
-            else:
-                alpha = sampler_alpha.to(sample.device)
-                noise = output[:, : sample.shape[1]]
-                # Euler and Heun keep the sample at x / sqrt(alpha); their noise level tells.
-                scale = 1.0 if hasattr(sampler, "is_scale_input_called") else alpha.sqrt()
-                estimate = sample / scale - (1 / alpha - 1).sqrt() * noise
-            return self.autoencoder.decode(estimate)
 
-        return decode
+def _whole_seed(seed: int) -> int:
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"a seed must be a whole number from 0 to 2^63 - 1, got {seed}.")
+    return seed

@@ -11,6 +11,8 @@ from PIL import Image
 from gensynth.errors import DeviceMemoryError, UsageError
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 
+CPU_FULL = "can't allocate memory"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -65,7 +67,10 @@ def generate(
         batch = pictures[first : first + batch_size]
         try:
             images = pipeline([p.label for p in batch], [p.seed for p in batch], **settings)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            # On a CPU torch says so in a plain RuntimeError.
+            if not isinstance(error, torch.OutOfMemoryError) and CPU_FULL not in str(error):
+                raise
             raise DeviceMemoryError(
                 f"out of memory with {len(batch)} pictures at once. "
                 f"Try --batch-size {max(1, batch_size // 2)}."

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensynth.data.images import grid
+from gensynth.data.images import grid, to_pil
 from gensynth.errors import UsageError
+from gensynth.evaluation.sources import OVERVIEW, open_images
 from gensynth.loading import load, resolve
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.processes import processes
 from gensynth.sampling.generate import generate, parse_labels, plan
-from gensynth.sampling.outputs import FORMATS, SampleFolder, pixel_size, recipe
+from gensynth.sampling.outputs import FORMATS, SampleFolder, recipe, save_picture
 from gensynth.training.log import progress_bar
 
 GRID = 100  # most pictures on the overview
@@ -44,6 +45,8 @@ def run(job: Job, out: Path | None = None) -> Path:
         raise UsageError(f"--num must be at least 1, got {job.num}.")
     if not 0 <= job.seed < 2**63 - job.num:
         raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
+    if job.batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {job.batch_size}.")
     if job.kind not in FORMATS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {job.kind!r}.")
     state = processes()
@@ -54,8 +57,7 @@ def run(job: Job, out: Path | None = None) -> Path:
         else parse_labels(job.labels, pipeline)
     )
     pictures = plan(labels, job.num, job.seed)
-    pipeline.latent_shape(job.settings.get("size"))  # refuses an impossible size early
-    height, width = pixel_size(pipeline, job.settings.get("size"))
+    height, width = pipeline.resolve(**job.settings)[2]  # refuses what cannot be drawn
     fingerprint = describe(job, pipeline, labels)
     if out is None:
         digest = hashlib.sha256(repr(sorted(fingerprint.items())).encode()).hexdigest()[:8]
@@ -81,18 +83,20 @@ def run(job: Job, out: Path | None = None) -> Path:
 
 def describe(job: Job, pipeline: ClassConditionalPipeline, labels: list[int]) -> dict[str, Any]:
     """The settings that decide what the pictures of a folder look like."""
-    weights = resolve(job.model) / "model" / "diffusion_pytorch_model.safetensors"
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for weights in sorted((resolve(job.model) / "model").glob("*.safetensors")):
+        with weights.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    steps, guidance, size, scheduler = pipeline.resolve(**job.settings)
     described = {
-        "weights": digest[:16],
+        "weights": digest.hexdigest()[:16],
         "labels": labels,
         "seed": job.seed,
         "format": job.kind,
-        "steps": job.settings.get("steps") or pipeline.config.steps,
-        "guidance": job.settings.get("guidance") or pipeline.config.guidance,
-        "scheduler": job.settings.get("scheduler") or type(pipeline.scheduler).__name__,
-        "size": list(pixel_size(pipeline, job.settings.get("size"))),
+        "steps": steps,
+        "guidance": guidance,
+        "scheduler": type(scheduler).__name__,
+        "size": list(size),
     }
     # A folder of pictures can be continued to a larger number; an array has its size.
     return {**described, "num": job.num} if job.kind == "npz" else described
@@ -116,9 +120,7 @@ def draw(
 
 def write_overview(folder: SampleFolder, job: Job, num_classes: int) -> None:
     """`grid.png` with the first pictures of the job."""
-    from gensynth.data.images import to_pil
-    from gensynth.evaluation.sources import open_images
-
     images = open_images(str(folder.folder))
     shown = [to_pil(images.read(index)) for index in range(min(GRID, job.num))]
-    grid(shown, columns=min(10, num_classes, len(shown))).save(folder.folder / "grid.png")
+    sheet = grid(shown, columns=min(10, num_classes, len(shown)))
+    save_picture(sheet, folder.folder / OVERVIEW, None)

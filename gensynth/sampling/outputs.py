@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image
@@ -26,27 +26,19 @@ def recipe(
     model: str, pipeline: ClassConditionalPipeline, picture: Picture, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything needed to draw a picture again."""
-    height, width = pixel_size(pipeline, settings.get("size"))
+    steps, guidance, (height, width), scheduler = pipeline.resolve(**settings)
     return {
         "schema": 1,
         "model": model,
         "label": picture.label,
         "class": pipeline.classes[picture.label],
         "seed": picture.seed,
-        "steps": settings.get("steps") or pipeline.config.steps,
-        "guidance": settings.get("guidance") or pipeline.config.guidance,
-        "scheduler": settings.get("scheduler") or type(pipeline.scheduler).__name__,
+        "steps": steps,
+        "guidance": guidance,
+        "scheduler": type(scheduler).__name__,
         "size": [height, width],
         "gensynth": __version__,
     }
-
-
-def pixel_size(
-    pipeline: ClassConditionalPipeline, size: int | tuple[int, int] | None
-) -> tuple[int, int]:
-    """(height, width) of the pictures a pipeline draws for a `size` argument."""
-    size = pipeline.config.size if size is None else size
-    return (size, size) if isinstance(size, int) else size
 
 
 def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) -> None:
@@ -140,7 +132,7 @@ class SampleFolder:
             self._claim(job)
             self.array = self._open_array() if kind == "npz" else None
             self.done = self._finished()
-            self.manifest = (folder / f"manifest-{rank}.jsonl").open("a", encoding="utf-8")
+            self.manifest = _open_lines(folder / f"manifest-{rank}.jsonl")
 
     def _claim(self, job: dict[str, Any]) -> None:
         path = self.folder / "job.json"
@@ -165,12 +157,15 @@ class SampleFolder:
             return np.lib.format.open_memmap(path, mode="r+")
         num, height, width, channels = self.shape
         temporary = path.with_name(f".pictures-{self.rank}.tmp")
-        array = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.uint8, shape=(num, height, width, channels)
-        )
-        array.flush()
-        if not path.exists():
-            temporary.replace(path)
+        try:
+            array = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=np.uint8, shape=(num, height, width, channels)
+            )
+            array.flush()
+            if not path.exists():
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         return np.lib.format.open_memmap(path, mode="r+")
 
     def _finished(self) -> set[int]:
@@ -223,12 +218,23 @@ class SampleFolder:
             if self.array is not None:
                 self.array.flush()
                 temporary = self.folder / ".samples.npz.tmp"
-                with temporary.open("wb") as stream:
-                    np.savez(stream, self.array, np.asarray(labels, dtype=np.int64))
-                temporary.replace(self.folder / "samples.npz")
+                try:
+                    with temporary.open("wb") as stream:
+                        np.savez(stream, self.array, np.asarray(labels, dtype=np.int64))
+                    temporary.replace(self.folder / "samples.npz")
+                finally:
+                    temporary.unlink(missing_ok=True)
 
     def close(self) -> None:
         self.manifest.close()
+
+
+def _open_lines(path: Path) -> TextIO:
+    """The file for appending, at the start of a line: a killed process may have cut the last."""
+    cut = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    stream = path.open("a", encoding="utf-8")
+    stream.write("\n" if cut else "")
+    return stream
 
 
 def _entry(line: str) -> dict[str, Any] | None:

@@ -8,7 +8,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from gensynth.autoencoders import AUTOENCODERS
 from gensynth.config import Experiment
 from gensynth.models import create_model
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline, create_scheduler
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.schedulers import create_scheduler
 
 
 def build_autoencoder(experiment: Experiment) -> Any:
@@ -39,17 +40,20 @@ def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
     return model.to(memory_format=torch.channels_last)
 
 
+def prediction(experiment: Experiment) -> str:
+    """What the model predicts: "velocity" or "epsilon"."""
+    return "velocity" if experiment.objective.name == "flow" else "epsilon"
+
+
 def build_pipeline(
     experiment: Experiment, model: ModelMixin, classes: list[str]
 ) -> ClassConditionalPipeline:
     """The pipeline that samples from `model` as the `sampling:` section says."""
-    flow = experiment.objective.name == "flow"
-    prediction = "velocity" if flow else "epsilon"
     pipeline = ClassConditionalPipeline(
         model,
-        create_scheduler(experiment.sampling.scheduler, prediction),
+        create_scheduler(experiment.sampling.scheduler, prediction(experiment)),
         build_autoencoder(experiment).to(model.device),
-        prediction=prediction,
+        prediction=prediction(experiment),
         time_scale=getattr(experiment.objective, "time_scale", 1.0),
         size=experiment.data.size,
         steps=experiment.sampling.steps,

@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from datasets import IterableDataset
-from torch.utils.data import DataLoader
 
-from gensynth.config import Experiment, Training
+from gensynth.config import Experiment
 from gensynth.data.sources import Source, open_source
-from gensynth.data.training import Batch, Schedule, StreamedImages, TrainingImages
-from gensynth.errors import CorruptError, DivergedError, GensynthError, Stopped, UsageError
+from gensynth.data.training import Batch, Schedule
+from gensynth.errors import DivergedError, GensynthError, Stopped
 from gensynth.objectives import create_objective
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training import output
+from gensynth.training.batches import Unreadable, check_split, load_batches
 from gensynth.training.build import build_autoencoder, build_model, build_pipeline
 from gensynth.training.checkpoint import Checkpoints
 from gensynth.training.ema import WeightAverage
-from gensynth.training.faults import StopRequest, command, ignore_signals
+from gensynth.training.faults import StopRequest, command
 from gensynth.training.grids import draw_grid
 from gensynth.training.log import TrainingLog
+from gensynth.training.meter import Meter
 from gensynth.training.optim import create_optimizer, learning_rate, set_learning_rate
 
 
@@ -88,7 +88,8 @@ class Run:
         )
         self.step = 0
         self.cursor: tuple[int, tuple[int, int]] = (0, (0, 0))  # stream position, (epoch, offset)
-        self.unreadable: set[int] = set()
+        rows = None if self.source.streamed else len(self.source.rows)
+        self.unreadable = Unreadable(experiment.data.max_corrupt, rows)
         self.log = TrainingLog(self.folder, 0, settings.steps, enabled=False)
 
     def resume(self) -> None:
@@ -99,7 +100,7 @@ class Run:
             saved = json.loads((checkpoint / "training.json").read_text())
             self.step = saved["step"]
             self.cursor = (saved["cursor"][0], tuple(saved["cursor"][1]))
-            self.unreadable = set(saved["unreadable"])
+            self.unreadable.rows |= set(saved["unreadable"])
             self.average.load(
                 checkpoint / "model" / "model" / "diffusion_pytorch_model.safetensors",
                 saved["ema_updates"],
@@ -113,31 +114,6 @@ class Run:
         if checkpoint is not None:
             self.log.say(f"resumed from {checkpoint}")
 
-    def batches(self, schedule: Schedule) -> Iterator[Batch]:
-        """The micro-batches of this process, decoded ahead by worker processes."""
-        data = self.experiment.data
-        workers = data.workers
-        options: dict[str, Any]
-        if isinstance(self.source.rows, IterableDataset):
-            position, cursor = self.cursor
-            dataset: Any = StreamedImages(
-                self.source.rows, data, self.experiment.seed, schedule, position, cursor
-            )
-            options, workers = {"batch_size": None}, min(workers, 1)
-        else:
-            dataset = TrainingImages(self.source.rows, data, self.experiment.seed)
-            options = {"batch_sampler": schedule, "collate_fn": _as_it_is}
-        loader = DataLoader(
-            dataset,
-            num_workers=workers,
-            worker_init_fn=ignore_signals,
-            prefetch_factor=4 if workers else None,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),
-            **options,
-        )
-        return iter(loader)
-
     def steps(self) -> None:
         """Every remaining step, and once in a while a log line, a grid and a checkpoint."""
         experiment, settings = self.experiment, self.experiment.training
@@ -149,7 +125,9 @@ class Run:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        batches = self.batches(schedule)
+        batches = load_batches(
+            self.source, experiment.data, experiment.seed, schedule, self.cursor, self.device
+        )
         meter = Meter(self.device)
         self.log.status("running", step=self.step)
         self.model.train()
@@ -171,7 +149,7 @@ class Run:
             if every and (self.step % every == 0 or last):
                 self.sample_grid()
 
-    def one_step(self, schedule: Schedule, batches: Iterator[Batch], meter: "Meter") -> None:
+    def one_step(self, schedule: Schedule, batches: Iterator[Batch], meter: Meter) -> None:
         """One optimiser step over the global batch."""
         settings = self.experiment.training
         rate = learning_rate(self.experiment.optimizer, self.step, settings.steps)
@@ -180,7 +158,7 @@ class Run:
             waiting = time.perf_counter()
             batch = next(batches)
             meter.waited += time.perf_counter() - waiting
-            self.note_unreadable(batch)
+            self.note(batch)
             random = StepRandom(
                 self.experiment.seed,
                 self.step,
@@ -206,31 +184,16 @@ class Run:
         self.average.update()
         meter.images += settings.batch_size
 
-    def note_unreadable(self, batch: Batch) -> None:
-        """Counts images that could not be decoded; too many stop the run."""
+    def note(self, batch: Batch) -> None:
+        """Keeps the place in a stream, and counts images that could not be decoded."""
         if batch.cursor is not None:
             self.cursor = (self.step * self.experiment.training.batch_size, batch.cursor)
-        new = set(batch.unreadable) - self.unreadable
-        if not new:
-            return
-        self.unreadable |= new
         seen = (self.step + 1) * self.experiment.training.batch_size
-        streamed = isinstance(self.source.rows, IterableDataset)
-        count = max(seen, 1000) if streamed else len(self.source.rows)
-        self.log.say(
-            f"warning: {len(self.unreadable)} unreadable images skipped so far "
-            f"(newest: row {max(new)})"
-        )
-        share = self.experiment.data.max_corrupt
-        if len(self.unreadable) > share * count:
-            rows = ", ".join(map(str, sorted(self.unreadable)[:10]))
-            raise CorruptError(
-                f"{len(self.unreadable)} of {count} images cannot be decoded, more than "
-                f"data.max_corrupt {share:g} allows; rows {rows}. "
-                "Repair the data or raise the limit."
-            )
+        warning = self.unreadable.add(batch.unreadable, seen)
+        if warning:
+            self.log.say(warning)
 
-    def report(self, meter: "Meter") -> None:
+    def report(self, meter: Meter) -> None:
         """Logs the means since the last report, over all processes."""
         values = meter.read(self.accelerator)
         self.check_finite(values["loss"])
@@ -246,7 +209,7 @@ class Run:
                 "Try a lower optimizer.lr, optimizer.clip=1.0 or training.mixed_precision=no."
             )
 
-    def save(self, meter: "Meter") -> None:
+    def save(self, meter: Meter) -> None:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
         self.check_finite(meter.last_loss())
         self.checkpoints.save(self.step, self.write_checkpoint)
@@ -261,7 +224,7 @@ class Run:
         place = {
             "step": self.step,
             "cursor": self.cursor,
-            "unreadable": sorted(self.unreadable),
+            "unreadable": sorted(self.unreadable.rows),
             "ema_updates": self.average.num_updates,
         }
         (folder / "training.json").write_text(json.dumps(place) + "\n")
@@ -292,54 +255,3 @@ class Run:
     def close(self) -> None:
         self.log.close()
         self.stop.release()
-
-
-def check_split(settings: Training, processes: int) -> None:
-    """Refuses a batch that cannot be split evenly over processes and accumulation steps."""
-    parts = processes * settings.gradient_accumulation
-    if settings.batch_size % parts:
-        raise UsageError(
-            f"training.batch_size {settings.batch_size} cannot be split over {processes} "
-            f"processes times {settings.gradient_accumulation} accumulation steps; "
-            f"make it a multiple of {parts}."
-        )
-
-
-class Meter:
-    """Running means on the device, so that no step waits for them."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.reset()
-
-    def reset(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
-        self.last: torch.Tensor | None = None
-        self.count = self.images = 0
-        self.waited = 0.0
-        self.since = time.perf_counter()
-
-    def add(self, values: dict[str, torch.Tensor]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value.float()
-        self.last = values["loss"]
-        self.count += 1
-
-    def last_loss(self) -> float:
-        return 0.0 if self.last is None else float(self.last)
-
-    def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over steps and processes, images/s and the share of time spent waiting for data."""
-        means = accelerator.reduce(
-            {name: value / self.count for name, value in self.sums.items()}, "mean"
-        )
-        values = {name: float(value) for name, value in means.items()}
-        seconds = time.perf_counter() - self.since
-        values["images_per_second"] = self.images / seconds
-        values["data_wait"] = self.waited / seconds
-        self.reset()
-        return values
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch

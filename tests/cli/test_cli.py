@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gensynth import __version__
-from gensynth.config import load_experiment
+from gensynth.experiment import load_experiment
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "fashion_mnist" / "dico_nano.yaml"

@@ -9,7 +9,7 @@ from reference import Reference, load_reference
 
 from gensynth.config import DDPM
 from gensynth.objectives.ddpm import DDPMObjective, Diffusion, linear_betas
-from gensynth.pipelines.class_conditional import create_scheduler
+from gensynth.schedulers import create_scheduler
 
 
 def test_schedule_tables():

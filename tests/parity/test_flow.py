@@ -5,7 +5,7 @@ import torch
 from reference import load_reference
 
 from gensynth.objectives.flow import interpolate, velocity_loss
-from gensynth.pipelines.class_conditional import create_scheduler
+from gensynth.schedulers import create_scheduler
 
 
 def test_training_loss_of_the_linear_path():

@@ -9,7 +9,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 import gensynth
 from gensynth.errors import UsageError
-from gensynth.pipelines.class_conditional import SCHEDULERS, create_scheduler
+from gensynth.schedulers import SCHEDULERS, create_scheduler
 
 EVERY = [(prediction, name) for prediction, names in SCHEDULERS.items() for name in names]
 every_scheduler = pytest.mark.parametrize(("prediction", "scheduler"), EVERY)
@@ -162,8 +162,8 @@ def test_unknown_classes_are_refused(tiny_pipeline, label, expected):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"steps": -3}, "steps must be at least 1, got -3"),
+        ({"steps": 0}, "steps must be from 1 to 1000, got 0"),
+        ({"steps": -3}, "steps must be from 1 to 1000, got -3"),
         ({"guidance": 0.5}, "guidance .* 0.5"),
         ({"guidance": float("nan")}, "guidance .* nan"),
         ({"guidance": float("inf")}, "guidance .* inf"),
@@ -171,8 +171,8 @@ def test_unknown_classes_are_refused(tiny_pipeline, label, expected):
         ({"size": 0}, "0x0 .* Nearest: 8x8"),
         ({"size": -8}, "-8x-8 .* Nearest: 8x8"),
         ({"size": (32, 20)}, "32x20 .* multiple of 8"),
-        ({"seeds": [1, 2]}, "1 labels but 2 seeds"),
-        ({"labels": []}, "0 labels but 1 seeds"),
+        ({"seeds": [1, 2]}, "1 labels and 2 seeds"),
+        ({"labels": []}, "0 labels and 1 seeds"),
         ({"labels": [], "seeds": []}, "label"),
         ({"seeds": [2**64]}, "seed"),
         ({"scheduler": "FlowMatchEulerDiscreteSchedule"}, "Did you mean FlowMatchEuler"),

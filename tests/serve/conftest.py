@@ -13,7 +13,8 @@ import torch
 
 import gensynth
 from gensynth.autoencoders.pixels import PixelAutoencoder
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline, create_scheduler
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.schedulers import create_scheduler
 
 
 def tiny_pipeline(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from gensynth_serve.engine import MAX_WAITING, BusyError, Engine
-from gensynth_serve.jobs import Done, Failed, Made, Preview, Queued, Stopped
-from gensynth_serve.order import Order
 from PIL import Image
 
 from gensynth.errors import DeviceMemoryError, OutputError, UsageError
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.sampling.outputs import read_recipe
+from gensynth_serve.engine import MAX_WAITING, BusyError, Engine
+from gensynth_serve.jobs import Done, Failed, Made, Preview, Queued, Stopped
+from gensynth_serve.order import Order
 
 ENDS = (Done, Stopped, Failed)
 STEP_SECONDS = 0.05

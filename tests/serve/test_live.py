@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+
+from gensynth.sampling.generate import plan
 from gensynth_serve.jobs import Done, Failed, Job, Made, Preview, Queued, Stopped
 from gensynth_serve.live import LiveBox
 from gensynth_serve.order import Order
-
-from gensynth.sampling.generate import plan
 
 
 def job(num: int) -> Job:

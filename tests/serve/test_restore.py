@@ -6,12 +6,12 @@ import struct
 import zlib
 
 import pytest
-from gensynth_serve.restore import MAX_RECIPE_CHARS, command, restored
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gensynth.errors import InputError
 from gensynth.sampling.outputs import save_picture
+from gensynth_serve.restore import MAX_RECIPE_CHARS, command, restored
 
 RECIPE = {
     "schema": 1,

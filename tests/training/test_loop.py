@@ -10,8 +10,8 @@ from PIL import Image
 from tiny import losses, write_experiment
 
 import gensynth
-from gensynth.config import load_experiment
 from gensynth.errors import CorruptError, DivergedError, OutputError, RefusedError
+from gensynth.experiment import load_experiment
 from gensynth.training.loop import train
 
 

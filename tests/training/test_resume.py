@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import losses, weights, write_experiment
 
-from gensynth.config import load_experiment
+from gensynth.experiment import load_experiment
 from gensynth.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_streaming_resumes_bit_equal(tmp_path):
     one = train(load_experiment(write_experiment(tmp_path / "one", **changes)))
     config = write_experiment(tmp_path / "two", **changes)
     train(load_experiment(config, ["training.steps=5"]))
-    train(load_experiment(config, ["training.steps=6"]))
+    train(load_experiment(config, ["training.steps=6", "data.workers=2"]))
     two = train(load_experiment(config))
     assert losses(one) == losses(two)
     assert weights(one) == weights(two)

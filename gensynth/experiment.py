@@ -1,0 +1,152 @@
+"""An experiment from its YAML file, checked before anything loads."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gensynth.config import DDPM, EMA, Experiment, Flow, parse_yaml
+from gensynth.errors import InputError, UsageError
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a YAML file with `key=value` overrides applied.
+
+    Raises:
+        InputError: the file is not there.
+        UsageError: an unknown key, a wrong value, or a combination that cannot work; the message
+            names the file, the key, what is allowed and the nearest known key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no configuration file {path}.{_nearest_configs(path)}")
+    try:
+        tree = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file in UTF-8.") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: expected sections like 'data:' and 'model:', got {tree!r}.")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        experiment = Experiment.model_validate(tree)
+    except ValidationError as error:
+        origin = f"{path} with {' '.join(overrides)}" if overrides else str(path)
+        problems = [_explain(problem, tree) for problem in error.errors()]
+        raise UsageError(f"{origin}: " + " ".join(problems)) from error
+    check_model(experiment)
+    return experiment
+
+
+def check_model(experiment: Experiment) -> None:
+    """Checks what the schema cannot know: the model's own keywords, and that the parts fit.
+
+    Raises:
+        UsageError: an unknown model, keyword or scheduler, a value the model refuses, or one that
+            the objective or the data contradict.
+    """
+    import torch
+
+    from gensynth.models import constructor_keywords, preset
+    from gensynth.training.build import build_model, create_scheduler, prediction
+
+    name, given = experiment.model.name, experiment.model.model_extra or {}
+    preset(name)  # raises for an unknown name
+    known = constructor_keywords(name)
+    for key in given:
+        if key not in known:
+            raise UsageError(
+                f"unknown key 'model.{key}' for {name}.{_nearest(key, known)} "
+                f"Known: {', '.join(known)}."
+            )
+    _check_contradictions(experiment, given)
+    create_scheduler(experiment.sampling.scheduler, prediction(experiment))
+    try:
+        with torch.device("meta"):
+            build_model(experiment, num_classes=2)
+    except (ValueError, TypeError, RuntimeError) as error:
+        values = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise UsageError(f"model {name} cannot be built with {values}: {error}.") from error
+
+
+def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
+    learns_variance = experiment.objective.name == "ddpm"
+    side = experiment.data.size // experiment.autoencoder.patch
+    channels = experiment.data.channels * experiment.autoencoder.patch**2
+    if given.get("learn_sigma", learns_variance) != learns_variance:
+        raise UsageError(
+            f"model.learn_sigma must be {str(learns_variance).lower()} with objective "
+            f"{experiment.objective.name}; leave it out and it is chosen."
+        )
+    if given.get("in_channels", channels) != channels:
+        raise UsageError(
+            f"model.in_channels is {given['in_channels']}, but the latents have {channels} "
+            "channels; leave it out and it is chosen."
+        )
+    if not given.get("null_label", True) and experiment.objective.label_dropout > 0:
+        raise UsageError(
+            "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
+        )
+    if side % 4:
+        raise UsageError(
+            f"{experiment.model.name} needs a latent size divisible by 4, but data.size "
+            f"{experiment.data.size} with autoencoder.patch {experiment.autoencoder.patch} "
+            f"gives {side}."
+        )
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"override {override!r} is not of the form key=value.")
+    *parents, last = key.strip().split(".")
+    section = tree
+    for parent in parents:
+        if not isinstance(section.get(parent), dict):
+            section[parent] = {}
+        section = section[parent]
+    section[last] = parse_yaml(text, f"override {override!r}")
+
+
+def _explain(problem: Any, tree: dict[str, Any]) -> str:
+    """One sentence about one problem that pydantic found."""
+    # A discriminated union inserts its tag into the location; the user never wrote it.
+    location = [str(part) for part in problem["loc"]]
+    if location[:1] == ["objective"] and location[1:2] in (["flow"], ["ddpm"]):
+        del location[1]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1], tree)
+        return f"unknown key '{key}'.{_nearest(location[-1], known)} Known: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"'{key}' is missing."
+    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return "'objective.name' must be flow or ddpm."
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{message}."
+    given = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    return f"'{key}': {message}{given}."
+
+
+def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
+    section: Any = Experiment
+    for part in location:
+        if part == "objective":
+            section = DDPM if tree["objective"].get("name") == "ddpm" else Flow
+        else:
+            annotation = section.model_fields[part].annotation
+            section = EMA if part == "ema" else annotation
+    return list(section.model_fields)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _nearest_configs(path: Path) -> str:
+    there = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    return f" In {path.parent}: {', '.join(p.name for p in there)}." if there else ""

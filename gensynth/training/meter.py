@@ -1,0 +1,42 @@
+"""What the log is told: means over steps and processes, speed and waiting."""
+
+import time
+
+import torch
+from accelerate import Accelerator
+
+
+class Meter:
+    """Running means on the device, so that no step waits for them."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.last: torch.Tensor | None = None
+        self.count = self.images = 0
+        self.waited = 0.0
+        self.since = time.perf_counter()
+
+    def add(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.float()
+        self.last = values["loss"]
+        self.count += 1
+
+    def last_loss(self) -> float:
+        return 0.0 if self.last is None else float(self.last)
+
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over steps and processes, images/s and the share of time spent waiting for data."""
+        means = accelerator.reduce(
+            {name: value / self.count for name, value in self.sums.items()}, "mean"
+        )
+        values = {name: float(value) for name, value in means.items()}
+        seconds = time.perf_counter() - self.since
+        values["images_per_second"] = self.images / seconds
+        values["data_wait"] = self.waited / seconds
+        self.reset()
+        return values
