@@ -159,7 +159,7 @@ class Experiment(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its traps: `1e-4` is a number, duplicate keys and aliases are errors."""
+    """YAML without its traps; duplicate keys and aliases are errors."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -181,12 +181,22 @@ class _Dumper(yaml.SafeDumper):
     """Quotes the text that `_Loader` would take for a number."""
 
 
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
+# Instead of YAML 1.1's rules, by which `no` is false, `012` is ten and `1e-4` is text.
+_PLAIN = {
+    "bool": (re.compile(r"^(true|false|True|False)$"), list("tfTF")),
+    "int": (re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")),
+    "float": (
+        re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|nan)$"),
+        list("-+.0123456789"),
+    ),
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [entry for entry in entries if entry[0].rpartition(":")[2] not in _PLAIN]
+    for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _name, (_pattern, _first) in _PLAIN.items():
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, _first)
 
 
 def parse_yaml(text: str, origin: str) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gensynth.config import Experiment
+from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import InputError, UsageError
 from gensynth.experiment import load_experiment
 
@@ -268,3 +268,22 @@ def test_a_file_that_is_not_utf8_is_refused_in_words(tmp_path):
     path.write_bytes("output: caf\xe9\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin\.yaml"):
         load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"),
+        ("on", "on"),
+        ("true", True),
+        ("1e-4", 1e-4),
+        ("12:30:45", "12:30:45"),
+        ("-5", -5),
+        ("null", None),
+        ("1.5", 1.5),
+        ("'1'", "1"),
+    ],
+)
+def test_plain_words_and_numbers_mean_what_they_look_like(text, value):
+    parsed = parse_yaml(text, "here")
+    assert parsed == value and type(parsed) is type(value)
