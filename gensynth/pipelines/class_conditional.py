@@ -77,6 +77,13 @@ class ClassConditionalPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Writes the folder that `gensynth.load` reads: safetensors, configs and class names."""
         super().save_pretrained(save_directory, safe_serialization=True, **kwargs)
+        for config in [
+            *Path(save_directory).glob("*/config.json"),
+            Path(save_directory) / self.config_name,
+        ]:
+            content = json.loads(config.read_text(encoding="utf-8"))
+            content.pop("_name_or_path", None)  # where it was loaded from is nobody's business
+            config.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         names = json.dumps(self.classes, ensure_ascii=False, indent=1)
         (Path(save_directory) / LABELS_FILE).write_text(names + "\n", encoding="utf-8")
 
