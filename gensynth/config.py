@@ -83,7 +83,6 @@ class DDPM(Section):
     """iDDPM: noise prediction, learned range variance, hybrid loss (arXiv 2102.09672, as DiT)."""
 
     name: Literal["ddpm"]
-    num_timesteps: Positive = 1000
     label_dropout: Share = 0.1
 
 

@@ -10,10 +10,10 @@ from gensynth.errors import InputError
 from gensynth.evaluation.evaluate import evaluate, summary, write_report
 from gensynth.evaluation.sources import open_images
 from gensynth.experiment import load_experiment
+from gensynth.progress import progress_bar
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
 from gensynth.training.curve import plot_loss
-from gensynth.training.log import progress_bar
 from gensynth.training.loop import train
 
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist" / "demo.yaml"

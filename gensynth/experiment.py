@@ -72,6 +72,8 @@ def check_model(experiment: Experiment) -> None:
 
 
 def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
+    from gensynth.models import preset
+
     learns_variance = experiment.objective.name == "ddpm"
     side = experiment.data.size // experiment.autoencoder.patch
     channels = experiment.data.channels * experiment.autoencoder.patch**2
@@ -89,9 +91,15 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
         raise UsageError(
             "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
         )
-    if side % 4:
+    if experiment.sampling.guidance > 1 and experiment.objective.label_dropout == 0:
         raise UsageError(
-            f"{experiment.model.name} needs a latent size divisible by 4, but data.size "
+            "sampling.guidance above 1 needs a model that has seen dropped labels; set "
+            "objective.label_dropout=0.1 or sampling.guidance=1."
+        )
+    multiple = preset(experiment.model.name)[0].size_multiple
+    if side % multiple:
+        raise UsageError(
+            f"{experiment.model.name} needs a latent size divisible by {multiple}, but data.size "
             f"{experiment.data.size} with autoencoder.patch {experiment.autoencoder.patch} "
             f"gives {side}."
         )

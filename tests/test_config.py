@@ -200,7 +200,7 @@ def test_a_missing_section_is_named(write, key):
 def test_objective_keys_are_those_of_the_chosen_objective(write):
     message = refusal(write(DDPM), "objective.time_scale=1")
     assert "objective.time_scale" in message
-    assert "num_timesteps" in message
+    assert "Known: name, label_dropout." in message
     assert "logit_mean" not in message
 
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"errors", "config", "seeding", "processes"},
+    {"config", "errors", "files", "processes", "progress", "seeding"},
     {"models", "autoencoders", "data", "guidance", "schedulers"},
     {"objectives", "pipelines", "metrics"},
     {

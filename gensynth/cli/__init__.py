@@ -48,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
     if not debug:
         sys.excepthook = report_bug
     try:
-        app([a for a in arguments if a != "--debug"], prog_name="gensynth")  # always exits
+        # Calling `app` itself would put typer's own hook for tracebacks in the place of ours.
+        command = typer.main.get_command(app)
+        command.main([a for a in arguments if a != "--debug"], prog_name="gensynth")  # exits
     except GensynthError as error:
         if debug:
             raise

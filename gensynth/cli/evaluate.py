@@ -31,11 +31,11 @@ def evaluate(
         raise UsageError(f"--fit must be crop or pad, got {fit!r}.")
     from gensynth.evaluation.evaluate import evaluate as run
     from gensynth.evaluation.evaluate import summary, write_report
-    from gensynth.training.log import progress_bar
+    from gensynth.progress import progress_bar
 
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
         report = run(samples, reference, num, size, fit, lambda count: bar.advance(task, count))
+    print(json.dumps(report, indent=1) if as_json else summary(report))
     if out is not None:
         write_report(report, out)
-    print(json.dumps(report, indent=1) if as_json else summary(report))

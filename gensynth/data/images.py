@@ -1,7 +1,9 @@
 """One encoded image -> one uint8 array of the size a model is trained on."""
 
+import contextlib
 import io
 import math
+import struct
 
 import numpy as np
 import torch
@@ -36,7 +38,9 @@ def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> 
     image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     image.load()
     if exif_rotate:
-        image = ImageOps.exif_transpose(image)
+        # A damaged EXIF block does not spoil the picture, only what it says about it.
+        with contextlib.suppress(*UNREADABLE, struct.error, TypeError, KeyError):
+            image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         # Pillow clips 16-bit values when it converts them; users mean a rescale.
         depth = 257 if image.mode != "F" else 1

@@ -16,10 +16,10 @@ from torch.utils import data as torch_data
 
 from gensynth.config import Data
 from gensynth.data.images import UNREADABLE, decode, fit, to_tensor
-from gensynth.errors import CorruptError
+from gensynth.errors import CorruptError, UsageError
 from gensynth.seeding import derived_seed
 
-Readable = tuple[Tensor, int]
+Streamed = tuple[dict[str, Any], tuple[int, int]]  # a row, and its (epoch, offset)
 
 
 class Batch(NamedTuple):
@@ -131,11 +131,13 @@ class StreamedImages(torch_data.IterableDataset):
     """The batches of one process, read from a stream in order.
 
     Every process reads the whole stream and decodes its own rows only, so that the order does not
-    depend on the number of processes. An unreadable image is replaced by the one before it.
+    depend on the number of processes. An unreadable image is replaced by the nearest readable one
+    of its step, those before it first.
 
     Args:
-        schedule: the positions this process needs, in rising order.
-        position, cursor: a position, and the (epoch, offset) at which the stream stands there.
+        num_classes: labels must be below.
+        schedule: the steps and rows this process needs.
+        position, cursor: a step's first position, and the (epoch, offset) of the stream there.
     """
 
     def __init__(
@@ -143,52 +145,56 @@ class StreamedImages(torch_data.IterableDataset):
         rows: IterableDataset,
         data: Data,
         seed: int,
+        num_classes: int,
         schedule: Schedule,
         position: int = 0,
         cursor: tuple[int, int] = (0, 0),
     ):
-        self.data, self.seed, self.schedule = data, seed, schedule
-        self.position, self.cursor = position, cursor
+        self.data, self.seed, self.num_classes = data, seed, num_classes
+        self.schedule, self.position, self.cursor = schedule, position, cursor
         # One input shard at a time: reading ahead of several makes each epoch end with a pause.
         self.rows = rows.shuffle(
             seed=seed, buffer_size=data.shuffle_buffer, max_buffer_input_shards=1
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        stream = enumerate(self.stream(), start=self.position)
-        step_cursor = self.cursor
-        last: Readable | None = None
-        for positions in self.schedule:
-            found: list[Readable | None] = []
-            while len(found) < len(positions):
-                position, (row, cursor) = next(stream)
-                if position % self.schedule.batch_size == 0:
-                    step_cursor = cursor
-                if position >= positions[0]:
-                    found.append(self.read(row, position))
-            unreadable = [p for p, item in zip(positions, found, strict=True) if item is None]
-            # Before the first readable image of all, the next one stands in.
-            last = last or next(filter(None, found), None)
-            if last is None:
-                raise CorruptError("the data stream begins with a whole batch of unreadable images")
-            whole: list[Readable] = []
-            for item in found:
-                last = item or last
-                whole.append(last)
-            images = torch.stack([image for image, _ in whole])
-            labels = torch.tensor([label for _, label in whole])
-            yield Batch(images, labels, unreadable, step_cursor)
+        stream, size = self.stream(), self.schedule.batch_size
+        for _ in range(self.position, self.schedule.start * size):
+            next(stream)
+        for step in range(self.schedule.start, self.schedule.stop):
+            rows = [next(stream) for _ in range(size)]
+            for micro in range(self.schedule.micro_batches):
+                mine = range(size)[self.schedule.rows(micro)]
+                read = [self.read(rows, index, step * size + index) for index in mine]
+                images, labels, unreadable = zip(*read, strict=True)
+                yield Batch(
+                    torch.stack(images),
+                    torch.tensor(labels),
+                    [row for some in unreadable for row in some],
+                    rows[0][1],
+                )
 
-    def read(self, row: dict[str, Any], position: int) -> "Readable | None":
-        """Image and label of one row, or None if it cannot be decoded."""
-        try:
-            image = prepare(row, self.data)
-        except UNREADABLE:
-            return None
-        flip = self.data.flip and mirrored(self.seed, position)
-        return (image.flip(-1) if flip else image), row.get("label", 0)
+    def read(
+        self, rows: list[Streamed], index: int, position: int
+    ) -> tuple[Tensor, int, list[int]]:
+        """Image, label, and the position if it is unreadable, of row `index` of a step."""
+        for nearest in [*range(index, -1, -1), *range(index + 1, len(rows))]:
+            row = rows[nearest][0]
+            try:
+                image = prepare(row, self.data)
+            except UNREADABLE:
+                continue
+            label = row.get("label", 0)
+            if not isinstance(label, int) or not 0 <= label < self.num_classes:
+                raise UsageError(
+                    f"the stream has label {label!r}, but there are {self.num_classes} classes. "
+                    "Set data.classes or data.label_column."
+                )
+            flip = self.data.flip and mirrored(self.seed, position)
+            return image.flip(-1) if flip else image, label, [] if nearest == index else [position]
+        raise CorruptError(f"not one of {len(rows)} images of the stream in a row can be decoded.")
 
-    def stream(self) -> Iterator[tuple[dict[str, Any], tuple[int, int]]]:
+    def stream(self) -> Iterator[Streamed]:
         """The rows from the cursor on, epoch after epoch, each with its (epoch, offset)."""
         epoch, offset = self.cursor
         while True:

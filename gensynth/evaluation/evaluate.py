@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from gensynth import __version__
-from gensynth.errors import UsageError
+from gensynth.errors import OutputError, UsageError
 from gensynth.evaluation.sources import ImageSet, open_images
+from gensynth.files import write_text
 from gensynth.metrics.frechet import FrechetDistance
 from gensynth.metrics.lite0 import Lite0Features
 from gensynth.seeding import derived_seed
@@ -116,10 +117,17 @@ def evaluate(
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
-    """Writes a report as JSON through a temporary file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Writes a report as JSON.
+
+    Raises:
+        OutputError: the disk is full or the folder not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {path}: {reason}. Choose another --out.") from error
 
 
 def summary(report: dict[str, Any]) -> str:

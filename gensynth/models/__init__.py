@@ -11,12 +11,12 @@ from gensynth.models import dico
 from gensynth.models.dico import DiCo
 
 # Name -> class and the keywords that make that size of it.
-MODELS: dict[str, tuple[type[ModelMixin], dict[str, object]]] = {
+MODELS: dict[str, tuple[type[DiCo], dict[str, object]]] = {
     name: (DiCo, keywords) for name, keywords in dico.PRESETS.items()
 }
 
 
-def preset(name: str) -> tuple[type[ModelMixin], dict[str, object]]:
+def preset(name: str) -> tuple[type[DiCo], dict[str, object]]:
     """Class and keywords of a named model.
 
     Raises:

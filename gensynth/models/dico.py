@@ -106,6 +106,7 @@ class DiCo(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    size_multiple = 4  # height and width are halved twice
 
     @register_to_config
     def __init__(
@@ -119,10 +120,10 @@ class DiCo(ModelMixin, ConfigMixin):
         learn_sigma: bool = True,
     ):
         super().__init__()
-        if len(depth) != 5:
-            raise ValueError(f"depth must have five numbers, one a level, got {list(depth)}")
-        if hidden_size % 2:
-            raise ValueError(f"hidden_size must be even, got {hidden_size}")
+        if not isinstance(hidden_size, int) or hidden_size < 2 or hidden_size % 2:
+            raise ValueError(f"hidden_size must be an even number from 2, got {hidden_size!r}")
+        if len(depth) != 5 or not all(isinstance(n, int) and n >= 0 for n in depth):
+            raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")
         width = [hidden_size, 2 * hidden_size, 4 * hidden_size]
         rows = num_classes + int(null_label)
 
@@ -176,7 +177,7 @@ class DiCo(ModelMixin, ConfigMixin):
         H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
         """
         height, width = sample.shape[-2:]
-        if height % 4 or width % 4:
+        if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiCo needs a height and width divisible by 4, got {height}x{width}")
         conditions = [
             self.act(embed_timestep(timestep) + embed_class(class_labels))

@@ -14,46 +14,59 @@ from gensynth.config import DDPM
 from gensynth.objectives import Loss, drop_labels
 from gensynth.seeding import StepRandom
 
+NUM_TIMESTEPS = 1000
 
-def linear_betas(num_timesteps: int = 1000) -> Tensor:
-    """float64 betas [num_timesteps]; the ends 1e-4 and 0.02 are those of 1000 steps, rescaled."""
-    scale = 1000 / num_timesteps
-    return torch.linspace(scale * 1e-4, scale * 0.02, num_timesteps, dtype=torch.float64)
+
+def linear_betas() -> Tensor:
+    """float64 betas [1000] from 1e-4 to 0.02."""
+    return torch.linspace(1e-4, 0.02, NUM_TIMESTEPS, dtype=torch.float64)
 
 
 class Diffusion:
     """The closed forms of q(x_t | x_0) and q(x_{t-1} | x_t, x_0), in the letters of the paper.
 
-    Tables are float64 [num_timesteps]; `t` is int64 [B]; images are float32 [B, C, H, W].
+    `tables` are float64 [num_timesteps]; `t` is int64 [B]; images are float32 [B, C, H, W].
     """
 
     def __init__(self, betas: Tensor):
-        self.betas = betas
-        alphas = 1 - betas
-        self.alphas_cumprod = alphas.cumprod(0)
-        previous = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
-        self.posterior_variance = betas * (1 - previous) / (1 - self.alphas_cumprod)
+        alphas, cumprod = 1 - betas, (1 - betas).cumprod(0)
+        previous = torch.cat([torch.ones(1, dtype=torch.float64), cumprod[:-1]])
+        variance = betas * (1 - previous) / (1 - cumprod)
         # The variance is zero at t = 0, so its logarithm is taken from t = 1 there.
-        self.posterior_log_variance = self.posterior_variance[
-            torch.arange(len(betas)).clamp(min=1)
-        ].log()
-        self.posterior_coef_x0 = betas * previous.sqrt() / (1 - self.alphas_cumprod)
-        self.posterior_coef_xt = (1 - previous) * alphas.sqrt() / (1 - self.alphas_cumprod)
+        after_first = torch.arange(len(betas)).clamp(min=1)
+        self.tables = {
+            "alphas_cumprod": cumprod,
+            "signal": cumprod.sqrt(),
+            "noise": (1 - cumprod).sqrt(),
+            "x0_of_xt": (1 / cumprod).sqrt(),
+            "x0_of_epsilon": (1 / cumprod - 1).sqrt(),
+            "log_beta": betas.log(),
+            "posterior_variance": variance,
+            "posterior_log_variance": variance[after_first].log(),
+            "posterior_coef_x0": betas * previous.sqrt() / (1 - cumprod),
+            "posterior_coef_xt": (1 - previous) * alphas.sqrt() / (1 - cumprod),
+        }
+        self._on_device: dict[tuple[str, torch.device], Tensor] = {}
+
+    def at(self, name: str, t: Tensor) -> Tensor:
+        """Entries `t` [B] of a table as float32 [B, 1, 1, 1] on the device of t."""
+        key = (name, t.device)
+        if key not in self._on_device:
+            self._on_device[key] = self.tables[name].float().to(t.device)
+        return self._on_device[key][t][:, None, None, None]
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """x_t (eq. 9 of iDDPM's background)."""
-        signal = at(self.alphas_cumprod.sqrt(), t)
-        return signal * x0 + at((1 - self.alphas_cumprod).sqrt(), t) * noise
+        """x_t: sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise."""
+        return self.at("signal", t) * x0 + self.at("noise", t) * noise
 
     def posterior(self, x0: Tensor, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [B, C, H, W] and log variance [B, 1, 1, 1] of q(x_{t-1} | x_t, x_0)."""
-        mean = at(self.posterior_coef_x0, t) * x0 + at(self.posterior_coef_xt, t) * xt
-        return mean, at(self.posterior_log_variance, t)
+        mean = self.at("posterior_coef_x0", t) * x0 + self.at("posterior_coef_xt", t) * xt
+        return mean, self.at("posterior_log_variance", t)
 
     def predict_x0(self, xt: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
         """x_0 that gave x_t with this noise."""
-        reciprocal = at((1 / self.alphas_cumprod).sqrt(), t)
-        return reciprocal * xt - at((1 / self.alphas_cumprod - 1).sqrt(), t) * epsilon
+        return self.at("x0_of_xt", t) * xt - self.at("x0_of_epsilon", t) * epsilon
 
     def predicted(self, output: Tensor, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of p(x_{t-1} | x_t) for a model output [B, 2C, H, W].
@@ -64,7 +77,7 @@ class Diffusion:
         epsilon, range_values = output.chunk(2, dim=1)
         mean, smallest = self.posterior(self.predict_x0(xt, epsilon, t), xt, t)
         share = (range_values + 1) / 2
-        return mean, share * at(self.betas.log(), t) + (1 - share) * smallest
+        return mean, share * self.at("log_beta", t) + (1 - share) * smallest
 
     def variational_bound(self, output: Tensor, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """Bits per dimension of each image, [B]: KL to the posterior; at t = 0 the likelihood."""
@@ -75,11 +88,6 @@ class Diffusion:
         first = (t == 0)[:, None, None, None]
         bits = torch.where(first, -likelihood, divergence) / math.log(2)
         return bits.flatten(1).mean(dim=1)
-
-
-def at(table: Tensor, t: Tensor) -> Tensor:
-    """Entries `t` [B] of a table as float32 [B, 1, 1, 1] on the device of t."""
-    return table.float().to(t.device)[t][:, None, None, None]
 
 
 def gaussian_kl(
@@ -120,11 +128,11 @@ class DDPMObjective:
 
     def __init__(self, config: DDPM, null_label: int):
         self.config, self.null_label = config, null_label
-        self.diffusion = Diffusion(linear_betas(config.num_timesteps))
+        self.diffusion = Diffusion(linear_betas())
 
     def loss(self, model: nn.Module, latents: Tensor, labels: Tensor, random: StepRandom) -> Loss:
         """Loss of one micro-batch: latents [B, C, H, W], labels [B]."""
-        t = random.integers(self.config.num_timesteps)
+        t = random.integers(NUM_TIMESTEPS)
         noise = random.normal(*latents.shape[1:])
         labels = drop_labels(labels, self.null_label, self.config.label_dropout, random)
         xt = self.diffusion.add_noise(latents, noise, t)

@@ -179,8 +179,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
             raise UsageError(f"steps must be from 1 to {most}, got {steps}.")
         if not 1 <= guidance < 1000:
             raise UsageError(f"guidance must be from 1 (none) upwards, got {guidance}.")
+        if guidance > 1 and not getattr(self.model.config, "null_label", True):
+            raise UsageError("this model was trained without a null label; guidance must be 1.")
         height, width = (size, size) if isinstance(size, int) else size
-        multiple = 4 * self.autoencoder.patch
+        multiple = self.model.size_multiple * self.autoencoder.patch
         if height < multiple or width < multiple or height % multiple or width % multiple:
             nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
             raise UsageError(
@@ -237,16 +239,21 @@ class ClassConditionalPipeline(DiffusionPipeline):
         self, sampler: SchedulerMixin, output: Tensor, timestep: Tensor, sample: Tensor
     ) -> Callable[[], Tensor]:
         """A function that decodes the picture the model has in mind before a step is taken."""
-        share = timestep / sampler.config.num_train_timesteps
-        noise = output[:, : sample.shape[1]]
-        if self.config.prediction == "velocity":
-            scale, level = 1.0, share
-        elif type(sampler).__name__ in SIGMA_SCALED:
-            scale, level = 1.0, sampler.sigmas[sampler.step_index]
-        else:
-            alpha = (1 - sampler.betas).cumprod(0)[timestep.long().cpu()]
-            scale, level = float(alpha.sqrt()), (1 / alpha - 1).sqrt()
-        return lambda: self.autoencoder.decode(sample / scale - float(level) * noise)
+        sigma_scaled = type(sampler).__name__ in SIGMA_SCALED
+        sigma = sampler.sigmas[sampler.step_index] if sigma_scaled else None  # moves with the step
+
+        def decode() -> Tensor:
+            noise, scale = output[:, : sample.shape[1]], 1.0
+            if self.config.prediction == "velocity":
+                level = timestep / sampler.config.num_train_timesteps
+            elif sigma is not None:
+                level = sigma
+            else:
+                alpha = (1 - sampler.betas).cumprod(0)[timestep.long().cpu()]
+                scale, level = float(alpha.sqrt()), (1 / alpha - 1).sqrt()
+            return self.autoencoder.decode(sample / scale - float(level) * noise)
+
+        return decode
 
 
 def _whole_seed(seed: int) -> int:

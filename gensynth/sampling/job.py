@@ -8,12 +8,12 @@ from typing import Any
 from gensynth.data.images import grid, to_pil
 from gensynth.errors import UsageError
 from gensynth.evaluation.sources import OVERVIEW, open_images
-from gensynth.loading import load, resolve
+from gensynth.loading import INDEX, load, resolve
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.processes import processes
+from gensynth.progress import progress_bar
 from gensynth.sampling.generate import generate, parse_labels, plan
 from gensynth.sampling.outputs import FORMATS, SampleFolder, recipe, save_picture
-from gensynth.training.log import progress_bar
 
 GRID = 100  # most pictures on the overview
 
@@ -62,13 +62,9 @@ def run(job: Job, out: Path | None = None) -> Path:
     if out is None:
         digest = hashlib.sha256(repr(sorted(fingerprint.items())).encode()).hexdigest()[:8]
         out = Path("samples") / f"{Path(job.model).name}-{digest}"
-    folder = SampleFolder(
-        out,
-        fingerprint,
-        job.kind,
-        (job.num, height, width, pipeline.autoencoder.channels),
-        state.process_index,
-    )
+    shape = (job.num, height, width, pipeline.autoencoder.channels)
+    with state.main_process_first():
+        folder = SampleFolder(out, fingerprint, job.kind, shape, state.process_index)
     share = pictures[state.process_index :: state.num_processes]
     missing = [picture for picture in share if picture.index not in folder.done]
     draw(job, pipeline, missing, folder, already=len(share) - len(missing))
@@ -84,12 +80,13 @@ def run(job: Job, out: Path | None = None) -> Path:
 def describe(job: Job, pipeline: ClassConditionalPipeline, labels: list[int]) -> dict[str, Any]:
     """The settings that decide what the pictures of a folder look like."""
     digest = hashlib.sha256()
-    for weights in sorted((resolve(job.model) / "model").glob("*.safetensors")):
-        with weights.open("rb") as stream:
+    model = resolve(job.model)
+    for part in [model / INDEX, *sorted((model / "model").glob("*.safetensors"))]:
+        with part.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     steps, guidance, size, scheduler = pipeline.resolve(**job.settings)
     described = {
-        "weights": digest.hexdigest()[:16],
+        "model": digest.hexdigest()[:16],
         "labels": labels,
         "seed": job.seed,
         "format": job.kind,

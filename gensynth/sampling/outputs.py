@@ -13,7 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gensynth import __version__
-from gensynth.errors import OutputError, RefusedError
+from gensynth.errors import OutputError, PartialError, RefusedError
+from gensynth.files import write_text
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.sampling.generate import Picture
 
@@ -107,7 +108,7 @@ class SampleFolder:
     hash. A picture is done when its line and its bytes agree.
 
     Args:
-        folder: made if need be.
+        folder: made if need be. The first of several processes must have made it alone.
         job: settings that decide what the pictures look like.
         kind: "png", "webp" or "npz" (one `samples.npz` with `arr_0` uint8 [N, H, W, C] and labels
             `arr_1`, the layout of ADM's evaluator).
@@ -137,7 +138,7 @@ class SampleFolder:
     def _claim(self, job: dict[str, Any]) -> None:
         path = self.folder / "job.json"
         if not path.exists():
-            _write_text(path, json.dumps(job, indent=1) + "\n", self.rank)
+            write_text(path, json.dumps(job, indent=1) + "\n")
             return
         earlier = json.loads(path.read_text(encoding="utf-8"))
         different = [
@@ -155,15 +156,16 @@ class SampleFolder:
         path = self.folder / "pictures.npy"
         if path.exists():
             return np.lib.format.open_memmap(path, mode="r+")
-        num, height, width, channels = self.shape
-        temporary = path.with_name(f".pictures-{self.rank}.tmp")
+        temporary = path.with_name(".pictures.tmp")
         try:
             array = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.uint8, shape=(num, height, width, channels)
+                temporary, mode="w+", dtype=np.uint8, shape=self.shape
             )
             array.flush()
-            if not path.exists():
-                temporary.replace(path)
+            # Now, not when a picture is written: a full disk ends a process that maps a file.
+            with temporary.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         return np.lib.format.open_memmap(path, mode="r+")
@@ -205,7 +207,18 @@ class SampleFolder:
             self.manifest.flush()
 
     def finish(self, labels: list[int]) -> None:
-        """Merges the manifests; with npz, packs the array. For one process, after all are done."""
+        """Merges the manifests; with npz, packs the array. For one process, after all are done.
+
+        Raises:
+            PartialError: a picture is missing or not as it was written.
+        """
+        missing = sorted(set(range(self.shape[0])) - self._finished())
+        if missing:
+            some = ", ".join(map(str, missing[:10]))
+            raise PartialError(
+                f"{len(missing)} of {self.shape[0]} pictures are missing in {self.folder}: {some}. "
+                "Run the same command again to draw them."
+            )
         with reporting_write_errors(self.folder):
             entries: dict[int, dict[str, Any]] = {}
             for manifest in sorted(self.folder.glob("manifest-*.jsonl")):
@@ -214,7 +227,7 @@ class SampleFolder:
                     if entry is not None:
                         entries[entry["index"]] = entry
             lines = [json.dumps(entries[index]) + "\n" for index in sorted(entries)]
-            _write_text(self.folder / "manifest.jsonl", "".join(lines), self.rank)
+            write_text(self.folder / "manifest.jsonl", "".join(lines))
             if self.array is not None:
                 self.array.flush()
                 temporary = self.folder / ".samples.npz.tmp"
@@ -243,12 +256,6 @@ def _entry(line: str) -> dict[str, Any] | None:
         return json.loads(line)
     except ValueError:
         return None
-
-
-def _write_text(path: Path, text: str, rank: int) -> None:
-    temporary = path.with_name(f".{path.name}.{rank}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _sha256(data: bytes) -> str:

@@ -1,6 +1,6 @@
 """The micro-batches of one process, and the count of images that cannot be decoded."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from gensynth.config import Data, Training
 from gensynth.data.sources import Source
 from gensynth.data.training import Batch, Schedule, StreamedImages, TrainingImages
-from gensynth.errors import CorruptError, UsageError
+from gensynth.errors import CorruptError, GensynthError, UsageError
 from gensynth.training.faults import ignore_signals
 
 FEWEST_STREAMED = 1000  # images before the share of unreadable ones in a stream means anything
@@ -33,7 +33,7 @@ def load_batches(
     schedule: Schedule,
     cursor: tuple[int, tuple[int, int]],
     device: torch.device,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """The batches of a schedule, decoded ahead by worker processes.
 
     Args:
@@ -41,7 +41,9 @@ def load_batches(
     """
     options: dict[str, Any]
     if source.streamed:
-        dataset: Any = StreamedImages(source.rows, data, seed, schedule, *cursor)
+        dataset: Any = StreamedImages(
+            source.rows, data, seed, len(source.classes), schedule, *cursor
+        )
         # Always one worker: datasets shuffles otherwise inside a worker than outside.
         options, workers = {"batch_size": None}, 1
     else:
@@ -57,7 +59,18 @@ def load_batches(
         generator=torch.Generator(),
         **options,
     )
-    return iter(loader)
+    iterator: Any = iter(loader)
+    try:
+        yield from iterator
+    except GensynthError as error:
+        # From a worker, torch puts its traceback before the message.
+        text = str(error).strip().rpartition(f"{type(error).__name__}: ")[2]
+        raise type(error)(text) from error
+    finally:
+        # Workers ignore the signals that end a program (`ignore_signals`), and the traceback of an
+        # error keeps their iterator alive, so they have to be told.
+        if workers:
+            iterator._shutdown_workers()
 
 
 def _as_it_is(batch: Batch) -> Batch:
@@ -75,13 +88,15 @@ class Unreadable:
     def __init__(self, share: float, length: int | None):
         self.share, self.length = share, length
         self.rows: set[int] = set()
+        self.new: set[int] = set()  # of this process, not yet counted
 
     def add(self, rows: list[int], seen: int) -> str | None:
-        """A warning if some of `rows` are new; `seen` is the number of images so far.
+        """A warning if some of `rows`, from all processes, are new; `seen` images so far.
 
         Raises:
             CorruptError: there are too many.
         """
+        self.new.clear()
         new = set(rows) - self.rows
         if not new:
             return None

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from gensynth.errors import CorruptError, OutputError
 
 MANIFEST = "manifest.json"
+TORCH_WRITER = "unexpected pos"  # how torch.save says that a write was cut short
 
 
 class Checkpoints:
@@ -54,7 +55,8 @@ class Checkpoints:
         temporary = final.with_suffix(".tmp")
         with self._reporting_full_disk(temporary):
             if self.is_main:
-                shutil.rmtree(temporary, ignore_errors=True)
+                for abandoned in self.root.glob("step-*.tmp"):
+                    shutil.rmtree(abandoned, ignore_errors=True)
                 temporary.mkdir(parents=True)
             self.barrier()
             write(temporary)
@@ -101,6 +103,8 @@ class Checkpoints:
         try:
             yield
         except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and TORCH_WRITER not in str(error):
+                raise
             shutil.rmtree(temporary, ignore_errors=True)
             last = self.all()[-1:]
             kept = f"Nothing was lost: {last[0]} is the last good state. " if last else ""

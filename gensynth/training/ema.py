@@ -21,6 +21,7 @@ class WeightAverage:
             model.parameters(),
             decay=config.decay,
             min_decay=0.0 if config.warmup else config.decay,
+            foreach=True,
         )
 
     @property
@@ -46,6 +47,12 @@ class WeightAverage:
             if self.average:
                 self.average.restore(self.model.parameters())
             self.model.train(training)
+
+    def finite(self) -> bool:
+        """Whether every weight and every average is a number; one wait for the device."""
+        tensors = list(self.model.parameters())
+        tensors += self.average.shadow_params if self.average else []
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def load(self, weights: Path, num_updates: int) -> None:
         """Continues from the averaged weights saved as a model file."""

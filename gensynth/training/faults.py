@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -12,11 +13,12 @@ import torch
 import torch.distributed as dist
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PATIENCE_SECONDS = 2.0  # between two Ctrl-C that mean "at once"
 _PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
-    """Whether someone asked the run to stop. The second signal interrupts at once.
+    """Whether someone asked the run to stop. A second Ctrl-C interrupts at once.
 
     With several processes, all of them stop after the same step: `agreed()` is true on every rank
     as soon as one of them was asked.
@@ -24,18 +26,26 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self.asked = 0.0
         self.group: dist.ProcessGroup | None = None
         self.previous = {number: signal.signal(number, self._note) for number in SIGNALS}
         if launched():
             _die_with_parent()
+
+    def connect(self) -> None:
+        """To be called once the processes know each other: from then on they agree."""
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             # A group on the CPU: asking the GPU would make every step wait for it.
             self.group = dist.new_group(backend="gloo")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.name is not None:
+        # Launchers repeat what the terminal already sent to everybody, and their death is a signal
+        # too, so only another Ctrl-C by a person counts.
+        again = self.name is not None and time.monotonic() - self.asked > PATIENCE_SECONDS
+        if number == signal.SIGINT and again:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        if self.name is None:
+            self.name, self.asked = signal.Signals(number).name, time.monotonic()
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop. Every process must call this."""
@@ -70,7 +80,9 @@ def _program() -> str:
     path = Path(sys.argv[0])
     if path.name == "__main__.py":
         return "-m gensynth" if "TORCHELASTIC_RUN_ID" in os.environ else "python -m gensynth"
-    return path.name if path.name == "gensynth" else sys.argv[0]
+    if path.name == "gensynth":
+        return path.name
+    return sys.argv[0] if launched() else f"python {sys.argv[0]}"
 
 
 def ignore_signals(_worker: int) -> None:

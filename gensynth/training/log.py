@@ -1,42 +1,16 @@
 """What a run tells: a progress bar or plain lines, `log.jsonl`, TensorBoard and `status.json`."""
 
 import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
+
+from gensynth.files import write_text
+from gensynth.progress import interactive, progress_bar
 
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
-
-
-def interactive() -> bool:
-    """Whether a moving bar makes sense: a terminal, and not CI."""
-    return sys.stderr.isatty() and "CI" not in os.environ
-
-
-def progress_bar(*columns: str) -> Progress:
-    """A bar on stderr with "done/total", time left and further text columns of task fields."""
-    texts = [TextColumn(f"{{task.fields[{name}]}}") for name in columns]
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *texts,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not interactive(),
-    )
 
 
 class TrainingLog:
@@ -66,9 +40,10 @@ class TrainingLog:
     def _reopened(self, path: Path, start: int) -> TextIO:
         # A run killed after its last checkpoint has logged steps that are about to be repeated,
         # and its last line may be cut off.
-        lines = path.read_text(encoding="utf-8").splitlines(True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
-        path.write_text("".join(kept), encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        entries = filter(None, map(_entry, lines))
+        kept = [json.dumps(entry) + "\n" for entry in entries if entry["step"] <= start]
+        write_text(path, "".join(kept))
         return path.open("a", encoding="utf-8")
 
     def record(self, step: int, values: dict[str, float]) -> None:
@@ -93,16 +68,21 @@ class TrainingLog:
         if self.enabled:
             self.bar.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
-    def status(self, state: str, **details: Any) -> None:
-        """Replaces `status.json`: launchers hide exit codes, this file does not."""
-        if not self.enabled:
-            return
-        temporary = self.folder / "status.json.tmp"
-        temporary.write_text(json.dumps({"state": state, "time": time.time(), **details}) + "\n")
-        temporary.replace(self.folder / "status.json")
-
     def close(self) -> None:
         if self.enabled:
             self.bar.stop()
             self.board.close()
             self.file.close()
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def write_status(folder: Path, state: str, step: int, message: str = "") -> None:
+    """Replaces `status.json`: launchers hide exit codes, this file does not."""
+    content = {"state": state, "step": step, "time": time.time(), "message": message}
+    write_text(folder / "status.json", json.dumps(content) + "\n")

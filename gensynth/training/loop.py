@@ -1,20 +1,30 @@
 """The training loop: set up, resume, step, once in a while, finish."""
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin, gather_object
 
 from gensynth.config import Experiment
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, Schedule
-from gensynth.errors import DivergedError, GensynthError, Stopped
+from gensynth.errors import (
+    DeviceMemoryError,
+    DivergedError,
+    GensynthError,
+    OutputError,
+    Stopped,
+    UsageError,
+)
 from gensynth.objectives import create_objective
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
@@ -25,7 +35,7 @@ from gensynth.training.checkpoint import Checkpoints
 from gensynth.training.ema import WeightAverage
 from gensynth.training.faults import StopRequest, command
 from gensynth.training.grids import draw_grid
-from gensynth.training.log import TrainingLog
+from gensynth.training.log import TrainingLog, write_status
 from gensynth.training.meter import Meter
 from gensynth.training.optim import create_optimizer, learning_rate, set_learning_rate
 
@@ -39,36 +49,67 @@ def train(experiment: Experiment) -> Path:
         Stopped: SIGTERM or SIGINT came; the state is saved.
         GensynthError: data, disk or loss failed; the message says what to do.
     """
-    run = Run(experiment)
+    folder = output.prepare(experiment)
+    step, stop = 0, StopRequest()
     try:
-        run.resume()
-        run.steps()
-        run.finish()
+        run = Run(experiment, folder, stop)
+        try:
+            run.resume()
+            run.steps()
+            run.finish()
+        finally:
+            step = run.step
+            run.batches.close()
+            run.log.close()
     except GensynthError as error:
-        state = "stopped" if isinstance(error, Stopped) else "failed"
-        run.log.status(state, step=run.step, message=str(error))
+        note_end(folder, step, error)
         raise
+    except torch.OutOfMemoryError as error:
+        advice = DeviceMemoryError(
+            "out of memory. Try training.gradient_accumulation=2 (or more), "
+            "training.gradient_checkpointing=true or training.mixed_precision=bf16."
+        )
+        note_end(folder, step, advice)
+        raise advice from error
+    except OSError as error:
+        failure = OutputError(
+            f"the run in {folder} cannot go on: {error}. What is saved is complete; free some "
+            "space or mend the disk, and run the same command to resume."
+        )
+        note_end(folder, step, failure)
+        raise failure from error
     finally:
-        run.close()
-    return run.folder
+        stop.release()
+    return folder
+
+
+def note_end(folder: Path, step: int, error: GensynthError) -> None:
+    """Says in `status.json` how a session ended; on a full disk it cannot."""
+    state = "stopped" if isinstance(error, Stopped) else "failed"
+    if processes().is_main_process:
+        with suppress(OSError):
+            write_status(folder, state, step, str(error))
 
 
 class Run:
     """One session of one experiment."""
 
-    def __init__(self, experiment: Experiment):
-        self.experiment = experiment
-        self.folder = output.prepare(experiment)
+    def __init__(self, experiment: Experiment, folder: Path, stop: StopRequest):
+        self.experiment, self.folder, self.stop = experiment, folder, stop
         settings = experiment.training
-        processes()
+        device = processes().device
+        check_split(settings, processes().num_processes)
+        if settings.mixed_precision == "fp16" and device.type == "cpu":
+            raise UsageError(
+                "training.mixed_precision=fp16 needs a GPU; use bf16 or no on this machine."
+            )
+        AcceleratorState._reset_state()  # an earlier run of this process may have set another
         self.accelerator = Accelerator(
             mixed_precision=settings.mixed_precision,
-            # The loop splits the batch itself; accelerate must divide the loss by as much.
-            gradient_accumulation_steps=settings.gradient_accumulation,
+            # The loop accumulates by itself, whatever a launcher puts into the environment.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
-        check_split(settings, self.accelerator.num_processes)
-        output.record(experiment, self.folder, self.accelerator.is_main_process)
-        self.stop = StopRequest()
+        stop.connect()
         self.source: Source = open_source(experiment.data)
         model = build_model(experiment, len(self.source.classes))
         self.device = self.accelerator.device
@@ -91,10 +132,13 @@ class Run:
         rows = None if self.source.streamed else len(self.source.rows)
         self.unreadable = Unreadable(experiment.data.max_corrupt, rows)
         self.log = TrainingLog(self.folder, 0, settings.steps, enabled=False)
+        self.batches: Generator[Batch] = (batch for batch in list[Batch]())
 
     def resume(self) -> None:
         """Continues from the newest valid checkpoint."""
         checkpoint = self.checkpoints.newest()
+        if self.accelerator.is_main_process:
+            output.record(self.experiment, self.folder)
         if checkpoint is not None:
             self.accelerator.load_state(str(checkpoint / "state"))
             saved = json.loads((checkpoint / "training.json").read_text())
@@ -125,21 +169,24 @@ class Run:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        batches = load_batches(
+        self.batches = load_batches(
             self.source, experiment.data, experiment.seed, schedule, self.cursor, self.device
         )
         meter = Meter(self.device)
-        self.log.status("running", step=self.step)
+        self.note_running()
+        if self.step < settings.steps and self.accelerator.is_main_process:
+            # An earlier, shorter run's; until this one ends its checkpoints stand for it.
+            shutil.rmtree(self.folder / "model", ignore_errors=True)
         self.model.train()
         while self.step < settings.steps:
-            self.one_step(schedule, batches, meter)
+            self.one_step(schedule, meter)
             self.step += 1
             last = self.step == settings.steps
             if self.step % settings.log_every == 0 or last:
                 self.report(meter)
             stopping = self.stop.agreed()
             if self.step % experiment.checkpoint.every == 0 or last or stopping:
-                self.save(meter)
+                self.save()
             if stopping and not last:
                 raise Stopped(
                     f"stopped at step {self.step} ({self.stop.name or 'another process'}). "
@@ -149,14 +196,14 @@ class Run:
             if every and (self.step % every == 0 or last):
                 self.sample_grid()
 
-    def one_step(self, schedule: Schedule, batches: Iterator[Batch], meter: Meter) -> None:
+    def one_step(self, schedule: Schedule, meter: Meter) -> None:
         """One optimiser step over the global batch."""
         settings = self.experiment.training
         rate = learning_rate(self.experiment.optimizer, self.step, settings.steps)
         set_learning_rate(self.optimizer, rate)
         for micro in range(settings.gradient_accumulation):
             waiting = time.perf_counter()
-            batch = next(batches)
+            batch = next(self.batches)
             meter.waited += time.perf_counter() - waiting
             self.note(batch)
             random = StepRandom(
@@ -173,7 +220,7 @@ class Run:
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
                     loss = self.objective.loss(self.model, latents, labels, random)
-                self.accelerator.backward(loss.total)
+                self.accelerator.backward(loss.total / settings.gradient_accumulation)
             meter.add({"loss": loss.total.detach(), **loss.parts})
         if self.experiment.optimizer.clip is not None:
             self.accelerator.clip_grad_norm_(
@@ -181,39 +228,51 @@ class Run:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average.update()
+        if not self.accelerator.optimizer_step_was_skipped:  # fp16: the gradients overflowed
+            self.average.update()
         meter.images += settings.batch_size
 
     def note(self, batch: Batch) -> None:
-        """Keeps the place in a stream, and counts images that could not be decoded."""
+        """Keeps the place in a stream, and the images that could not be decoded."""
         if batch.cursor is not None:
             self.cursor = (self.step * self.experiment.training.batch_size, batch.cursor)
-        seen = (self.step + 1) * self.experiment.training.batch_size
-        warning = self.unreadable.add(batch.unreadable, seen)
-        if warning:
-            self.log.say(warning)
+        self.unreadable.new |= set(batch.unreadable)
+
+    def note_running(self) -> None:
+        if self.accelerator.is_main_process:
+            write_status(self.folder, "running", self.step)
 
     def report(self, meter: Meter) -> None:
         """Logs the means since the last report, over all processes."""
+        self.count_unreadable()
         values = meter.read(self.accelerator)
-        self.check_finite(values["loss"])
+        if not math.isfinite(values["loss"]):
+            raise self.divergence(f"the loss is {values['loss']}")
         values["lr"] = self.optimizer.param_groups[0]["lr"]
         self.log.record(self.step, values)
 
-    def check_finite(self, loss: float) -> None:
-        if loss - loss != 0:  # inf or nan
-            last = self.checkpoints.all()[-1:]
-            kept = f"last good state: {last[0]}" if last else "no checkpoint yet"
-            raise DivergedError(
-                f"the loss is {loss} at step {self.step}. Nothing was overwritten; {kept}. "
-                "Try a lower optimizer.lr, optimizer.clip=1.0 or training.mixed_precision=no."
-            )
+    def count_unreadable(self) -> None:
+        """Adds up what the processes could not decode; all of them warn or stop together."""
+        new = gather_object(sorted(self.unreadable.new))
+        warning = self.unreadable.add(new, self.step * self.experiment.training.batch_size)
+        if warning:
+            self.log.say(warning)
 
-    def save(self, meter: Meter) -> None:
+    def divergence(self, what: str) -> DivergedError:
+        last = self.checkpoints.all()[-1:]
+        kept = f"last good state: {last[0]}" if last else "no checkpoint yet"
+        return DivergedError(
+            f"{what} at step {self.step}. Nothing was overwritten; {kept}. "
+            "Try a lower optimizer.lr, optimizer.clip=1.0 or training.mixed_precision=no."
+        )
+
+    def save(self) -> None:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
-        self.check_finite(meter.last_loss())
+        self.count_unreadable()
+        if not self.average.finite():
+            raise self.divergence("the weights are not finite")
         self.checkpoints.save(self.step, self.write_checkpoint)
-        self.log.status("running", step=self.step)
+        self.note_running()
 
     def write_checkpoint(self, folder: Path) -> None:
         self.accelerator.save_state(str(folder / "state"))
@@ -245,13 +304,11 @@ class Run:
         """Puts the finished pipeline under `model/`."""
         newest = self.checkpoints.newest()
         if self.accelerator.is_main_process and newest is not None:
-            shutil.copytree(newest / "model", self.folder / "model.tmp", dirs_exist_ok=True)
+            temporary = self.folder / "model.tmp"
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(newest / "model", temporary)
             shutil.rmtree(self.folder / "model", ignore_errors=True)
-            (self.folder / "model.tmp").rename(self.folder / "model")
-            self.log.status("finished", step=self.step)
+            temporary.rename(self.folder / "model")
+            write_status(self.folder, "finished", self.step)
             self.log.say(f"finished {self.step} steps; the model is in {self.folder / 'model'}")
         self.accelerator.wait_for_everyone()
-
-    def close(self) -> None:
-        self.log.close()
-        self.stop.release()

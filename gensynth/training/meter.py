@@ -15,7 +15,6 @@ class Meter:
 
     def reset(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
-        self.last: torch.Tensor | None = None
         self.count = self.images = 0
         self.waited = 0.0
         self.since = time.perf_counter()
@@ -23,11 +22,7 @@ class Meter:
     def add(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.float()
-        self.last = values["loss"]
         self.count += 1
-
-    def last_loss(self) -> float:
-        return 0.0 if self.last is None else float(self.last)
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over steps and processes, images/s and the share of time spent waiting for data."""

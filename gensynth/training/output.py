@@ -5,6 +5,7 @@ from typing import Any
 
 from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import OutputError, RefusedError
+from gensynth.files import write_text
 
 EXPERIMENT = "experiment.yaml"
 # What may change between two sessions of one run without making it another run.
@@ -41,8 +42,10 @@ def prepare(experiment: Experiment) -> Path:
             "Choose another: output=DIR"
         ) from error
     earlier = folder / EXPERIMENT
-    if earlier.is_file():
+    if earlier.is_file() and any(folder.glob("checkpoints/step-????????")):
         before = _flat(parse_yaml(earlier.read_text(encoding="utf-8"), str(earlier)))
+        if before == {"": None}:  # cut off in the middle of a crash
+            return folder
         now = _flat(parse_yaml(experiment.to_yaml(), "this experiment"))
         different = [
             f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
@@ -57,10 +60,9 @@ def prepare(experiment: Experiment) -> Path:
     return folder
 
 
-def record(experiment: Experiment, folder: Path, is_main: bool) -> None:
+def record(experiment: Experiment, folder: Path) -> None:
     """Writes the resolved experiment into the folder."""
-    if is_main:
-        (folder / EXPERIMENT).write_text(experiment.to_yaml(), encoding="utf-8")
+    write_text(folder / EXPERIMENT, experiment.to_yaml())
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,38 @@ def test_sample_prints_the_folder_and_nothing_else(tiny_model_folder, tmp_path):
     assert done.stdout == f"{out}\n"
     assert "Traceback" not in done.stderr
     assert {"000000.png", "000001.png", "manifest.jsonl"} <= {path.name for path in out.iterdir()}
+
+
+BUG = """
+import sys
+from gensynth.evaluation import evaluate
+from gensynth import cli
+def broken(*arguments, **keywords):
+    raise ZeroDivisionError("nobody foresaw this")
+evaluate.evaluate = broken
+cli.main(["evaluate", "x", "--reference", "y", *sys.argv[1:]])
+"""
+
+
+def test_an_unforeseen_error_is_one_line_and_a_file():
+    done = subprocess.run([sys.executable, "-c", BUG], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "please report" in done.stderr
+    log = Path(re.search(r"The traceback is in (\S+\.log)", done.stderr)[1])
+    assert "nobody foresaw this" in log.read_text() and "Traceback" in log.read_text()
+    log.unlink()
+    shown = subprocess.run([sys.executable, "-c", BUG, "--debug"], capture_output=True, text=True)
+    assert "Traceback" in shown.stderr and "please report" not in shown.stderr
+
+
+def test_a_report_that_cannot_be_written_is_exit_code_6(tmp_path):
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "report.json")
+    samples = ["fashion_mnist:test", "--reference", "fashion_mnist:test", "--num", "4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gensynth", "evaluate", *samples, "--out", out],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 6
+    assert done.stderr.strip().splitlines()[-1].startswith("error: cannot write")

@@ -162,7 +162,7 @@ def stream(rows):
     def batches(schedule, position=0, cursor=(0, 0), workers=0, **changes):
         data = DATA.model_copy(update=changes)
         source = rows.to_iterable_dataset(num_shards=3)
-        images = StreamedImages(source, data, 3, schedule, position, cursor)
+        images = StreamedImages(source, data, 3, 100, schedule, position, cursor)
         return list(DataLoader(images, batch_size=None, num_workers=workers))
 
     return batches
@@ -229,7 +229,9 @@ def test_an_unreadable_image_in_a_stream_repeats_the_one_before(numbered, damage
     files = [numbered(number) for number in range(6)]
     files[2] = damaged
     ordered = DATA.model_copy(update={"shuffle_buffer": 1})
-    images = StreamedImages(rows_of(files).to_iterable_dataset(), ordered, 3, Schedule(0, 2, 3))
+    images = StreamedImages(
+        rows_of(files).to_iterable_dataset(), ordered, 3, 100, Schedule(0, 2, 3)
+    )
     first, second = images
     assert numbers(first) + numbers(second) == [0, 1, 1, 3, 4, 5]
     assert (first.unreadable, second.unreadable) == ([2], [])
@@ -238,7 +240,9 @@ def test_an_unreadable_image_in_a_stream_repeats_the_one_before(numbered, damage
 def test_an_unreadable_image_at_the_very_start_of_a_stream(numbered):
     files = [b"no image", numbered(1), numbered(2), numbered(3)]
     ordered = DATA.model_copy(update={"shuffle_buffer": 1})
-    images = StreamedImages(rows_of(files).to_iterable_dataset(), ordered, 3, Schedule(0, 1, 4))
+    images = StreamedImages(
+        rows_of(files).to_iterable_dataset(), ordered, 3, 100, Schedule(0, 1, 4)
+    )
     (batch,) = images
     assert numbers(batch)[1:] == [1, 2, 3]
     assert batch.unreadable == [0]

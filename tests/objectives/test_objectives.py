@@ -43,7 +43,7 @@ class PerfectNoise(nn.Module):
 
     def __init__(self, data, diffusion):
         super().__init__()
-        self.data, self.alphas = data, diffusion.alphas_cumprod
+        self.data, self.alphas = data, diffusion.tables["alphas_cumprod"]
 
     def forward(self, sample, timestep, class_labels):
         alpha = self.alphas[timestep][:, None, None, None]

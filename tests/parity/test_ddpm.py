@@ -15,12 +15,12 @@ from gensynth.schedulers import create_scheduler
 def test_schedule_tables():
     reference = load_reference("diffusion/schedule.safetensors")
     diffusion = Diffusion(linear_betas())
-    reference.check("betas", diffusion.betas)
-    reference.check("alphas_cumprod", diffusion.alphas_cumprod)
-    reference.check("posterior_variance", diffusion.posterior_variance)
-    reference.check("posterior_log_variance_clipped", diffusion.posterior_log_variance)
-    reference.check("posterior_mean_coef1", diffusion.posterior_coef_x0)
-    reference.check("posterior_mean_coef2", diffusion.posterior_coef_xt)
+    reference.check("betas", linear_betas())
+    reference.check("alphas_cumprod", diffusion.tables["alphas_cumprod"])
+    reference.check("posterior_variance", diffusion.tables["posterior_variance"])
+    reference.check("posterior_log_variance_clipped", diffusion.tables["posterior_log_variance"])
+    reference.check("posterior_mean_coef1", diffusion.tables["posterior_coef_x0"])
+    reference.check("posterior_mean_coef2", diffusion.tables["posterior_coef_xt"])
 
 
 def test_respaced_timesteps():

@@ -44,6 +44,8 @@ def test_a_picture_does_not_depend_on_its_batch(pipelines, prediction, scheduler
 class KnowsThePicture(ModelMixin, ConfigMixin):
     """The model that training on one picture would end in: exact noise, or exact velocity."""
 
+    size_multiple = 4
+
     @register_to_config
     def __init__(self, prediction: str, time_scale: float, num_classes: int = 10):
         super().__init__()

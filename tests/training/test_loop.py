@@ -10,8 +10,16 @@ from PIL import Image
 from tiny import losses, write_experiment
 
 import gensynth
-from gensynth.errors import CorruptError, DivergedError, OutputError, RefusedError
+from gensynth.errors import (
+    CorruptError,
+    DivergedError,
+    InputError,
+    OutputError,
+    RefusedError,
+    UsageError,
+)
 from gensynth.experiment import load_experiment
+from gensynth.loading import resolve
 from gensynth.training.loop import train
 
 
@@ -146,3 +154,74 @@ def test_picture_sizes_other_than_the_models(tmp_path):
     data = f"data={{source: imagefolder, path: {folder.parent}, size: 16, workers: 0}}"
     run = train(load_experiment(config, [data, "checkpoint.every=2"]))
     assert gensynth.load(run).classes == ["cat", "dog"]
+
+
+def test_bf16_trains_on_a_cpu(tmp_path):
+    config = write_experiment(tmp_path, **{"training.steps": 4})
+    run = train(load_experiment(config, ["training.mixed_precision=bf16"]))
+    exact = train(load_experiment(config, [f"output={tmp_path / 'exact'}"]))
+    for step, loss in losses(exact).items():
+        assert losses(run)[step] == pytest.approx(loss, rel=0.02)
+    assert losses(run) != losses(exact)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is fine on a GPU")
+def test_fp16_without_a_gpu_is_refused(tmp_path):
+    config = write_experiment(tmp_path)
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
+        train(load_experiment(config, ["training.mixed_precision=fp16"]))
+
+
+def test_infinite_weights_are_never_saved(tmp_path):
+    """The loss before an update is finite, the weights after it are not."""
+    config = write_experiment(tmp_path, **{"checkpoint.every": 1, "training.steps": 1})
+    overrides = ["optimizer.lr=3e38", "optimizer.warmup_steps=0", "optimizer.weight_decay=1e5"]
+    with pytest.raises(DivergedError, match="the weights are not finite at step 1"):
+        train(load_experiment(config, overrides))
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert '"failed"' in (tmp_path / "run" / "status.json").read_text()
+
+
+def test_a_failed_start_does_not_claim_the_folder(tmp_path):
+    config = write_experiment(tmp_path)
+    with pytest.raises(InputError):
+        train(load_experiment(config, ["data.path=nowhere.parquet"]))
+    train(load_experiment(config, ["training.steps=1"]))
+
+
+def test_an_extended_run_is_not_represented_by_its_old_model(tmp_path):
+    config = write_experiment(tmp_path)
+    run = train(load_experiment(config, ["training.steps=4"]))
+    corrupt(config, range(20))
+    with pytest.raises(CorruptError):
+        train(load_experiment(config))
+    assert resolve(run) == run / "checkpoints" / "step-00000004" / "model"
+
+
+def test_a_truncated_experiment_file_does_not_block_the_run(tmp_path):
+    config = write_experiment(tmp_path)
+    run = train(load_experiment(config, ["training.steps=4"]))
+    (run / "experiment.yaml").write_text("")
+    assert len(losses(train(load_experiment(config)))) == 12
+
+
+def test_stream_with_a_wrong_label_is_refused(tmp_path):
+    changes = {"data.streaming": True, "data.classes": ["a", "b"]}
+    config = write_experiment(tmp_path, **changes)
+    with pytest.raises(UsageError) as error:
+        train(load_experiment(config))
+    assert "but there are 2 classes" in str(error.value)
+    assert "Traceback" not in str(error.value)
+
+
+def test_stream_with_a_corrupt_image_resumes_bit_equal(tmp_path):
+    changes = {"data.streaming": True, "data.classes": [str(n) for n in range(10)]}
+    changes |= {"data.max_corrupt": 0.5}
+    runs = []
+    for name, stops in (("whole", [12]), ("parts", [1, 2, 3, 7, 12])):
+        config = write_experiment(tmp_path / name, **changes)
+        corrupt(config, [0, 5, 6, 13])
+        for stop in stops:
+            run = train(load_experiment(config, [f"training.steps={stop}"]))
+        runs.append(losses(run))
+    assert runs[0] == runs[1]

@@ -138,3 +138,33 @@ def test_killing_the_launcher_still_saves(tmp_path):
     while '"stopped"' not in (run / "status.json").read_text():
         assert time.monotonic() < deadline, (run / "status.json").read_text()
         time.sleep(0.1)
+
+
+def test_ctrl_c_in_a_terminal_reaches_everybody_and_still_saves(tmp_path):
+    """The terminal sends it to launcher and child; then the launcher's death is a signal too."""
+    # Long steps: the second signal comes while the first one's step is still running.
+    config = write_experiment(
+        tmp_path, **{"training.batch_size": 1000, "checkpoint.every": 1, "model.hidden_size": 16}
+    )
+    run = tmp_path / "run"
+    launcher = Path(sys.executable).with_name("accelerate")
+    process = subprocess.Popen(
+        [
+            str(launcher),
+            "launch",
+            "--num_processes",
+            "1",
+            *command(config, "training.steps=100000")[1:],
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "ACCELERATE_USE_CPU": "1"},
+        start_new_session=True,
+    )
+    wait_for_checkpoint(run, process)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait()
+    deadline = time.monotonic() + 90
+    while '"stopped"' not in (run / "status.json").read_text():
+        assert time.monotonic() < deadline, (run / "status.json").read_text()
+        time.sleep(0.1)
