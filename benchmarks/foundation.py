@@ -18,12 +18,13 @@ from rich.table import Table
 from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.config import Data, Flow, Optimizer
 from gensynth.data.sources import open_source
-from gensynth.data.training import Schedule, TrainingImages
+from gensynth.data.training import Schedule
 from gensynth.models import create_model
 from gensynth.objectives.flow import FlowObjective
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.schedulers import create_scheduler
 from gensynth.seeding import StepRandom
+from gensynth.training.batches import load_batches
 from gensynth.training.optim import create_optimizer
 
 PATCH = 2  # 32x32 grey pixels as 16x16x4
@@ -67,14 +68,9 @@ def training(
     objective = FlowObjective(Flow(name="flow"), null_label=10)
     autoencoder = PixelAutoencoder(1, PATCH).to(device)
     data = Data(channels=1, fit="pad")
-    loader = torch.utils.data.DataLoader(
-        TrainingImages(open_source(data).rows, data, seed=0),
-        batch_sampler=Schedule(0, 10**6, batch_size),
-        collate_fn=lambda batch: batch,
-        num_workers=2,
-        prefetch_factor=4,
-    )
-    batches, waited, step = iter(loader), 0.0, 0
+    schedule = Schedule(0, 10**6, batch_size)
+    batches = load_batches(open_source(data), data, 0, schedule, (0, (0, 0)), torch.device(device))
+    waited, step = 0.0, 0
 
     def one_step() -> None:
         nonlocal waited, step
@@ -92,6 +88,7 @@ def training(
     one_step()
     waited = 0.0
     count, elapsed = repeat(one_step, seconds, device)
+    batches.close()
     layout_name = "channels-last" if layout == torch.channels_last else "contiguous (as published)"
     return Row(
         name,
@@ -159,7 +156,7 @@ def print_table(rows: list[Row], device: str) -> None:
             wait,
             f"{row.peak_gib:.2f}",
         )
-    Console().print(table)
+    Console(width=110).print(table)  # as wide as it is, also in a narrow terminal or a file
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; "
         "on a CPU the peak is that of the process, libraries included"

@@ -13,7 +13,7 @@ def demo(
     out: Path = typer.Option(Path("runs/demo"), "--out", "-o", help="Folder."),
     quick: bool = typer.Option(False, "--quick", help="A few steps, to see that all of it runs."),
 ) -> None:
-    """Train a small DiCo on Fashion-MNIST, draw a grid, and measure it: about seven minutes."""
+    """Train a small DiCo on Fashion-MNIST, draw a grid, and measure it: about six minutes."""
     from gensynth.demo import run
 
     run(out, quick)

@@ -114,57 +114,41 @@ def test_sigterm_saves_and_tells_how_to_resume(tmp_path):
     assert resumed.returncode == 0 and f"resumed from {newest}" in resumed.stderr
 
 
-def test_killing_the_launcher_still_saves(tmp_path):
-    """`accelerate launch` dies without telling its child; the child notices."""
-    config = write_experiment(tmp_path, **{"checkpoint.every": 5})
-    run = tmp_path / "run"
-    launcher = Path(sys.executable).with_name("accelerate")
+def launched(config: Path, run: Path) -> subprocess.Popen:
+    """An endless run under `accelerate launch`, in a session of its own, after its first save."""
+    launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1"]
     process = subprocess.Popen(
-        [
-            str(launcher),
-            "launch",
-            "--num_processes",
-            "1",
-            *command(config, "training.steps=100000")[1:],
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "ACCELERATE_USE_CPU": "1"},
-    )
-    wait_for_checkpoint(run, process)
-    process.send_signal(signal.SIGTERM)
-    process.wait()
-    deadline = time.monotonic() + 60
-    while '"stopped"' not in (run / "status.json").read_text():
-        assert time.monotonic() < deadline, (run / "status.json").read_text()
-        time.sleep(0.1)
-
-
-def test_ctrl_c_in_a_terminal_reaches_everybody_and_still_saves(tmp_path):
-    """The terminal sends it to launcher and child; then the launcher's death is a signal too."""
-    # Long steps: the second signal comes while the first one's step is still running.
-    config = write_experiment(
-        tmp_path, **{"training.batch_size": 1000, "checkpoint.every": 1, "model.hidden_size": 16}
-    )
-    run = tmp_path / "run"
-    launcher = Path(sys.executable).with_name("accelerate")
-    process = subprocess.Popen(
-        [
-            str(launcher),
-            "launch",
-            "--num_processes",
-            "1",
-            *command(config, "training.steps=100000")[1:],
-        ],
+        [*launcher, *command(config, "training.steps=100000")[1:]],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "ACCELERATE_USE_CPU": "1"},
         start_new_session=True,
     )
     wait_for_checkpoint(run, process)
-    os.killpg(process.pid, signal.SIGINT)
-    process.wait()
+    return process
+
+
+def wait_until_stopped(run: Path) -> None:
     deadline = time.monotonic() + 90
     while '"stopped"' not in (run / "status.json").read_text():
         assert time.monotonic() < deadline, (run / "status.json").read_text()
         time.sleep(0.1)
+
+
+def test_killing_the_launcher_still_saves(tmp_path):
+    """`accelerate launch` dies without telling its child; the child notices."""
+    config = write_experiment(tmp_path, **{"checkpoint.every": 5})
+    process = launched(config, tmp_path / "run")
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    wait_until_stopped(tmp_path / "run")
+
+
+def test_ctrl_c_in_a_terminal_reaches_everybody_and_still_saves(tmp_path):
+    """The terminal sends it to launcher and child; then the launcher's death is a signal too."""
+    # Long steps: the second signal comes while the first one's step is still running.
+    changes = {"training.batch_size": 1000, "checkpoint.every": 1, "model.hidden_size": 16}
+    process = launched(write_experiment(tmp_path, **changes), tmp_path / "run")
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait()
+    wait_until_stopped(tmp_path / "run")
