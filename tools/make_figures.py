@@ -45,6 +45,7 @@ def web_page(path: Path) -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 1000})
             page.goto("http://127.0.0.1:7899", wait_until="domcontentloaded")
             page.get_by_role("button", name="All classes in turn").click()
+            expect(page.locator("#num input[type=number]")).to_have_value("10")
             page.locator("#seed input").fill("7")
             page.locator("#generate").click()
             expect(page.locator("#live")).to_contain_text("done in", timeout=120_000)
