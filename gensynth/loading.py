@@ -102,8 +102,8 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
-            f"cannot fetch {name!r} from the hub: {_first_line(error)}. Check the name and the "
-            f"network, or use a folder or one of: {', '.join(PRETRAINED)}."
+            f"there is no folder {name!r} here, and as a hub id it cannot be fetched: "
+            f"{_first_line(error)}. Check the name, or use one of: {', '.join(PRETRAINED)}."
         ) from error
 
 

@@ -51,7 +51,9 @@ def test_a_missing_model_names_those_there_are(name):
 
 
 def test_a_hub_id_without_a_network_is_refused_in_words():
-    with pytest.raises(InputError, match="cannot fetch 'owner/name'"):
+    with pytest.raises(
+        InputError, match="no folder 'owner/name' here, and as a hub id it cannot be fetched"
+    ):
         gensynth.load("owner/name")
 
 

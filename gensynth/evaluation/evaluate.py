@@ -142,4 +142,4 @@ def summary(report: dict[str, Any]) -> str:
             for name, score in report["stages"].items()
         ),
     ]
-    return "\n".join(lines + [f"warning: {text}" for text in report["warnings"]])
+    return "\n".join([f"warning: {text}" for text in report["warnings"]] + lines)
