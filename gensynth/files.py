@@ -1,7 +1,9 @@
-"""Small files that are whole or absent."""
+"""Small files that are whole or absent, and lines that a crash may have cut."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
@@ -19,3 +21,17 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file of JSON lines, without those that a killed process cut off.
+
+    A file that is not there has none.
+    """
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from gensynth import __version__
 from gensynth.errors import OutputError, PartialError, RefusedError
-from gensynth.files import write_text
+from gensynth.files import read_json_lines, write_text
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.sampling.generate import Picture
 
@@ -171,13 +171,15 @@ class SampleFolder:
         return np.lib.format.open_memmap(path, mode="r+")
 
     def _finished(self) -> set[int]:
-        done = set()
-        for manifest in self.folder.glob("manifest-*.jsonl"):
-            for line in manifest.read_text(encoding="utf-8").splitlines():
-                entry = _entry(line)
-                if entry is not None and self._stored_hash(entry["index"]) == entry["sha256"]:
-                    done.add(entry["index"])
-        return done
+        return {
+            entry["index"]
+            for entry in self._entries()
+            if self._stored_hash(entry["index"]) == entry["sha256"]
+        }
+
+    def _entries(self) -> list[dict[str, Any]]:
+        manifests = sorted(self.folder.glob("manifest-*.jsonl"))
+        return [entry for manifest in manifests for entry in read_json_lines(manifest)]
 
     def _stored_hash(self, index: int) -> str | None:
         if self.array is not None:
@@ -220,12 +222,7 @@ class SampleFolder:
                 "Run the same command again to draw them."
             )
         with reporting_write_errors(self.folder):
-            entries: dict[int, dict[str, Any]] = {}
-            for manifest in sorted(self.folder.glob("manifest-*.jsonl")):
-                for line in manifest.read_text(encoding="utf-8").splitlines():
-                    entry = _entry(line)
-                    if entry is not None:
-                        entries[entry["index"]] = entry
+            entries = {entry["index"]: entry for entry in self._entries()}
             lines = [json.dumps(entries[index]) + "\n" for index in sorted(entries)]
             write_text(self.folder / "manifest.jsonl", "".join(lines))
             if self.array is not None:
@@ -248,14 +245,6 @@ def _open_lines(path: Path) -> TextIO:
     stream = path.open("a", encoding="utf-8")
     stream.write("\n" if cut else "")
     return stream
-
-
-def _entry(line: str) -> dict[str, Any] | None:
-    """A manifest line; None for the last line of a killed process, cut off in the middle."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def _sha256(data: bytes) -> str:

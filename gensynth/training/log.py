@@ -3,11 +3,11 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.progress import TaskID
 
-from gensynth.files import write_text
+from gensynth.files import read_json_lines, write_text
 from gensynth.progress import interactive, progress_bar
 
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
@@ -40,8 +40,7 @@ class TrainingLog:
     def _reopened(self, path: Path, start: int) -> TextIO:
         # A run killed after its last checkpoint has logged steps that are about to be repeated,
         # and its last line may be cut off.
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        entries = filter(None, map(_entry, lines))
+        entries = read_json_lines(path)
         kept = [json.dumps(entry) + "\n" for entry in entries if entry["step"] <= start]
         write_text(path, "".join(kept))
         return path.open("a", encoding="utf-8")
@@ -73,13 +72,6 @@ class TrainingLog:
             self.bar.stop()
             self.board.close()
             self.file.close()
-
-
-def _entry(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def write_status(folder: Path, state: str, step: int, message: str = "") -> None:
