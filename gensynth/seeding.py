@@ -41,10 +41,12 @@ class StepRandom:
         batch_size: int,
         device: torch.device | str = "cpu",
     ):
+        self.seed, self.step = seed, step
         self.rows = rows
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(derived_seed(seed, "step", step))
+        self.shared = torch.Generator().manual_seed(derived_seed(seed, "shared", step))
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers [rows, *shape]."""
@@ -63,3 +65,12 @@ class StepRandom:
         return torch.randint(
             high, (self.batch_size,), generator=self.generator, device=self.device
         )[self.rows]
+
+    def apart(self, name: str) -> "StepRandom":
+        """Other numbers for the same rows; drawing them leaves those of this object as they are."""
+        seed = derived_seed(self.seed, name)
+        return StepRandom(seed, self.step, self.rows, self.batch_size, self.device)
+
+    def shared_uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1), [*shape], the same in every row of the step's global batch."""
+        return torch.rand(*shape, generator=self.shared).to(self.device)

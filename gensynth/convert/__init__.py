@@ -1,13 +1,16 @@
 """Published checkpoints as gensynth models."""
 
 from collections.abc import Mapping
+from types import ModuleType
 
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from gensynth.convert import dico
+from gensynth.convert import dic, dico, dit, mdt, sit
+from gensynth.errors import UsageError
 
-SYSTEMS = {"dico": dico}
+SYSTEMS: dict[str, ModuleType] = {"dico": dico, "dic": dic, "dit": dit, "sit": sit, "mdt": mdt}
+SHOWN = 20  # differences named in an error
 
 
 def load_official(system: str, state_dict: Mapping[str, Tensor], **config: object) -> ModelMixin:
@@ -22,18 +25,42 @@ def load_official(system: str, state_dict: Mapping[str, Tensor], **config: objec
         ValueError: unknown system, or tensors that are missing, unexpected or of another shape.
     """
     if system not in SYSTEMS:
-        raise ValueError(f"unknown system {system!r}; known: {', '.join(sorted(SYSTEMS))}")
+        raise UsageError(f"unknown system {system!r}; known: {', '.join(sorted(SYSTEMS))}")
     model = SYSTEMS[system].build(**config)
-    renamed = {SYSTEMS[system].rename(name): tensor for name, tensor in state_dict.items()}
-    own = model.state_dict()
-    problems = [f"missing {name}" for name in own if name not in renamed]
-    problems += [f"unexpected {name}" for name in renamed if name not in own]
+    renamed = rename(system, state_dict)
+    problems = differences(system, renamed, model.state_dict())
+    if problems:
+        raise UsageError(
+            f"this is not a {system} state with {config}: "
+            + "; ".join(problems[:SHOWN])
+            + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
+        )
+    model.load_state_dict(renamed)
+    return model
+
+
+def rename(system: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an official state under our names."""
+    module = SYSTEMS[system]
+    ignored = getattr(module, "IGNORED", ())
+    return {
+        module.NAMES.ours(name): tensor
+        for name, tensor in state_dict.items()
+        if not name.endswith(ignored or "\n")
+    }
+
+
+def differences(system: str, renamed: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """What distinguishes a renamed official state from a model's, one sentence each.
+
+    Names are given as the checkpoint has them.
+    """
+    official = SYSTEMS[system].NAMES.official
+    problems = [f"missing {official(name)}" for name in own if name not in renamed]
+    problems += [f"unexpected {official(name)}" for name in renamed if name not in own]
     problems += [
-        f"{name} is {tuple(renamed[name].shape)}, not {tuple(own[name].shape)}"
+        f"{official(name)} is {list(renamed[name].shape)}, not {list(own[name].shape)}"
         for name in own
         if name in renamed and renamed[name].shape != own[name].shape
     ]
-    if problems:
-        raise ValueError(f"this is not a {system} state with {config}: " + "; ".join(problems[:20]))
-    model.load_state_dict(renamed)
-    return model
+    return problems

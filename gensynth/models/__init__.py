@@ -7,26 +7,38 @@ from typing import Any
 from diffusers.models.modeling_utils import ModelMixin
 
 from gensynth.errors import UsageError
-from gensynth.models import dico
+from gensynth.models import dic, dico, dit, mdt
+from gensynth.models.dic import DiC
 from gensynth.models.dico import DiCo
+from gensynth.models.dit import DiT
+from gensynth.models.mdt import MDTv2
 
 # Name -> class and the keywords that make that size of it.
-MODELS: dict[str, tuple[type[DiCo], dict[str, object]]] = {
-    name: (DiCo, keywords) for name, keywords in dico.PRESETS.items()
+MODELS: dict[str, tuple[type[ModelMixin], dict[str, object]]] = {
+    name: (model_class, keywords)
+    for model_class, presets in (
+        (DiT, dit.PRESETS),
+        (DiT, dit.SIT_PRESETS),
+        (DiC, dic.PRESETS),
+        (DiCo, dico.PRESETS),
+        (MDTv2, mdt.PRESETS),
+    )
+    for name, keywords in presets.items()
 }
 
 
-def preset(name: str) -> tuple[type[DiCo], dict[str, object]]:
-    """Class and keywords of a named model.
+def preset(name: str) -> tuple[type[ModelMixin], dict[str, object]]:
+    """Class and keywords of a named model; upper and lower case are the same.
 
     Raises:
         UsageError: no model has this name; the message says which are known.
     """
-    if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+    by_lower_case = {known.lower(): known for known in MODELS}
+    if name.lower() not in by_lower_case:
+        close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+        hint = f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
         raise UsageError(f"unknown model {name!r}.{hint} Known: {', '.join(MODELS)}.")
-    return MODELS[name]
+    return MODELS[by_lower_case[name.lower()]]
 
 
 def constructor_keywords(name: str) -> list[str]:

@@ -16,15 +16,16 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from gensynth.models.layers.conditioning import TimestepEmbedder, channel_norm, modulate
+from gensynth.models.layers.resample import downsample, upsample
 
 # Constructor keywords of each size. `nano` is ours; the others are the paper's table 1.
 PRESETS: dict[str, dict[str, object]] = {
-    "dico-nano": {"hidden_size": 40, "depth": [2, 2, 4, 2, 2], "mlp_ratio": 2},
-    "dico-s": {"hidden_size": 128, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
-    "dico-b": {"hidden_size": 256, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
-    "dico-l": {"hidden_size": 352, "depth": [9, 8, 9, 8, 9], "mlp_ratio": 2},
-    "dico-xl": {"hidden_size": 416, "depth": [9, 9, 10, 9, 9], "mlp_ratio": 2},
-    "dico-h": {"hidden_size": 416, "depth": [14, 12, 10, 12, 14], "mlp_ratio": 4},
+    "DiCo-nano": {"hidden_size": 40, "depth": [2, 2, 4, 2, 2], "mlp_ratio": 2},
+    "DiCo-S": {"hidden_size": 128, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
+    "DiCo-B": {"hidden_size": 256, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
+    "DiCo-L": {"hidden_size": 352, "depth": [9, 8, 9, 8, 9], "mlp_ratio": 2},
+    "DiCo-XL": {"hidden_size": 416, "depth": [9, 9, 10, 9, 9], "mlp_ratio": 2},
+    "DiCo-H": {"hidden_size": 416, "depth": [14, 12, 10, 12, 14], "mlp_ratio": 4},
 }
 
 
@@ -78,18 +79,6 @@ class FinalLayer(nn.Module):
     def forward(self, sample: Tensor, condition: Tensor) -> Tensor:
         shift, scale = self.modulation(condition).chunk(2, dim=1)
         return self.conv(modulate(channel_norm(sample), shift, scale))
-
-
-def downsample(channels: int) -> nn.Sequential:
-    """[B, C, H, W] -> [B, 2C, H/2, W/2]."""
-    conv = nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False)
-    return nn.Sequential(conv, nn.PixelUnshuffle(2))
-
-
-def upsample(channels: int) -> nn.Sequential:
-    """[B, C, H, W] -> [B, C/2, 2H, 2W]."""
-    conv = nn.Conv2d(channels, channels * 2, 3, padding=1, bias=False)
-    return nn.Sequential(conv, nn.PixelShuffle(2))
 
 
 class DiCo(ModelMixin, ConfigMixin):
@@ -146,12 +135,13 @@ class DiCo(ModelMixin, ConfigMixin):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Xavier for weight matrices, N(0, 0.02) for embeddings, zero for gates and output."""
+        """Xavier for matrices and kernels, N(0, 0.02) for embeddings, zero for gates and output."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+                nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.stem.weight.flatten(1))  # the stem as one matrix
         for module in self.modules():
             if isinstance(module, TimestepEmbedder):
                 module.init_weights()

@@ -1,20 +1,52 @@
-"""What every backbone promises."""
+"""What every backbone promises, whatever its token mixer."""
 
 import pytest
 import torch
+import torch._dynamo.testing
 
 from gensynth.errors import UsageError
 from gensynth.models import MODELS, constructor_keywords, create_model
+from gensynth.models.layers.mixers import MIXERS
+from gensynth.seeding import StepRandom
 
 # The smallest version of each class: keywords that keep a test in milliseconds.
-SMALL = {"DiCo": {"hidden_size": 8, "depth": [1, 1, 1, 1, 1], "num_classes": 5}}
-CLASSES = sorted({entry[0].__name__ for entry in MODELS.values()})
+TRANSFORMER = {"input_size": 8, "patch_size": 2, "hidden_size": 32, "num_heads": 2}
+SMALL = {
+    "DiC": {"hidden_size": 8, "depth": [2, 1, 1, 1, 2]},
+    "DiCo": {"hidden_size": 8, "depth": [1, 1, 1, 1, 1]},
+    "DiT": {**TRANSFORMER, "depth": 2},
+    "MDTv2": {**TRANSFORMER, "depth": 4, "decode_layer": 2, "mask_ratio": None},
+}
+VARIANTS = {
+    **{name: (name, {}) for name in SMALL},
+    **{
+        f"{name}-{mixer}": (name, {"mixer": mixer})
+        for name in ("DiT", "MDTv2")
+        for mixer in MIXERS
+        if mixer != "softmax"
+    },
+    "DiT-local-pooled": ("DiT", {"mixer": "local", "window": 2, "down_factor": 2}),
+    "DiT-rope": ("DiT", {"positions": "rope"}),
+    "DiT-linear-rope": ("DiT", {"positions": "rope", "mixer": "linear"}),
+    "DiT-random": ("DiT", {"position_range": 16}),
+    "MDTv2-random-rope": ("MDTv2", {"position_range": 16, "positions": "rope"}),
+    "DiT-sized": ("DiT", {"size_conditioning": True}),
+    "DiC-zero-gate": ("DiC", {"zero_gate": True}),
+}
+every = pytest.mark.parametrize("variant", VARIANTS)
+# Parameters that one forward pass without a mask does not touch.
+UNUSED = ("side.", "mask_token")
 
 
-def small(name: str, **keywords):
-    """A small model of a class, every weight drawn at random, also those that start at zero."""
+def fresh(variant: str, **keywords):
+    name, own = VARIANTS[variant]
     model_name = next(key for key, entry in MODELS.items() if entry[0].__name__ == name)
-    model = create_model(model_name, **{**SMALL[name], **keywords}).eval()
+    return create_model(model_name, **{**SMALL[name], "num_classes": 5, **own, **keywords}).eval()
+
+
+def small(variant: str, **keywords):
+    """A small model, every weight drawn at random, also those that start at zero."""
+    model = fresh(variant, **keywords)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
@@ -27,31 +59,38 @@ def inputs(batch: int = 3, height: int = 8, width: int = 8):
     return sample, torch.tensor([0.0, 0.5, 1.0][:batch]), torch.tensor([0, 4, 5][:batch])
 
 
-@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_is_here():
+    assert set(SMALL) == {entry[0].__name__ for entry in MODELS.values()}
+
+
+@every
 @pytest.mark.parametrize("learn_sigma", [False, True])
 @pytest.mark.parametrize("size", [(8, 8), (4, 12), (16, 8)])
-def test_output_has_the_size_of_the_input(name, learn_sigma, size):
-    model = small(name, learn_sigma=learn_sigma)
+def test_output_has_the_size_of_the_input(variant, learn_sigma, size):
+    model = small(variant, learn_sigma=learn_sigma)
     output = model(*inputs(2, *size))
     assert output.shape == (2, 8 if learn_sigma else 4, *size)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_input_and_parameter_matters(name):
-    model = small(name)
+@every
+def test_every_input_and_parameter_matters(variant):
+    model = small(variant)
     sample, timestep, labels = inputs()
     sample.requires_grad_()
     output = model(sample, timestep, labels)
     output.square().sum().backward()
     assert sample.grad.abs().amin(dim=(1, 2, 3)).min() >= 0 and sample.grad.abs().max() > 0
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not name.startswith(UNUSED):
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
     assert not torch.equal(output, model(sample, timestep + 0.1, labels))
     assert not torch.equal(output, model(sample, timestep, labels.flip(0)))
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_row_does_not_depend_on_its_batch(name):
-    model = small(name)
+@every
+def test_a_row_does_not_depend_on_its_batch(variant):
+    model = small(variant)
     sample, timestep, labels = inputs()
     with torch.inference_mode():
         together = model(sample, timestep, labels)
@@ -59,41 +98,174 @@ def test_a_row_does_not_depend_on_its_batch(name):
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_save_and_load(name, tmp_path):
-    model = small(name)
+@every
+def test_save_and_load(variant, tmp_path):
+    model = small(variant)
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path)
     torch.testing.assert_close(again(*inputs()), model(*inputs()), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_gradient_checkpointing_changes_nothing(name):
-    model = small(name).train()
+@every
+def test_gradient_checkpointing_changes_nothing(variant):
+    model = small(variant).train()
     model(*inputs()).square().sum().backward()
-    plain = [parameter.grad.clone() for parameter in model.parameters()]
+    plain = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     model.enable_gradient_checkpointing()
     model(*inputs()).square().sum().backward()
-    for parameter, expected in zip(model.parameters(), plain, strict=True):
-        torch.testing.assert_close(parameter.grad, expected)
+    again = [p.grad for p in model.parameters() if p.grad is not None]
+    for gradient, expected in zip(again, plain, strict=True):
+        torch.testing.assert_close(gradient, expected)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_fresh_model_predicts_zero(name):
+@every
+def test_a_fresh_model_predicts_zero(variant):
     """adaLN-Zero: the output layer starts at zero."""
-    model_name = next(key for key, entry in MODELS.items() if entry[0].__name__ == name)
-    assert create_model(model_name, **SMALL[name])(*inputs()).abs().max() == 0
+    assert fresh(variant)(*inputs()).abs().max() == 0
 
 
-def test_impossible_size_is_refused():
-    with pytest.raises(ValueError, match="divisible by 4, got 6x8"):
-        small("DiCo")(*inputs(2, 6, 8))
+@pytest.mark.parametrize(
+    "variant", [*SMALL, *(f"DiT-{mixer}" for mixer in MIXERS if mixer != "softmax")]
+)
+def test_compiles_whole_once_for_any_batch_and_once_for_another_size(variant):
+    """One graph without breaks; a new batch size reuses it, a new resolution costs one more."""
+    counter = torch._dynamo.testing.CompileCounter()
+    torch._dynamo.reset()
+    depth = {} if VARIANTS[variant][0] != "DiT" else {"depth": 1}
+    model = torch.compile(small(variant, **depth), fullgraph=True, backend=counter)
+
+    def run(*size: int) -> None:
+        sample, timestep, labels = inputs(*size)
+        for tensor in (sample, timestep, labels):
+            torch._dynamo.mark_dynamic(tensor, 0)
+        model(sample, timestep, labels)
+
+    with torch.no_grad():
+        run(2, 8, 8)
+        assert counter.frame_count == 1
+        run(3, 8, 8)
+        assert counter.frame_count == 1
+        run(2, 12, 8)
+        assert counter.frame_count <= 2
+
+
+@pytest.mark.parametrize("name, multiple", [("DiCo", 4), ("DiC", 4), ("DiT", 2), ("MDTv2", 2)])
+def test_impossible_size_is_refused(name, multiple):
+    with pytest.raises(ValueError, match=f"{name} needs .* divisible by {multiple}, got 5x8"):
+        small(name)(*inputs(2, 5, 8))
+
+
+@pytest.mark.parametrize(
+    "name, keywords, message",
+    [
+        ("DiT", {"mixer": "soft"}, "unknown mixer 'soft'; known: softmax, linear"),
+        ("DiT", {"window": 3}, "mixer 'softmax' has no option 'window' .it is for: local"),
+        ("DiT", {"num_heads": 3}, "hidden_size 32 is not a multiple of num_heads 3"),
+        ("DiT", {"positions": "rop"}, "unknown positions 'rop'; known: sincos, rope, none"),
+        ("DiT", {"position_range": 3}, "position_range must be at least the 4 tokens"),
+        ("DiT", {"patch_size": 3}, "input_size 8x8 is not a multiple of patch_size 3"),
+        ("MDTv2", {"decode_layer": 1}, "decode_layer must leave an even number of the 4 blocks"),
+        ("MDTv2", {"mask_ratio": 0.9}, "mask_ratio must be from 0 to below 0.8, got 0.9"),
+        ("DiC", {"depth": [1, 1, 1, 1, 2]}, "the same on both sides"),
+        ("DiC", {"hidden_size": 12}, "hidden_size must be a multiple of 8, got 12"),
+    ],
+)
+def test_impossible_keywords_are_refused(name, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        fresh(name, **keywords)
 
 
 def test_names_and_keywords():
-    with pytest.raises(UsageError, match="Did you mean 'dico-nano'"):
-        create_model("dico-nanno")
+    with pytest.raises(UsageError, match="Did you mean 'DiCo-nano'"):
+        create_model("DiCo-nanno")
     with pytest.raises(TypeError, match="hidden_sise"):
-        create_model("dico-nano", hidden_sise=8)
+        create_model("DiCo-nano", hidden_sise=8)
     assert "hidden_size" in constructor_keywords("dico-s")
+
+
+def step_random(step: int = 0) -> StepRandom:
+    return StepRandom(0, step, slice(0, 3), 3)
+
+
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+def test_masked_pass(mixer):
+    """A training step of MDTv2 has two passes; together they reach every parameter."""
+    model = small("MDTv2", mixer=mixer, mask_ratio=0.3).train()
+    passes = model.training_passes(step_random(), 8, 8)
+    assert [list(keywords) for keywords in passes] == [[], ["kept"]]
+    kept = passes[1]["kept"]
+    assert 8 <= kept.shape[1] <= 11  # 16 tokens, of which 30 to 50 % are left out
+    assert all(len(set(row.tolist())) == kept.shape[1] for row in kept)
+    for keywords in passes:
+        model(*inputs(), **keywords).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+def test_masked_tokens_are_not_seen(mixer):
+    """What is under the mask does not reach the encoder, for any mixer."""
+    model = small("MDTv2", mixer=mixer, mask_ratio=0.3)
+    kept = torch.tensor([[0, 5, 6, 9, 10, 15, 3, 12, 2]])
+    tokens = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(0))
+    condition = torch.zeros(1, 32)
+    grid = grid_of(model)
+    before = model.encode(tokens, condition, grid, kept)
+    hidden = torch.ones(16, dtype=torch.bool).scatter(0, kept[0], False)
+    tokens[:, hidden] += 1
+    torch.testing.assert_close(model.encode(tokens, condition, grid, kept), before)
+    every_token = torch.arange(16)[None]
+    torch.testing.assert_close(
+        model.encode(tokens, condition, grid, every_token),
+        model.encode(tokens, condition, grid, None),
+        atol=1e-5,
+        rtol=1e-5,
+    )
+
+
+def grid_of(model):
+    from gensynth.models.layers.grid import Grid
+    from gensynth.models.layers.mixers.softmax import relative_index
+
+    rows, columns = model.token_positions.along(4, 4, torch.device("cpu"), None)
+    tables = model.token_positions.tables(rows, columns)
+    return Grid(4, 4, tables, relative_index(4, 4))
+
+
+@pytest.mark.parametrize("variant", ["DiT-random", "MDTv2-random-rope"])
+def test_random_positions(variant):
+    """Drawn anew each step, in order, the same in every row; evenly spread when sampling."""
+    model = small(variant)
+    first = model.training_passes(step_random(0), 8, 8)[0]["position_ids"]
+    again = model.training_passes(step_random(0), 8, 8)[0]["position_ids"]
+    other = model.training_passes(step_random(1), 8, 8)[0]["position_ids"]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    for ids in (*first, *other):
+        assert (ids.diff() > 0).all() and ids.min() >= 0 and ids.max() <= 15
+    rows, columns = model.token_positions.along(4, 8, torch.device("cpu"), None)
+    assert rows.tolist() == [0, 5, 10, 15] and len(columns) == 8 and columns[-1] == 15
+    sample = inputs()
+    given = tuple(model.token_positions.along(4, 4, torch.device("cpu"), None))
+    torch.testing.assert_close(model(*sample, position_ids=given), model(*sample))
+    assert not torch.equal(model(*sample, position_ids=first), model(*sample))
+    with pytest.raises(ValueError, match="17 tokens along an axis, but position_range is 16"):
+        model(*inputs(1, 34, 8))
+
+
+def test_size_conditioning():
+    model = small("DiT-sized")
+    whole = torch.tensor([[8.0, 8.0, 0.0, 0.0]]).expand(3, 4)
+    torch.testing.assert_close(model(*inputs(), crops=whole), model(*inputs()))
+    cropped = torch.tensor([[12.0, 12.0, 2.0, 4.0]]).expand(3, 4)
+    assert not torch.equal(model(*inputs(), crops=cropped), model(*inputs()))
+
+
+@pytest.mark.parametrize("size", ["nano", "S"])
+def test_sit_makes_variances_and_throws_them_away(size):
+    keywords = {**TRANSFORMER, "depth": 1, "num_classes": 5}
+    sit, dit = (create_model(f"{name}-{size}/2", **keywords) for name in ("SiT", "DiT"))
+    dit.load_state_dict(sit.state_dict())
+    assert torch.equal(sit(*inputs()), dit(*inputs())[:, :4])

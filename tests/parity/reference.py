@@ -19,6 +19,7 @@ class Reference(NamedTuple):
     config: dict
     atol: float
     rtol: float
+    dead_parameters: list[str]
 
     def check(self, name: str, actual: Tensor) -> None:
         """Asserts that `actual` is the stored output within the stored tolerance."""
@@ -51,4 +52,5 @@ def load_reference(name: str) -> Reference:
         config=json.loads(meta["config"]),
         atol=float(meta["atol"]),
         rtol=float(meta["rtol"]),
+        dead_parameters=json.loads(meta.get("dead_parameters", "[]")),
     )

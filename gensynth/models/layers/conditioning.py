@@ -1,4 +1,4 @@
-"""Timestep and class embeddings, and the adaptive layer norm they steer (DiT, arXiv 2212.09748)."""
+"""Timestep, class and size embeddings, and the norms they steer (DiT, arXiv 2212.09748)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,14 @@ from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embeddin
 from torch import Tensor, nn
 
 FREQUENCIES = 256
+
+
+def sinusoids(values: Tensor) -> Tensor:
+    """[...] numbers -> [..., 256]: cosines, then sines, of periods up to 10000."""
+    waves = get_timestep_embedding(
+        values.flatten(), FREQUENCIES, flip_sin_to_cos=True, downscale_freq_shift=0
+    )
+    return waves.unflatten(0, values.shape)
 
 
 class TimestepEmbedder(nn.Module):
@@ -17,14 +25,30 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, timestep: Tensor) -> Tensor:
         """[B] timesteps, fractional or whole -> [B, hidden_size]."""
-        waves = get_timestep_embedding(
-            timestep, FREQUENCIES, flip_sin_to_cos=True, downscale_freq_shift=0
-        )
-        return self.mlp(waves.to(self.mlp.linear_1.weight.dtype))
+        return self.mlp(sinusoids(timestep).to(self.mlp.linear_1.weight.dtype))
 
     def init_weights(self) -> None:
         nn.init.normal_(self.mlp.linear_1.weight, std=0.02)
         nn.init.normal_(self.mlp.linear_2.weight, std=0.02)
+
+
+class SizeEmbedder(nn.Module):
+    """Vector of the size an image was resized to and of where it was cropped.
+
+    Micro-conditioning as in SDXL (arXiv 2307.01952, section 2.2). The output layer starts at zero.
+    """
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.mlp = TimestepEmbedding(4 * FREQUENCIES, hidden_size)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """[B, 4] height, width, top and left in positions of the sample -> [B, hidden_size]."""
+        return self.mlp(sinusoids(crops).flatten(1).to(self.mlp.linear_1.weight.dtype))
+
+    def init_weights(self) -> None:
+        nn.init.normal_(self.mlp.linear_1.weight, std=0.02)
+        nn.init.zeros_(self.mlp.linear_2.weight)
 
 
 def channel_norm(sample: Tensor, eps: float = 1e-6) -> Tensor:
@@ -36,3 +60,9 @@ def channel_norm(sample: Tensor, eps: float = 1e-6) -> Tensor:
 def modulate(sample: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """sample [B, C, H, W] * (1 + scale [B, C]) + shift [B, C]."""
     return torch.addcmul(shift[:, :, None, None], sample, 1 + scale[:, :, None, None])
+
+
+def modulated_norm(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """[B, N, C] normalised over C, then * (1 + scale [B, C]) + shift [B, C]."""
+    normed = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+    return torch.addcmul(shift[:, None], normed, 1 + scale[:, None])

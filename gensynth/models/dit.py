@@ -1,0 +1,212 @@
+"""DiT: a class-conditional diffusion transformer (arXiv 2212.09748; facebookresearch/DiT).
+
+SiT (arXiv 2401.08740; willisma/SiT) is the same network, whose variance channels are made and
+thrown away. What is ours: the token mixer, the positions and the size are arguments.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder
+from gensynth.models.layers.grid import Grid
+from gensynth.models.layers.mixers import create_mixer
+from gensynth.models.layers.positions import Positions
+from gensynth.models.layers.transformer import (
+    PatchEmbed,
+    PatchOutput,
+    TransformerBlock,
+    init_transformer,
+)
+from gensynth.seeding import StepRandom
+
+# Table 1 of the paper.
+SIZES: dict[str, dict[str, int]] = {
+    "S": {"hidden_size": 384, "depth": 12, "num_heads": 6},
+    "B": {"hidden_size": 768, "depth": 12, "num_heads": 12},
+    "L": {"hidden_size": 1024, "depth": 24, "num_heads": 16},
+    "XL": {"hidden_size": 1152, "depth": 28, "num_heads": 16},
+}
+PRESETS: dict[str, dict[str, object]] = {
+    f"DiT-{size}/{patch}": {**keywords, "patch_size": patch}
+    for size, keywords in SIZES.items()
+    for patch in (2, 4, 8)
+}
+# Ours: as many parameters as DiCo-nano.
+PRESETS["DiT-nano/2"] = {"hidden_size": 128, "depth": 9, "num_heads": 4, "patch_size": 2}
+SIT_PRESETS = {
+    name.replace("DiT", "SiT"): {**keywords, "discard_sigma": True}
+    for name, keywords in PRESETS.items()
+}
+
+
+class DiT(ModelMixin, ConfigMixin):
+    """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
+
+    Args:
+        input_size: height and width (or both in one number) of the training samples. Samples of
+            another size get positions computed, not learned.
+        patch_size: side of the squares of the sample that become tokens.
+        in_channels: channels of `sample`.
+        hidden_size, depth, num_heads, mlp_ratio: of the transformer.
+        num_classes: number of classes. Label `num_classes` is the null label of guidance.
+        null_label: whether the class table has the row of the null label.
+        learn_sigma: whether `2 * in_channels` channels are computed: prediction, then variance.
+        discard_sigma: whether the variance channels are computed and not returned (SiT).
+        mixer: a key of `mixers.MIXERS`.
+        window, down_factor: of mixer "local". projection_dim: of mixer "linear".
+        positions: "sincos", "rope" or "none".
+        position_range: positions are drawn at random from 0 to this while training (RPE-2D).
+        size_conditioning: whether the model is told the size and crop of each image.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        input_size: int | Sequence[int] = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        hidden_size: int = 1152,
+        depth: int = 28,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 1000,
+        null_label: bool = True,
+        learn_sigma: bool = True,
+        discard_sigma: bool = False,
+        mixer: str = "softmax",
+        window: int | None = None,
+        down_factor: int | None = None,
+        projection_dim: int | None = None,
+        positions: str = "sincos",
+        position_range: int | None = None,
+        size_conditioning: bool = False,
+    ):
+        super().__init__()
+        self.in_channels, self.patch_size = in_channels, patch_size
+        self.size_multiple = patch_size * (down_factor or 1)
+        self.returns_all = not discard_sigma
+        options = {
+            "window": window,
+            "down_factor": down_factor,
+            "projection_dim": projection_dim,
+        }
+        self.patch_embed = PatchEmbed(in_channels, patch_size, hidden_size)
+        self.token_positions = Positions(
+            positions,
+            grid_size(input_size, patch_size),
+            hidden_size,
+            hidden_size // num_heads,
+            position_range=position_range,
+            rotary=mixer == "rala",
+        )
+        self.timestep_embedder = TimestepEmbedder(hidden_size)
+        self.class_embedder = nn.Embedding(num_classes + int(null_label), hidden_size)
+        self.size_embedder = SizeEmbedder(hidden_size) if size_conditioning else None
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                hidden_size, create_mixer(mixer, hidden_size, num_heads, **options), mlp_ratio
+            )
+            for _ in range(depth)
+        )
+        out_channels = in_channels * (2 if learn_sigma else 1)
+        self.final_layer = PatchOutput(hidden_size, patch_size, out_channels)
+        self.act = nn.SiLU()
+        self.gradient_checkpointing = False
+        init_transformer(self)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor,
+        position_ids: tuple[Tensor, Tensor] | None = None,
+        crops: Tensor | None = None,
+    ) -> Tensor:
+        """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
+
+        Args:
+            position_ids: positions of the rows and columns of tokens, in rising order; for
+                `position_range`.
+            crops: [B, 4] height, width, top and left of each image; for `size_conditioning`. None:
+                the whole sample.
+
+        Returns:
+            [B, C or 2C, H, W].
+
+        Raises:
+            ValueError: H or W is not a multiple of `patch_size` (times `down_factor`).
+        """
+        height, width = checked_grid(sample, self.patch_size, self.size_multiple, "DiT")
+        rows, columns = self.token_positions.along(height, width, sample.device, position_ids)
+        grid = Grid(height, width, self.token_positions.tables(rows, columns))
+        tokens = self.patch_embed(sample)
+        table = self.token_positions.added(height, width, rows, columns)
+        if table is not None:
+            tokens = tokens + table
+        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
+        if self.size_embedder is not None:
+            condition = condition + self.size_embedder(whole_crops(sample, crops))
+        condition = self.act(condition)
+        for block in self.blocks:
+            tokens = self.run_block(block, tokens, condition, grid)
+        output = self.final_layer(tokens, condition, grid)
+        return output if self.returns_all else output[:, : self.in_channels]
+
+    def run_block(self, block: nn.Module, *inputs: Any) -> Tensor:
+        """One block, recomputed in the backward pass if checkpointing is on."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *inputs)
+        return block(*inputs)
+
+    def training_passes(
+        self, random: StepRandom, height: int, width: int, crops: Tensor | None = None
+    ) -> list[dict[str, Any]]:
+        """Further keywords of the forward passes of one training step (one pass)."""
+        drawn = self.token_positions.draw(
+            random, height // self.patch_size, width // self.patch_size
+        )
+        keywords: dict[str, Any] = {} if drawn is None else {"position_ids": drawn}
+        return [keywords if self.size_embedder is None else {**keywords, "crops": crops}]
+
+
+def grid_size(input_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    """Height and width in tokens.
+
+    Raises:
+        ValueError: the patch does not divide them.
+    """
+    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"input_size {height}x{width} is not a multiple of patch_size {patch_size}"
+        )
+    return height // patch_size, width // patch_size
+
+
+def checked_grid(sample: Tensor, patch_size: int, size_multiple: int, name: str) -> tuple[int, int]:
+    """Height and width in tokens of a sample.
+
+    Raises:
+        ValueError: the sample has another size than the model can take.
+    """
+    height, width = sample.shape[-2:]
+    if height % size_multiple or width % size_multiple:
+        raise ValueError(
+            f"{name} needs a height and width divisible by {size_multiple}, got {height}x{width}"
+        )
+    return height // patch_size, width // patch_size
+
+
+def whole_crops(sample: Tensor, crops: Tensor | None) -> Tensor:
+    """`crops` [B, 4], or those of images that were not cropped."""
+    if crops is not None:
+        return crops
+    height, width = sample.shape[-2:]
+    return sample.new_tensor([height, width, 0, 0]).expand(len(sample), 4)

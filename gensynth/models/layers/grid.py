@@ -1,0 +1,64 @@
+"""The image that a sequence of tokens stands for."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """Tokens row by row, `height` x `width` of them, or the `kept` ones of these.
+
+    Attributes:
+        rotary: cosine and sine tables [1 or B, 1, N, head width] of rotary positions, or none.
+        relative: index [N, N] into a table of relative position biases, or none.
+        kept: places [B, K] of the tokens that are there, in their order; none: all are.
+    """
+
+    height: int
+    width: int
+    rotary: tuple[Tensor, Tensor] | None = None
+    relative: Tensor | None = None
+    kept: Tensor | None = None
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """[B, H, N, D] turned by its position (arXiv 2104.09864); as it is without tables."""
+        if self.rotary is None:
+            return x
+        cosine, sine = self.rotary
+        return x * cosine + quarter_turn(x) * sine
+
+    def to_image(self, tokens: Tensor) -> Tensor:
+        """[B, N or K, C] -> [B, C, height, width], zero where a token is missing."""
+        if self.kept is not None:
+            places = self.kept[..., None].expand_as(tokens)
+            empty = tokens.new_zeros(len(tokens), self.height * self.width, tokens.shape[2])
+            tokens = empty.scatter(1, places, tokens)
+        return tokens.transpose(1, 2).unflatten(2, (self.height, self.width))
+
+    def to_tokens(self, image: Tensor) -> Tensor:
+        """[B, C, height, width] -> [B, N or K, C]."""
+        tokens = image.flatten(2).transpose(1, 2)
+        return self.only_kept(tokens)
+
+    def only_kept(self, tokens: Tensor) -> Tensor:
+        """[B, N, C] -> [B, K, C]; as it is if all are there."""
+        if self.kept is None:
+            return tokens
+        return tokens.gather(1, self.kept[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def quarter_turn(x: Tensor) -> Tensor:
+    """Each pair (a, b) of neighbours in the last dimension becomes (-b, a)."""
+    pairs = x.unflatten(-1, (-1, 2))
+    return torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
+
+
+def split_heads(tokens: Tensor, num_heads: int) -> Tensor:
+    """[B, N, C] -> [B, H, N, C / H]."""
+    return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def merge_heads(heads: Tensor) -> Tensor:
+    """[B, H, N, D] -> [B, N, H * D]."""
+    return heads.transpose(1, 2).flatten(2)

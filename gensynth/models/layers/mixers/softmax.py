@@ -1,0 +1,66 @@
+"""Softmax attention: every token sees every other, at a cost quadratic in their number."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gensynth.models.layers.grid import Grid, merge_heads, split_heads
+
+
+class SoftmaxAttention(nn.Module):
+    """Multi-head self-attention (arXiv 1706.03762), as in DiT."""
+
+    def __init__(self, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        q, k, v = (split_heads(x, self.num_heads) for x in self.qkv(tokens).chunk(3, dim=-1))
+        q, k = grid.rotate(q), grid.rotate(k)
+        output = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias(grid))
+        return self.proj(merge_heads(output))
+
+    def bias(self, grid: Grid) -> Tensor | None:
+        """What is added to the scores."""
+        return None
+
+
+class BiasedSoftmaxAttention(SoftmaxAttention):
+    """With a learned bias for each head and offset between two tokens (BEiT, arXiv 2106.08254).
+
+    Args:
+        grid_size: height and width in tokens at which the table has an entry for each offset.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, grid_size: tuple[int, int]):
+        super().__init__(hidden_size, num_heads)
+        self.grid_size = grid_size
+        offsets = (2 * grid_size[0] - 1) * (2 * grid_size[1] - 1)
+        # Three more rows, for a class token, are in the published tables and never used.
+        self.bias_table = nn.Parameter(torch.zeros(offsets + 3, num_heads))
+
+    def bias(self, grid: Grid) -> Tensor:
+        """[1 or B, H, N or K, N or K]; for another grid the table is interpolated."""
+        table: Tensor = self.bias_table
+        if (grid.height, grid.width) != self.grid_size:
+            before = [2 * side - 1 for side in self.grid_size]
+            image = table[: before[0] * before[1]].unflatten(0, before).permute(2, 0, 1)[None]
+            after = (2 * grid.height - 1, 2 * grid.width - 1)
+            image = F.interpolate(image, after, mode="bicubic", align_corners=True)
+            table = image[0].flatten(1).transpose(0, 1)
+        assert grid.relative is not None
+        index = grid.relative
+        if grid.kept is not None:
+            index = index[grid.kept[:, :, None], grid.kept[:, None, :]]
+        return table[index].movedim(-1, -3)
+
+
+def relative_index(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Which entry of a bias table each pair of tokens takes, int64 [N, N]."""
+    rows, columns = (torch.arange(n, device=device) for n in (height, width))
+    row_offset = rows[:, None] - rows[None, :] + height - 1
+    column_offset = columns[:, None] - columns[None, :] + width - 1
+    index = row_offset[:, None, :, None] * (2 * width - 1) + column_offset[None, :, None, :]
+    return index.flatten(2).flatten(0, 1)
