@@ -46,7 +46,7 @@ def main(seconds: float = 10.0) -> list[Row]:
     """Measures every row for `seconds` each and prints the table."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tasks: list[tuple] = []
-    for name, batch in (("dico-nano", 64), ("dico-s", 16)):
+    for name, batch in (("DiCo-nano", 64), ("DiCo-S", 16)):
         for layout in (torch.contiguous_format, torch.channels_last):
             tasks.append((training, name, batch, layout, device, seconds))
         tasks.append((sampling, name, batch, device, seconds))

@@ -12,8 +12,11 @@ def interactive() -> bool:
     return sys.stderr.isatty() and "CI" not in os.environ
 
 
-def progress_bar(*columns: str) -> Progress:
-    """A bar on stderr with "done/total", time left and further text columns of task fields."""
+def progress_bar(*columns: str, transient: bool = False) -> Progress:
+    """A bar on stderr with "done/total", time left and further text columns of task fields.
+
+    A `transient` one disappears when it is done.
+    """
     texts = [TextColumn(f"{{task.fields[{name}]}}") for name in columns]
     return Progress(
         TextColumn("{task.description}"),
@@ -23,4 +26,5 @@ def progress_bar(*columns: str) -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not interactive(),
+        transient=transient,
     )

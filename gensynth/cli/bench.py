@@ -1,6 +1,13 @@
 """`gensynth bench`."""
 
+import enum
+
 import typer
+
+
+class What(enum.StrEnum):
+    training = "training"
+    models = "models"
 
 
 def register(app: typer.Typer) -> None:
@@ -8,9 +15,18 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    seconds: float = typer.Option(10.0, "--seconds", min=0.1, help="How long each line may take."),
+    what: What = typer.Argument(What.training, help="Training and sampling, or the backbones."),
+    seconds: float = typer.Option(
+        10.0, "--seconds", min=0.01, help="How long each measurement may take."
+    ),
 ) -> None:
-    """Measure training and sampling on this machine and print a table."""
-    from gensynth_benchmarks.foundation import main as run
+    """Measure on this machine and print tables.
 
+    training: images a second of training and sampling. models: how the time of each backbone grows
+    with the image, and the memory of each token mixer on 65,536 tokens.
+    """
+    if what is What.training:
+        from gensynth_benchmarks.foundation import main as run
+    else:
+        from gensynth_benchmarks.models import main as run
     run(seconds)

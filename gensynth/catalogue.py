@@ -1,0 +1,139 @@
+"""Every named model with what is published about it; parameters and FLOPs are counted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from torch.utils.flop_counter import FlopCounterMode
+
+from gensynth.models import MODELS, preset
+
+LATENT = {256: 32, 512: 64}  # pixels -> positions of the 8x autoencoder that all of them use
+
+
+@dataclass(frozen=True)
+class Family:
+    """A paper, where its code and weights are."""
+
+    paper: str
+    code: str
+    license: str  # of the published code and weights
+
+
+FAMILIES = {
+    "DiT": Family("arXiv 2212.09748", "facebookresearch/DiT", "CC-BY-NC-4.0"),
+    "SiT": Family("arXiv 2401.08740", "willisma/SiT", "MIT"),
+    "DiC": Family("arXiv 2501.00603", "YuchuanTian/DiC", "CC-BY-NC-4.0"),
+    "DiCo": Family("arXiv 2505.11196", "shallowdream204/DiCo", "Apache-2.0"),
+    "MDTv2": Family("arXiv 2303.14389", "sail-sg/MDT", "Apache-2.0"),
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper or its README reports on ImageNet at 256x256, and the file with the weights."""
+
+    fid: str = ""  # with the steps and guidance it belongs to
+    gflops: float | None = None  # multiply-adds, in 1e9
+    weights: str = ""
+
+
+_DICO = "huggingface.co/shallowdream204/DiCo/DiCo-{}-256x256.pt"
+_DIT = "dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-256x256.pt (and 512x512)"
+# As printed: DiT in its paper (table 4), DiCo and MDT in their READMEs, SiT-XL in its README, the
+# smaller SiT in the comparison of REPA (arXiv 2410.06940).
+PUBLISHED: dict[str, Published] = {
+    "DiT-S/8": Published("153.60 (400k)", 0.36),
+    "DiT-S/4": Published("100.41 (400k)", 1.41),
+    "DiT-S/2": Published("68.40 (400k)", 6.06),
+    "DiT-B/8": Published("122.74 (400k)", 1.42),
+    "DiT-B/4": Published("68.38 (400k)", 5.56),
+    "DiT-B/2": Published("43.47 (400k)", 23.01),
+    "DiT-L/8": Published("118.87 (400k)", 5.01),
+    "DiT-L/4": Published("45.64 (400k)", 19.70),
+    "DiT-L/2": Published("23.33 (400k)", 80.71),
+    "DiT-XL/8": Published("106.41 (400k)", 7.39),
+    "DiT-XL/4": Published("43.01 (400k)", 29.05),
+    "DiT-XL/2": Published("2.27 (7M, guidance 1.5)", 118.64, _DIT),
+    "SiT-S/2": Published("57.6 (400k)", 6.06),
+    "SiT-B/2": Published("33.0 (400k, SDE)", 23.01),
+    "SiT-L/2": Published("18.8 (400k)", 80.71),
+    "SiT-XL/2": Published(
+        "2.06 (7M, SDE, guidance 1.5)", 118.64, "README of willisma/SiT"
+    ),
+    "DiCo-S": Published("49.97 (400k)", 4.25, _DICO.format("S-400K")),
+    "DiCo-B": Published("27.20 (400k)", 16.88, _DICO.format("B-400K")),
+    "DiCo-L": Published("13.66 (400k)", 60.24, _DICO.format("L-400K")),
+    "DiCo-XL": Published("2.05 (3750k, guidance 1.4)", 87.30, _DICO.format("XL-3750K")),
+    "MDTv2-XL/2": Published(
+        "1.58 (power-cosine guidance)",
+        None,
+        "huggingface.co/shgao/MDT-XL2/mdt_xl2_v2_ckpt.pt",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue."""
+
+    name: str
+    parameters: int  # all, frozen positions included
+    gflops_256: float  # multiply-adds of one forward pass, in 1e9, as the papers count
+    gflops_512: float
+    tokens_256: int  # what the mixer runs over: tokens, or positions of the first level
+    mixer: str
+    paper: str
+    code: str
+    license: str
+    published_fid: str  # empty: not published, or not found where we looked
+    published_gflops_256: float | None
+    weights: str  # empty: none to download
+
+
+def entry(name: str) -> Entry:
+    """The line of one named model, counted now."""
+    family = FAMILIES[name.split("-")[0]]
+    published = PUBLISHED.get(name, Published())
+    with torch.device("meta"):
+        model_class, keywords = preset(name)
+        model = model_class(**keywords).eval()
+    side = LATENT[256] // getattr(model, "patch_size", 1)
+    return Entry(
+        name,
+        sum(parameter.numel() for parameter in model.parameters()),
+        gflops(model, LATENT[256]),
+        gflops(model, LATENT[512]),
+        side * side,
+        model.config.get("mixer", "convolution"),
+        family.paper if "nano" not in name else "ours",
+        family.code,
+        family.license if published.weights else "",
+        published.fid,
+        published.gflops,
+        published.weights,
+    )
+
+
+def entries(contains: str = "") -> Iterator[Entry]:
+    """The lines of the models whose name contains a text, whatever its case."""
+    for name in names(contains):
+        yield entry(name)
+
+
+def names(contains: str = "") -> list[str]:
+    """The names that contain a text, whatever its case."""
+    return [name for name in MODELS if contains.lower() in name.lower()]
+
+
+def gflops(model: ModelMixin, side: int) -> float:
+    """Multiply-adds of one forward pass over latents [1, C, side, side], in 1e9."""
+    device = next(model.parameters()).device
+    sample = torch.empty(1, model.config.in_channels, side, side, device=device)
+    timestep = torch.zeros(1, device=device)
+    labels = torch.zeros(1, dtype=torch.long, device=device)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(sample, timestep, labels)
+    return counter.get_total_flops() / 2e9  # a multiply-add counts as two operations
