@@ -59,9 +59,7 @@ PUBLISHED: dict[str, Published] = {
     "SiT-S/2": Published("57.6 (400k)", 6.06),
     "SiT-B/2": Published("33.0 (400k, SDE)", 23.01),
     "SiT-L/2": Published("18.8 (400k)", 80.71),
-    "SiT-XL/2": Published(
-        "2.06 (7M, SDE, guidance 1.5)", 118.64, "README of willisma/SiT"
-    ),
+    "SiT-XL/2": Published("2.06 (7M, SDE, guidance 1.5)", 118.64, "README of willisma/SiT"),
     "DiCo-S": Published("49.97 (400k)", 4.25, _DICO.format("S-400K")),
     "DiCo-B": Published("27.20 (400k)", 16.88, _DICO.format("B-400K")),
     "DiCo-L": Published("13.66 (400k)", 60.24, _DICO.format("L-400K")),

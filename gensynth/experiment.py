@@ -7,8 +7,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gensynth.config import DDPM, EMA, Experiment, Flow, parse_yaml
+from gensynth.config import (
+    DDPM,
+    EMA,
+    Dispersive,
+    Experiment,
+    Flow,
+    LayerSync,
+    Repa,
+    parse_yaml,
+)
 from gensynth.errors import InputError, UsageError
+
+REGULARIZERS = {"dispersive": Dispersive, "layersync": LayerSync, "repa": Repa}
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -50,7 +61,7 @@ def check_model(experiment: Experiment) -> None:
     import torch
 
     from gensynth.models import constructor_keywords, preset
-    from gensynth.training.build import build_model, create_scheduler, prediction
+    from gensynth.training.build import build_model, build_scheduler
 
     name, given = experiment.model.name, experiment.model.model_extra or {}
     preset(name)  # raises for an unknown name
@@ -62,25 +73,40 @@ def check_model(experiment: Experiment) -> None:
                 f"Known: {', '.join(known)}."
             )
     _check_contradictions(experiment, given)
-    create_scheduler(experiment.sampling.scheduler, prediction(experiment))
+    build_scheduler(experiment)
     try:
         with torch.device("meta"):
-            build_model(experiment, num_classes=2)
+            model = build_model(experiment, num_classes=2)
     except (ValueError, TypeError, RuntimeError) as error:
         values = ", ".join(f"{key}={value!r}" for key, value in given.items())
         raise UsageError(f"model {name} cannot be built with {values}: {error}.") from error
+    side = experiment.data.size // experiment.autoencoder.patch
+    if side % model.size_multiple:
+        raise UsageError(
+            f"{name} needs a latent size divisible by {model.size_multiple}, but data.size "
+            f"{experiment.data.size} with autoencoder.patch {experiment.autoencoder.patch} "
+            f"gives {side}."
+        )
+    if experiment.regularizers:
+        from gensynth.training.regularization import check_regularizers
+
+        check_regularizers(experiment, model)
 
 
 def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
-    from gensynth.models import preset
-
     learns_variance = experiment.objective.name == "ddpm"
-    side = experiment.data.size // experiment.autoencoder.patch
-    channels = experiment.data.channels * experiment.autoencoder.patch**2
-    if given.get("learn_sigma", learns_variance) != learns_variance:
+    channels = experiment.autoencoder.channels(experiment.data.channels)
+    if experiment.autoencoder.kind == "kl" and experiment.data.channels != 3:
+        raise UsageError("autoencoder.kind kl encodes RGB images; set data.channels=3.")
+    if given.get("size_conditioning") and experiment.data.zoom is None:
         raise UsageError(
-            f"model.learn_sigma must be {str(learns_variance).lower()} with objective "
-            f"{experiment.objective.name}; leave it out and it is chosen."
+            "model.size_conditioning has nothing to learn from without crops; set data.zoom, for "
+            "instance data.zoom=[1.0,1.5]."
+        )
+    if given.get("learn_sigma", learns_variance) and not learns_variance:
+        raise UsageError(
+            f"model.learn_sigma must be false with objective {experiment.objective.name}; "
+            "leave it out and it is chosen."
         )
     if given.get("in_channels", channels) != channels:
         raise UsageError(
@@ -95,13 +121,6 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
         raise UsageError(
             "sampling.guidance above 1 needs a model that has seen dropped labels; set "
             "objective.label_dropout=0.1 or sampling.guidance=1."
-        )
-    multiple = preset(experiment.model.name)[0].size_multiple
-    if side % multiple:
-        raise UsageError(
-            f"{experiment.model.name} needs a latent size divisible by {multiple}, but data.size "
-            f"{experiment.data.size} with autoencoder.patch {experiment.autoencoder.patch} "
-            f"gives {side}."
         )
 
 
@@ -124,6 +143,8 @@ def _explain(problem: Any, tree: dict[str, Any]) -> str:
     location = [str(part) for part in problem["loc"]]
     if location[:1] == ["objective"] and location[1:2] in (["flow"], ["ddpm"]):
         del location[1]
+    if location[:1] == ["regularizers"] and location[2:3] and location[2] in REGULARIZERS:
+        del location[2]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1], tree)
@@ -131,7 +152,8 @@ def _explain(problem: Any, tree: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"'{key}' is missing."
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        return "'objective.name' must be flow or ddpm."
+        allowed = "flow or ddpm" if key == "objective" else ", ".join(REGULARIZERS)
+        return f"'{key}.name' must be {'' if key == 'objective' else 'one of '}{allowed}."
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{message}."
@@ -144,6 +166,10 @@ def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
     for part in location:
         if part == "objective":
             section = DDPM if tree["objective"].get("name") == "ddpm" else Flow
+        elif section is Experiment and part == "regularizers":
+            section = tree["regularizers"]
+        elif isinstance(section, list):
+            section = REGULARIZERS[section[int(part)]["name"]]
         else:
             annotation = section.model_fields[part].annotation
             section = EMA if part == "ema" else annotation

@@ -11,7 +11,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from gensynth import schedulers
+from gensynth import flow_schedulers, schedulers
 from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, InputError, RefusedError
 from gensynth.models import MODELS
@@ -23,7 +23,7 @@ INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 # What a model folder may name. Its word never imports anything: diffusers only finds modules that
 # are imported already, and these are.
-TRUSTED = {"diffusers", schedulers.__name__} | {
+TRUSTED = {"diffusers", schedulers.__name__, flow_schedulers.__name__} | {
     part.__module__ for part in [*AUTOENCODERS.values(), *(entry[0] for entry in MODELS.values())]
 }
 
@@ -58,6 +58,7 @@ def load(
             f"({_first_line(error)}). Fetch or export the model again."
         ) from error
     _check_weights(folder / "model", pipeline.model)
+    _check_weights(folder / "autoencoder", pipeline.autoencoder)
     pipeline.classes = _class_names(folder / LABELS_FILE, pipeline.model.config.num_classes)
     pipeline.model.to(memory_format=torch.channels_last)
     pipeline.model.eval()
@@ -73,7 +74,7 @@ def resolve(model: str | Path) -> Path:
         if path.suffix in PICKLES:
             raise RefusedError(
                 f"{path} is a pickle file, which can run code when loaded. Give a model folder "
-                "with safetensors; gensynth.convert.load_official reads published checkpoints."
+                "with safetensors; gensynth convert makes one of a published checkpoint."
             )
         raise InputError(f"{path} is a file; give the model's folder.")
     if path.is_dir():

@@ -1,7 +1,8 @@
-"""The diffusers schedulers that fit our models, and one that diffusers does not have."""
+"""The diffusers schedulers that fit our models, and those that diffusers does not have."""
 
 import difflib
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import diffusers
@@ -11,9 +12,11 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from gensynth.errors import UsageError
+from gensynth.flow_schedulers import FlowODEScheduler, FlowScheduler, FlowSDEScheduler
 
 _FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 _NOISE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
+_OURS: dict[str, dict[str, Any]] = {"FlowODEScheduler": {}, "FlowSDEScheduler": {}}
 # The schedulers that fit each prediction, and the settings that make them fit.
 SCHEDULERS: dict[str, dict[str, dict[str, Any]]] = {
     "velocity": {
@@ -21,7 +24,11 @@ SCHEDULERS: dict[str, dict[str, dict[str, Any]]] = {
         "FlowMatchHeunDiscreteScheduler": {},
         "DPMSolverMultistepScheduler": _FLOW,
         "UniPCMultistepScheduler": _FLOW,
+        **_OURS,
     },
+    "noise": _OURS,
+    "score": _OURS,
+    "x": _OURS,
     "epsilon": {
         "DDPMScheduler": {
             **_NOISE,
@@ -67,23 +74,102 @@ class RespacedDDIMScheduler(DDIMScheduler):
         """One step from `timestep` to the next of the list; otherwise as diffusers' DDIM."""
         return super().step(model_output, self.position[int(timestep)], *args, **kwargs)
 
+    def reverse_step(self, epsilon: Tensor, timestep: int | Tensor, sample: Tensor) -> Tensor:
+        """DDIM inversion: the sample at the next noisier timestep; from the last, pure noise.
 
-def create_scheduler(name: str | None, prediction: str) -> SchedulerMixin:
-    """A scheduler that fits the prediction ("velocity" or "epsilon"); None: the default.
+        `epsilon` [B, C, H, W] is the noise that the model finds in `sample` at `timestep`.
+        """
+        position = self.position[int(timestep)]
+        here = self.alphas_cumprod[position]
+        later = self.alphas_cumprod[position + 1] if position + 1 < len(self.position) else 0 * here
+        image = (sample - (1 - here).sqrt() * epsilon) / here.sqrt()
+        if self.config.clip_sample:
+            limit = self.config.clip_sample_range
+            image = image.clamp(-limit, limit)
+            epsilon = (sample - here.sqrt() * image) / (1 - here).sqrt()
+        return later.sqrt() * image + (1 - later).sqrt() * epsilon
+
+
+_OWN = {
+    scheduler.__name__: scheduler
+    for scheduler in (RespacedDDIMScheduler, FlowODEScheduler, FlowSDEScheduler)
+}
+
+
+def create_scheduler(
+    name: str | None,
+    prediction: str,
+    options: Mapping[str, Any] | None = None,
+    path: str = "linear",
+    betas: str = "linear",
+) -> SchedulerMixin:
+    """A scheduler that fits a model; None: the default.
+
+    Args:
+        name: of a scheduler that fits.
+        prediction: a key of `SCHEDULERS`: "epsilon" (diffusion), or "velocity", "noise", "score" or
+            "x" (flow).
+        options: keywords of its constructor.
+        path: the flow's; those of diffusers know the linear one only.
+        betas: those of the diffusion, "linear" or "cosine", or diffusers' word for them.
 
     Raises:
-        UsageError: a name that does not fit; the message lists those that do.
+        UsageError: a name that does not fit, or an option that it does not have or refuses; the
+            message lists those that do.
     """
-    fitting = SCHEDULERS[prediction]
+    linear = path == "linear"
+    fitting = {key: fit for key, fit in SCHEDULERS[prediction].items() if linear or key in _OURS}
     name = name or next(iter(fitting))
     if name not in fitting:
-        close = difflib.get_close_matches(name, fitting, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        on_path = "" if linear else f" on the {path} path"
         raise UsageError(
-            f"scheduler {name!r} does not fit a model that predicts {prediction}.{hint} "
-            f"Fitting: {', '.join(fitting)}."
+            f"scheduler {name!r} does not fit a model that predicts {prediction}{on_path}."
+            f"{_nearest(name, fitting)} Fitting: {', '.join(fitting)}."
         )
-    own = {RespacedDDIMScheduler.__name__: RespacedDDIMScheduler}
-    scheduler_class = own.get(name) or getattr(diffusers, name)
-    known = inspect.signature(scheduler_class.__init__).parameters
-    return scheduler_class(**{key: value for key, value in fitting[name].items() if key in known})
+    kind = _OWN.get(name) or getattr(diffusers, name)
+    known = list(inspect.signature(kind.__init__).parameters)
+    keywords = {key: value for key, value in fitting[name].items() if key in known}
+    if "beta_schedule" in keywords:
+        keywords["beta_schedule"] = "squaredcos_cap_v2" if betas == "cosine" else betas
+    if issubclass(kind, FlowScheduler):
+        keywords |= {"path": path, "prediction": prediction}
+    return _made(kind, keywords, options or {}, [key for key in known if key not in _NOT_OPTIONS])
+
+
+def steps_range(scheduler: SchedulerMixin) -> tuple[int, int]:
+    """The fewest and the most steps that a scheduler can take."""
+    if isinstance(scheduler, FlowScheduler):
+        return scheduler.steps_range
+    return 1, scheduler.config.num_train_timesteps
+
+
+# The last ones make a scheduler fit its model, which options must not change.
+_NOT_OPTIONS = {"self", "args", "kwargs", "path", "prediction", "prediction_type"} | {
+    *("use_flow_sigmas", "beta_schedule", "beta_start", "beta_end", "trained_betas")
+}
+
+
+def _made(
+    kind: type[SchedulerMixin],
+    keywords: dict[str, Any],
+    options: Mapping[str, Any],
+    known: list[str],
+) -> SchedulerMixin:
+    for key in options:
+        if key not in known:
+            raise UsageError(
+                f"{kind.__name__} has no option {key!r}.{_nearest(key, known)} "
+                f"Known: {', '.join(known)}."
+            )
+    try:
+        return kind(**{**keywords, **options})
+    except UsageError:
+        raise
+    except (ValueError, TypeError, NotImplementedError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise UsageError(f"{kind.__name__} cannot be made with {given}: {error}.") from error
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -60,10 +60,15 @@ def restored(
 
 def command(recipe: Mapping[str, Any]) -> str:
     """The command line that draws a picture again from its recipe."""
+    further = ""
+    if "guidance_interval" in recipe:
+        further += " --guidance-interval {},{}".format(*recipe["guidance_interval"])
+    if "guide" in recipe:
+        further += f" --guide {shlex.quote(recipe['guide'])}"
     return (
         f"gensynth sample --model {shlex.quote(recipe['model'])} --labels {recipe['label']} "
         f"--num 1 --seed {recipe['seed']} --steps {recipe['steps']} "
-        f"--guidance {recipe['guidance']:.10g} --out DIR"
+        f"--guidance {recipe['guidance']:.10g}{further} --out DIR"
     )
 
 
@@ -94,4 +99,12 @@ def _differences(recipe: dict[str, Any], pipeline: ClassConditionalPipeline) -> 
         notes.append(f"it has another size; this page draws {size} x {size} pixels")
     if recipe.get("scheduler") not in (None, scheduler):
         notes.append(f"it was drawn with another scheduler; this page uses {scheduler}")
+    if recipe.get("guide") is not None:
+        notes.append("it was drawn with a guide model; this page has none")
+    interval = recipe.get("guidance_interval")
+    own = pipeline.config.guidance_interval
+    if interval is not None and interval != (own and [own["low"], own["high"]]):
+        notes.append(
+            "it was drawn with guidance on a part of the path; this page has it as trained"
+        )
     return notes

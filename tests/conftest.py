@@ -39,7 +39,7 @@ def make_model() -> Callable:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = create_model(
-                "dico-nano",
+                "DiCo-nano",
                 num_classes=10,
                 in_channels=in_channels,
                 learn_sigma=learn_sigma,
@@ -86,6 +86,24 @@ def tiny_model_folder(tiny_pipeline, tmp_path_factory) -> Path:
     """A saved pipeline. Copy it before changing anything in it."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_vae_folder(tmp_path_factory) -> Path:
+    """An AutoencoderKL with random weights, as diffusers saves one: 8 pixels a position."""
+    from diffusers import AutoencoderKL
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKL(
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            block_out_channels=[4, 4, 4, 8],
+            norm_num_groups=2,
+        )
+    folder = tmp_path_factory.mktemp("vae") / "tiny"
+    vae.save_pretrained(folder)
     return folder
 
 

@@ -9,7 +9,7 @@ from gensynth.errors import InputError, UsageError
 from gensynth.experiment import load_experiment
 
 ROOT = Path(__file__).parent.parent
-MINIMAL = {"output": "out", "model": {"name": "dico-nano"}, "objective": {"name": "flow"}}
+MINIMAL = {"output": "out", "model": {"name": "DiCo-nano"}, "objective": {"name": "flow"}}
 DDPM = {**MINIMAL, "objective": {"name": "ddpm"}}
 
 
@@ -45,7 +45,7 @@ EVERYTHING = """
 output: "012"
 seed: 3
 data: {source: parquet, path: "1e5", size: 64, classes: ["no", "1e5", "null", "12:30"]}
-model: {name: dico-s, depth: [1, 2, 3, 4, 5], mlp_ratio: 1.5}
+model: {name: DiCo-S, depth: [1, 2, 3, 4, 5], mlp_ratio: 1.5}
 objective: {name: flow, time_scale: 1000}
 optimizer: {lr: 3e-5, betas: [0.5, 0.6], clip: 1.0}
 ema: null
@@ -114,7 +114,7 @@ def test_numbers_without_a_dot_are_numbers_in_the_file_too(write):
         ("ema.deccay=1", ["'ema.deccay'", "Did you mean 'decay'"]),
         ("checkpoint.evry=1", ["'checkpoint.evry'", "Did you mean 'every'"]),
         ("sampling.guidence=1", ["'sampling.guidence'", "Did you mean 'guidance'"]),
-        ("autoencoder.path=1", ["'autoencoder.path'", "Did you mean 'patch'"]),
+        ("autoencoder.ptch=1", ["'autoencoder.ptch'", "Did you mean 'patch'"]),
         ("objective.tme=1", ["'objective.tme'", "Did you mean 'time'", "label_dropout"]),
         ("model.hiden_size=8", ["'model.hiden_size'", "Did you mean 'hidden_size'", "depth"]),
         # values that are not among the allowed ones
@@ -125,7 +125,7 @@ def test_numbers_without_a_dot_are_numbers_in_the_file_too(write):
         ("training.mixed_precision=fp8", ["'training.mixed_precision'", "bf16"]),
         ("objective.name=flows", ["objective.name", "flow or ddpm"]),
         ("objective={}", ["objective.name", "flow or ddpm"]),
-        ("model.name=dico-nanno", ["dico-nanno", "Did you mean 'dico-nano'", "dico-xl"]),
+        ("model.name=DiCo-nanno", ["DiCo-nanno", "Did you mean 'DiCo-nano'", "DiCo-XL"]),
         # wrong types
         ("seed=true", ["'seed'", "True"]),
         ("seed=1.5", ["'seed'", "1.5"]),
@@ -139,7 +139,7 @@ def test_numbers_without_a_dot_are_numbers_in_the_file_too(write):
         ("data.flip=1", ["'data.flip'", "got 1"]),
         ("data.classes=Bag", ["'data.classes'", "'Bag'"]),
         ("data=5", ["'data'", "5"]),
-        ("model=dico-nano", ["'model'", "dico-nano"]),
+        ("model=DiCo-nano", ["'model'", "DiCo-nano"]),
         ("output=", ["'output'", "None"]),
         # out of range
         ("seed=-1", ["'seed'", "-1"]),
@@ -200,12 +200,92 @@ def test_a_missing_section_is_named(write, key):
 def test_objective_keys_are_those_of_the_chosen_objective(write):
     message = refusal(write(DDPM), "objective.time_scale=1")
     assert "objective.time_scale" in message
-    assert "Known: name, label_dropout." in message
+    assert "Known: name, betas, prediction, loss, min_snr, label_dropout." in message
     assert "logit_mean" not in message
 
 
-def test_variance_must_be_learned_with_ddpm(write):
-    assert "model.learn_sigma must be true" in refusal(write(DDPM), "model.learn_sigma=false")
+def test_variance_may_be_fixed_with_ddpm(write):
+    experiment = load_experiment(write(DDPM), ["model.learn_sigma=false"])
+    assert experiment.model.model_extra == {"learn_sigma": False}
+
+
+def test_ddpm_options(write):
+    options = ["objective.prediction=v", "objective.min_snr=5", "objective.betas=cosine"]
+    objective = load_experiment(write(DDPM), options).objective
+    assert (objective.prediction, objective.min_snr, objective.betas) == ("v", 5.0, "cosine")
+    assert "'objective': min_snr weighs the squared error" in refusal(
+        write(DDPM), "objective.min_snr=5", "objective.loss=kl"
+    )
+    assert "'objective.prediction'" in refusal(write(DDPM), "objective.prediction=velocity")
+    assert "'objective.min_snr'" in refusal(write(DDPM), "objective.min_snr=0")
+
+
+def test_flow_and_its_sampler_reach_the_pipeline(write):
+    from gensynth.training.build import build_autoencoder, build_model, build_pipeline
+
+    options = [
+        "objective.path=gvp",
+        "objective.prediction=noise",
+        "objective.weighting=velocity",
+        "sampling.scheduler=FlowSDEScheduler",
+        "sampling.scheduler_options.method=heun",
+        "sampling.scheduler_options.last_step=null",
+        "model.depth=[1, 1, 1, 1, 1]",
+        "model.hidden_size=8",
+    ]
+    experiment = load_experiment(write(MINIMAL), options)
+    assert load_experiment(write(experiment.to_yaml())) == experiment
+    model, autoencoder = build_model(experiment, 2), build_autoencoder(experiment)
+    pipeline = build_pipeline(experiment, model, ["a", "b"], autoencoder)
+    assert (pipeline.config["path"], pipeline.config["prediction"]) == ("gvp", "noise")
+    assert pipeline.scheduler.config["path"] == "gvp"
+    assert pipeline.scheduler.config["prediction"] == "noise"
+    assert pipeline.scheduler.config["method"] == "heun"
+    assert pipeline.scheduler.config["last_step"] is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["objective.path=lin"], "'linear', 'gvp' or 'vp'"),
+        (["objective.prediction=epsilon"], "'velocity', 'noise', 'score' or 'x'"),
+        (["objective.weighting=velocity"], "velocity is learned with weighting none"),
+        (
+            ["objective.prediction=x", "objective.weighting=likelihood", "objective.train_eps=0"],
+            "set train_eps above 0",
+        ),
+        (["sampling.scheduler_options.shfit=3"], "no option 'shfit'. Did you mean shift?"),
+        (
+            ["sampling.scheduler=FlowODEScheduler", "sampling.scheduler_options.method=rk5"],
+            "method must be one of euler, heun",
+        ),
+        (
+            ["objective.path=vp", "sampling.scheduler=UniPCMultistepScheduler"],
+            "does not fit a model that predicts velocity on the vp path",
+        ),
+        (
+            ["sampling.scheduler=FlowSDEScheduler", "sampling.steps=1"],
+            "sampling.steps must be from 2 to 10000 for FlowSDEScheduler, got 1",
+        ),
+        (["sampling.steps=1001"], "sampling.steps must be from 1 to 1000"),
+    ],
+)
+def test_flows_and_samplers_that_are_refused(write, overrides, words):
+    assert words in refusal(write(MINIMAL), *overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sampling.guidance_interval=[0.7, 0.2]", "low < high"),
+        ("sampling.guidance_interval=[0.2]", "'sampling.guidance_interval'"),
+        ("sampling.guidance_interval=[0.2, 1.5]", "'sampling.guidance_interval"),
+        ("sampling.guidance_schedule=cosine", "'power-cosine'"),
+        ("sampling.guidance_power=0", "'sampling.guidance_power'"),
+    ],
+)
+def test_guidance_that_is_refused(write, override, words):
+    assert words in refusal(write(MINIMAL), override)
 
 
 @pytest.mark.parametrize(
@@ -287,3 +367,50 @@ def test_a_file_that_is_not_utf8_is_refused_in_words(tmp_path):
 def test_plain_words_and_numbers_mean_what_they_look_like(text, value):
     parsed = parse_yaml(text, "here")
     assert parsed == value and type(parsed) is type(value)
+
+
+KL = {**MINIMAL, "autoencoder": {"kind": "kl", "path": "stabilityai/sd-vae-ft-ema"}}
+
+
+def test_a_vae_is_not_needed_to_check_a_configuration(write):
+    experiment = load_experiment(write(KL), ["data.size=256"])
+    section = experiment.autoencoder
+    assert (section.patch, section.latent_channels, section.channels(3)) == (8, 4, 4)
+    assert load_experiment(write(experiment.to_yaml())) == experiment
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("autoencoder.path=null", "kind kl needs a path"),
+        ("autoencoder.latent_channels=null", "kind kl needs a path"),
+        ("autoencoder.kind=pixels", "path and latent_channels are for kind kl"),
+        ("autoencoder.kind=vq", "'autoencoder.kind'"),
+        ("data.channels=1", "data.channels=3"),
+        ("data.size=36", "not a multiple of autoencoder.patch 8"),
+        ("model.in_channels=3", "the latents have 4 channels"),
+    ],
+)
+def test_an_autoencoder_that_does_not_fit(write, override, words):
+    assert words in refusal(write(KL), override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.zoom=[0.5, 2]"], "'data.zoom.0'"),
+        (["data.zoom=[2, 1]"], "low <= high"),
+        (["data.zoom=1.5"], "'data.zoom'"),
+        (["data.zoom=[1]"], "'data.zoom'"),
+        (["data.zoom=[1, 2]", "data.fit=pad"], "needs fit: crop"),
+        (["model.name=DiT-nano/2", "model.size_conditioning=true"], "set data.zoom"),
+    ],
+)
+def test_a_zoom_that_does_not_fit(write, overrides, words):
+    assert words in refusal(write(MINIMAL), *overrides)
+
+
+@pytest.mark.parametrize("conditioning", ["true", "false"])
+def test_a_zoom_with_and_without_conditioning(write, conditioning):
+    overrides = ["model.name=DiT-nano/2", f"model.size_conditioning={conditioning}"]
+    assert load_experiment(write(MINIMAL), [*overrides, "data.zoom=[1, 1.5]"]).data.zoom == [1, 1.5]

@@ -6,6 +6,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from gensynth.autoencoders.levels import from_levels, to_levels
+from gensynth.seeding import StepRandom
+
 
 class PixelAutoencoder(ModelMixin, ConfigMixin):
     """Squares of `patch` x `patch` pixels become channels (space-to-depth); nothing is learned.
@@ -28,11 +31,13 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         """(channels, height, width) of the latents of an image of that size in pixels."""
         return self.channels * self.patch**2, height // self.patch, width // self.patch
 
-    def encode(self, images: Tensor) -> Tensor:
-        """uint8 [B, C, H, W] -> float32 [B, C * patch^2, H / patch, W / patch] in [-1, 1]."""
-        return F.pixel_unshuffle(images.float() / 127.5 - 1, self.patch)
+    def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
+        """uint8 [B, C, H, W] -> float32 [B, C * patch^2, H / patch, W / patch] in [-1, 1].
+
+        Nothing is random here; `random` is for autoencoders with a posterior.
+        """
+        return F.pixel_unshuffle(from_levels(images), self.patch)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents -> uint8 [B, C, H, W], rounded half up as DiT does (floor of 127.5 x + 128)."""
-        pixels = F.pixel_shuffle(latents.float(), self.patch)
-        return (127.5 * pixels + 128).clamp(0, 255).to(torch.uint8)
+        """Latents -> uint8 [B, C, H, W]."""
+        return to_levels(F.pixel_shuffle(latents, self.patch))

@@ -39,9 +39,31 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with the codes of `gensynth.errors`."""
-    from gensynth.cli import bench, config, demo, evaluate, sample, serve, train
+    from gensynth.cli import (
+        bench,
+        config,
+        convert,
+        demo,
+        ema,
+        evaluate,
+        models,
+        sample,
+        serve,
+        train,
+    )
 
-    for module in (train, sample, evaluate, serve, config, bench, demo):
+    for module in (
+        train,
+        sample,
+        evaluate,
+        serve,
+        models,
+        convert,
+        ema,
+        config,
+        bench,
+        demo,
+    ):
         module.register(app)
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments or "GENSYNTH_DEBUG" in os.environ

@@ -24,6 +24,15 @@ def sample(
     guidance: float = typer.Option(
         None, "--guidance", help="Guidance scale from 1 (none). [default: the model's]"
     ),
+    guidance_interval: str = typer.Option(
+        None,
+        "--guidance-interval",
+        metavar="LOW,HIGH",
+        help="Noise levels, from 0 (data) to 1, where guidance acts. [default: the model's]",
+    ),
+    guide: str = typer.Option(
+        None, "--guide", metavar="MODEL", help="A worse model of the same kind to lead away from."
+    ),
     size: str = typer.Option(
         None, "--size", metavar="N|HxW", help="Pixels. [default: the model's]"
     ),
@@ -41,11 +50,12 @@ def sample(
     (torchrun takes --num for an option of its own; -n is the same).
     """
     settings = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "size": _size(size)}
+    settings["guidance_interval"] = _interval(guidance_interval)
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
     given = {key: value for key, value in settings.items() if value is not None}
-    folder = run(Job(model, labels, num, seed, given, batch_size, kind, metadata), out)
+    folder = run(Job(model, labels, num, seed, given, batch_size, kind, metadata, guide), out)
     if processes().is_main_process:
         print(folder)
 
@@ -58,3 +68,15 @@ def _size(text: str | None) -> int | tuple[int, int] | None:
         raise UsageError(f"--size must look like 32 or 32x48 (height x width), got {text!r}.")
     numbers = [int(side) for side in sides]
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--guidance-interval must look like 0.2,0.7 (low,high), got {text!r}."
+        ) from error
+    return low, high

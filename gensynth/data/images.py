@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import struct
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,19 +53,49 @@ def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> 
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The central square at `size` pixels, exactly as ADM makes it.
+def resize_short_side(image: Image.Image, side: int) -> Image.Image:
+    """The image with a short side of `side` pixels, exactly as ADM resizes it.
 
-    Halved with BOX while the short side is at least twice `size`, then BICUBIC to a short side of
-    `size`, then cropped (openai/guided-diffusion, image_datasets.py, center_crop_arr).
+    Halved with BOX while the short side is at least twice `side`, then BICUBIC
+    (openai/guided-diffusion, image_datasets.py, center_crop_arr).
     """
-    while min(image.size) >= 2 * size:
+    while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
+    scale = side / min(image.size)
     resized = (round(image.width * scale), round(image.height * scale))
-    image = image.resize(resized, Image.Resampling.BICUBIC)
+    return image.resize(resized, Image.Resampling.BICUBIC)
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The central square at `size` pixels, exactly as ADM makes it."""
+    image = resize_short_side(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+class Crop(NamedTuple):
+    """Where a square was cut: size of the resized image, and the square's corner, in pixels."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+def zoomed_crop(
+    image: Image.Image, size: int, zoom: float, down: float, across: float
+) -> tuple[Image.Image, Crop]:
+    """A square of `size` pixels of the image resized to a short side of `size * zoom`.
+
+    Args:
+        zoom: at least 1.
+        down, across: where between the first and the last possible place, in [0, 1).
+    """
+    image = resize_short_side(image, round(size * zoom))
+    top = int(down * (image.height - size + 1))
+    left = int(across * (image.width - size + 1))
+    crop = Crop(image.height, image.width, top, left)
+    return image.crop((left, top, left + size, top + size)), crop
 
 
 def pad_square(image: Image.Image, size: int) -> Image.Image:

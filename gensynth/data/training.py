@@ -5,17 +5,18 @@ Position p is image `order(seed, epoch)[p % n]` of epoch `p // n`. Step s holds 
 run can resume at any step, with any number of processes or workers, and sees the same images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset, IterableDataset
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils import data as torch_data
 
 from gensynth.config import Data
-from gensynth.data.images import UNREADABLE, decode, fit, to_tensor
+from gensynth.data.images import UNREADABLE, Crop, decode, fit, to_tensor, zoomed_crop
 from gensynth.errors import CorruptError, UsageError
 from gensynth.seeding import derived_seed
 
@@ -26,13 +27,24 @@ class Batch(NamedTuple):
     """Images of one micro-batch.
 
     images: uint8 [B, C, size, size]; labels: int64 [B]; unreadable: rows that could not be decoded
-    and were replaced; cursor: (epoch, offset) of the step's first row when streaming, else None.
+    and were replaced; cursor: (epoch, offset) of the step's first row when streaming, else None;
+    crops: float32 [B, 4] with data.zoom, else None: height and width of each resized image, top and
+    left of the square cut out of it, all in positions of the latents. They are those before
+    mirroring: a mirrored image is the mirrored crop.
     """
 
     images: Tensor
     labels: Tensor
     unreadable: list[int]
     cursor: tuple[int, int] | None = None
+    crops: Tensor | None = None
+
+
+class View(NamedTuple):
+    """What the model is shown of one image: uint8 [C, size, size], and where it was cut out."""
+
+    image: Tensor
+    crop: Crop | None
 
 
 @lru_cache(maxsize=2)
@@ -47,36 +59,75 @@ def mirrored(seed: int, position: int) -> bool:
     return bool(derived_seed(seed, "flip", position) & 1)
 
 
+def zoom_draws(seed: int, position: int) -> tuple[float, float, float]:
+    """How far the image at a position is zoomed and cut, each from [0, 1): zoom, down, across."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "zoom", position))
+    zoom, down, across = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    return zoom, down, across
+
+
 def prepare(row: dict[str, Any], data: Data) -> Tensor:
     """uint8 [C, size, size] of one row.
 
     Raises:
         one of `UNREADABLE`.
     """
+    return to_tensor(fit(_decoded(row, data), data.size, data.fit))
+
+
+def training_view(row: dict[str, Any], data: Data, seed: int, position: int) -> View:
+    """One row as it is trained on at a position: cut out and mirrored as the seed says.
+
+    Raises:
+        one of `UNREADABLE`.
+    """
+    crop = None
+    if data.zoom is None:
+        image = prepare(row, data)
+    else:
+        share, down, across = zoom_draws(seed, position)
+        zoom = data.zoom[0] + share * (data.zoom[1] - data.zoom[0])
+        square, crop = zoomed_crop(_decoded(row, data), data.size, zoom, down, across)
+        image = to_tensor(square)
+    return View(image.flip(-1) if data.flip and mirrored(seed, position) else image, crop)
+
+
+def stacked(views: Sequence[View], patch: int) -> tuple[Tensor, Tensor | None]:
+    """Images [B, C, size, size] and their crops [B, 4] in squares of `patch` pixels, if any."""
+    images = torch.stack([view.image for view in views])
+    crops = [view.crop for view in views if view.crop is not None]
+    return images, torch.tensor(crops, dtype=torch.float32) / patch if crops else None
+
+
+def _decoded(row: dict[str, Any], data: Data) -> Image:
     image = row["image"] or {}
     source = image.get("bytes") or image.get("path")
     if not source:
         raise ValueError("the row has no image")
-    return to_tensor(fit(decode(source, data.channels, data.exif_rotate), data.size, data.fit))
+    return decode(source, data.channels, data.exif_rotate)
 
 
 class TrainingImages(torch_data.Dataset):
-    """Training images by position. An unreadable one is replaced by the next of its epoch."""
+    """Training images by position. An unreadable one is replaced by the next of its epoch.
 
-    def __init__(self, rows: Dataset, data: Data, seed: int):
-        self.rows, self.data, self.seed = rows, data, seed
+    `patch` is the side in pixels of a position of the latents.
+    """
+
+    def __init__(self, rows: Dataset, data: Data, seed: int, patch: int = 1):
+        self.rows, self.data, self.seed, self.patch = rows, data, seed, patch
 
     def __getitems__(self, positions: list[int]) -> Batch:
-        images, labels, unreadable = [], [], []
+        views, labels, unreadable = [], [], []
         for position in positions:
-            image, label, skipped = self.read(position)
-            images.append(image)
+            view, label, skipped = self.read(position)
+            views.append(view)
             labels.append(label)
             unreadable += skipped
-        return Batch(torch.stack(images), torch.tensor(labels), unreadable)
+        images, crops = stacked(views, self.patch)
+        return Batch(images, torch.tensor(labels), unreadable, crops=crops)
 
-    def read(self, position: int) -> tuple[Tensor, int, list[int]]:
-        """Image, label and the unreadable rows passed over at one position."""
+    def read(self, position: int) -> tuple[View, int, list[int]]:
+        """View, label and the unreadable rows passed over at one position."""
         length = len(self.rows)
         epoch, offset = divmod(position, length)
         skipped: list[int] = []
@@ -84,14 +135,12 @@ class TrainingImages(torch_data.Dataset):
             index = int(order(self.seed, epoch, length)[offset])
             row = self.rows[index]
             try:
-                image = prepare(row, self.data)
+                view = training_view(row, self.data, self.seed, position)
             except UNREADABLE:
                 skipped.append(index)
                 offset = (offset + 1) % length
                 continue
-            if self.data.flip and mirrored(self.seed, position):
-                image = image.flip(-1)
-            return image, row.get("label", 0), skipped
+            return view, row.get("label", 0), skipped
         raise CorruptError("not one image of the data can be decoded.")
 
 
@@ -138,6 +187,7 @@ class StreamedImages(torch_data.IterableDataset):
         num_classes: labels must be below.
         schedule: the steps and rows this process needs.
         position, cursor: a step's first position, and the (epoch, offset) of the stream there.
+        patch: side in pixels of a position of the latents.
     """
 
     def __init__(
@@ -149,8 +199,9 @@ class StreamedImages(torch_data.IterableDataset):
         schedule: Schedule,
         position: int = 0,
         cursor: tuple[int, int] = (0, 0),
+        patch: int = 1,
     ):
-        self.data, self.seed, self.num_classes = data, seed, num_classes
+        self.data, self.seed, self.num_classes, self.patch = data, seed, num_classes, patch
         self.schedule, self.position, self.cursor = schedule, position, cursor
         # One input shard at a time: reading ahead of several makes each epoch end with a pause.
         self.rows = rows.shuffle(
@@ -166,22 +217,22 @@ class StreamedImages(torch_data.IterableDataset):
             for micro in range(self.schedule.micro_batches):
                 mine = range(size)[self.schedule.rows(micro)]
                 read = [self.read(rows, index, step * size + index) for index in mine]
-                images, labels, unreadable = zip(*read, strict=True)
+                views, labels, unreadable = zip(*read, strict=True)
+                images, crops = stacked(views, self.patch)
                 yield Batch(
-                    torch.stack(images),
+                    images,
                     torch.tensor(labels),
                     [row for some in unreadable for row in some],
                     rows[0][1],
+                    crops,
                 )
 
-    def read(
-        self, rows: list[Streamed], index: int, position: int
-    ) -> tuple[Tensor, int, list[int]]:
-        """Image, label, and the position if it is unreadable, of row `index` of a step."""
+    def read(self, rows: list[Streamed], index: int, position: int) -> tuple[View, int, list[int]]:
+        """View, label, and the position if it is unreadable, of row `index` of a step."""
         for nearest in [*range(index, -1, -1), *range(index + 1, len(rows))]:
             row = rows[nearest][0]
             try:
-                image = prepare(row, self.data)
+                view = training_view(row, self.data, self.seed, position)
             except UNREADABLE:
                 continue
             label = row.get("label", 0)
@@ -190,8 +241,7 @@ class StreamedImages(torch_data.IterableDataset):
                     f"the stream has label {label!r}, but there are {self.num_classes} classes. "
                     "Set data.classes or data.label_column."
                 )
-            flip = self.data.flip and mirrored(self.seed, position)
-            return image.flip(-1) if flip else image, label, [] if nearest == index else [position]
+            return view, label, [] if nearest == index else [position]
         raise CorruptError(f"not one of {len(rows)} images of the stream in a row can be decoded.")
 
     def stream(self) -> Iterator[Streamed]:

@@ -135,9 +135,12 @@ class MDTv2(ModelMixin, ConfigMixin):
         self.encoder_out = nn.ModuleList(block(skip=True) for _ in range(half))
         self.decoder = nn.ModuleList(block(skip=True) for _ in range(decode_layer))
         self.side = block(skip=False)
-        self.mask_token = nn.Parameter(
-            torch.zeros(1, 1, hidden_size), requires_grad=mask_ratio is not None
-        )
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        if (
+            mask_ratio is None
+        ):  # nothing trains them, and several processes wait for what is trained
+            self.side.requires_grad_(False)
+            self.mask_token.requires_grad_(False)
         self.final_layer = PatchOutput(
             hidden_size, patch_size, in_channels * (2 if learn_sigma else 1)
         )

@@ -1,7 +1,8 @@
-"""What a model is trained to predict: `loss(model, latents, labels, random) -> Loss`."""
+"""What a model is trained to predict: `loss(model, latents, labels, random, passes) -> Loss`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,23 @@ def drop_labels(labels: Tensor, null_label: int, share: float, random: StepRando
     """`labels` [B] with a random share of them replaced by the null label."""
     dropped = random.uniform().to(labels.device) < share
     return torch.where(dropped, null_label, labels)
+
+
+def sum_of_passes(passes: Sequence[Mapping[str, Any]], losses: Sequence[Loss]) -> Loss:
+    """The losses of several calls of the model at one time, added up.
+
+    The parts of the first keep their names; those of a later call with keywords get the first
+    keyword before theirs, as in "mask_mse".
+    """
+    total = losses[0]
+    for number, (keywords, loss) in enumerate(zip(passes, losses, strict=True)):
+        if number == 0:
+            continue
+        prefix = next(iter(keywords), f"pass{number}")
+        parts = {f"{prefix}_{name}": part for name, part in loss.parts.items()}
+        assert not total.parts.keys() & parts.keys(), "two passes with the same first keyword"
+        total = Loss(total.total + loss.total, total.parts | parts)
+    return total
 
 
 def create_objective(config: "Flow | DDPM", null_label: int) -> "FlowObjective | DDPMObjective":

@@ -1,47 +1,93 @@
-"""Rectified flow: the linear path from noise to data and its velocity (SiT, arXiv 2401.08740).
+"""Flow matching: velocity, noise, score or data at a random time of a path (SiT, 2401.08740).
 
-Time t runs from 0 (noise) to 1 (data) as in willisma/SiT, transport/path.py (ICPlan):
-x_t = t x_1 + (1 - t) x_0 and v = x_1 - x_0.
+The losses are those of willisma/SiT, transport/transport.py. Time t runs from 0 (noise) to 1
+(data). Predicting the data ("x") is not in SiT; its weights make it the same loss as for noise.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gensynth.config import Flow
-from gensynth.objectives import Loss, drop_labels
+from gensynth.objectives import Loss, drop_labels, sum_of_passes
+from gensynth.paths import PATHS, per_sample
 from gensynth.seeding import StepRandom
 
 
-def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """x_t and velocity [B, C, H, W] at `time` [B] between `noise` (0) and `data` (1)."""
-    t = time[:, None, None, None]
-    return t * data + (1 - t) * noise, data - noise
-
-
-def velocity_loss(prediction: Tensor, velocity: Tensor) -> Tensor:
-    """Mean squared error of each image, [B]."""
-    return (prediction - velocity).square().flatten(1).mean(dim=1)
-
-
 class FlowObjective:
-    """Velocity matching at random times."""
+    """The mean squared error of a prediction at random times."""
 
     learns_variance = False
 
     def __init__(self, config: Flow, null_label: int):
         self.config, self.null_label = config, null_label
+        self.path = PATHS[config.path]
+        eps = config.train_eps
+        if eps is None:
+            eps = self.path.default_eps(config.prediction)[0]
+        self.interval = self.path.interval(eps)
 
     def draw_time(self, random: StepRandom) -> Tensor:
-        """Times [B] in [0, 1]: uniform, or the sigmoid of a normal (arXiv 2403.03206, eq. 19)."""
-        if self.config.time == "uniform":
-            return random.uniform()
-        return torch.sigmoid(self.config.logit_mean + self.config.logit_std * random.normal())
+        """Times [B]: uniform, or the sigmoid of a normal (arXiv 2403.03206, eq. 19).
 
-    def loss(self, model: nn.Module, latents: Tensor, labels: Tensor, random: StepRandom) -> Loss:
-        """Loss of one micro-batch: latents [B, C, H, W], labels [B]."""
+        They lie in [0, 1] without the ends where the path or a weight is infinite.
+        """
+        if self.config.time == "uniform":
+            share = random.uniform()
+        else:
+            share = torch.sigmoid(self.config.logit_mean + self.config.logit_std * random.normal())
+        first, last = self.interval
+        return share * (last - first) + first
+
+    def loss(
+        self,
+        model: nn.Module,
+        latents: Tensor,
+        labels: Tensor,
+        random: StepRandom,
+        passes: Sequence[Mapping[str, Any]] = ({},),
+    ) -> Loss:
+        """Loss of one micro-batch: latents [B, C, H, W], labels [B].
+
+        The time is drawn once; noise and dropped labels anew for each of `passes`, the keywords of
+        one call of the model.
+        """
         time = self.draw_time(random)
-        noise = random.normal(*latents.shape[1:])
-        labels = drop_labels(labels, self.null_label, self.config.label_dropout, random)
-        sample, velocity = interpolate(latents, noise, time)
-        prediction = model(sample, time * self.config.time_scale, labels)
-        return Loss(velocity_loss(prediction.float(), velocity).mean())
+        losses = []
+        for keywords in passes:
+            noise = random.normal(*latents.shape[1:])
+            kept = drop_labels(labels, self.null_label, self.config.label_dropout, random)
+            sample, _ = self.path.interpolate(latents, noise, time)
+            output = model(sample, time * self.config.time_scale, kept, **keywords).float()
+            losses.append(Loss(self.terms(output, latents, noise, time).mean()))
+        return sum_of_passes(passes, losses)
+
+    def terms(self, output: Tensor, data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """Loss [B] of a model output [B, C, H, W] at `time` [B] between `noise` and `data`."""
+        if self.config.prediction == "velocity":
+            error = output - self.path.interpolate(data, noise, time)[1]
+        elif self.config.prediction == "noise":
+            error = output - noise
+        elif self.config.prediction == "score":
+            error = output * self.path.sigma(per_sample(time, output)) + noise
+        else:
+            error = output - data
+        loss = error.square().flatten(1).mean(dim=1)
+        return loss if self.config.weighting == "none" else loss * self.weight(time)
+
+    def weight(self, time: Tensor) -> Tensor:
+        """Weight [B] of the squared error (SiT, sec. 2.2).
+
+        "velocity" makes it the squared error of the velocity that follows; "likelihood" bounds the
+        likelihood with D = sbdm.
+        """
+        diffusion, sigma = self.path.diffusion(time), self.path.sigma(time)
+        if self.config.weighting == "velocity":
+            weight = (diffusion / sigma).square()
+        else:
+            weight = diffusion / sigma.square()
+        if self.config.prediction == "x":  # an error of the data is one of the noise, times this
+            weight = weight * (self.path.alpha(time) / sigma).square()
+        return weight

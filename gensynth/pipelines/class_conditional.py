@@ -1,38 +1,37 @@
 """Class label and seed -> picture, with any backbone, objective and fitting diffusers scheduler."""
 
 import difflib
-import inspect
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
-from torch import Tensor
 
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
-from gensynth.guidance import classifier_free
-from gensynth.schedulers import SIGMA_SCALED, create_scheduler
+from gensynth.guidance import check_interval
+from gensynth.pipelines.model_call import check_guide, fresh, guided_model
+from gensynth.pipelines.walk import Progress, walk
+from gensynth.schedulers import create_scheduler, steps_range
 from gensynth.seeding import picture_generator
 
 LABELS_FILE = "labels.json"
 
 
-@dataclass
-class Progress:
-    """Where a batch stands. `preview()` decodes the current estimate, uint8 [B, C, H, W]."""
+class Settings(NamedTuple):
+    """How a call draws. The scheduler is fresh, the interval None where guidance always acts."""
 
-    step: int
     steps: int
-    preview: Callable[[], Tensor]
+    guidance: float
+    size: tuple[int, int]
+    scheduler: SchedulerMixin
+    guidance_interval: tuple[float, float] | None
 
 
 class ClassConditionalPipeline(DiffusionPipeline):
@@ -40,14 +39,19 @@ class ClassConditionalPipeline(DiffusionPipeline):
 
     Args:
         model: a backbone, `forward(sample, timestep, class_labels)`.
-        scheduler: a diffusers scheduler that fits `prediction`.
+        scheduler: one that fits `prediction`, from `create_scheduler`.
         autoencoder: pixels <-> latents.
-        prediction: "velocity" (flow; model time runs from 0 at noise to `time_scale` at data, as
-            in SiT) or "epsilon" (model time is the timestep of the scheduler, as in DiT).
-        time_scale: the largest time that a velocity model sees.
+        prediction: "velocity", "noise", "score" or "x" (flow; model time runs from 0 at noise to
+            `time_scale` at data, as in SiT) or "epsilon" (model time is the timestep of the
+            scheduler, as in DiT).
+        time_scale: the largest time that a flow model sees.
         size: height and width in pixels the model was trained at.
         steps, guidance: what to use when the caller does not say.
         guided_channels: how many channels guidance acts on; None for all.
+        guidance_schedule, guidance_power: "constant", or MDT's "power-cosine" with that power.
+        guidance_interval: noise levels (low, high) between which guidance acts; None for all.
+        ddpm_prediction: what a model of an "epsilon" pipeline says, "epsilon", "x" or "v".
+        path: of a flow, "linear", "gvp" or "vp".
     """
 
     def __init__(
@@ -61,8 +65,17 @@ class ClassConditionalPipeline(DiffusionPipeline):
         steps: int = 50,
         guidance: float = 1.0,
         guided_channels: int | None = None,
+        guidance_schedule: str = "constant",
+        guidance_power: float = 4.0,
+        guidance_interval: Sequence[float] | Mapping[str, float] | None = None,
+        ddpm_prediction: str = "epsilon",
+        path: str = "linear",
     ):
         super().__init__()
+        if guidance_interval is not None:
+            # Not a list: diffusers takes a pair in a saved index for a module and its class.
+            low, high = check_interval(guidance_interval)
+            guidance_interval = {"low": low, "high": high}
         self.register_modules(model=model, scheduler=scheduler, autoencoder=autoencoder)
         self.register_to_config(
             prediction=prediction,
@@ -71,6 +84,11 @@ class ClassConditionalPipeline(DiffusionPipeline):
             steps=steps,
             guidance=guidance,
             guided_channels=guided_channels,
+            guidance_schedule=guidance_schedule,
+            guidance_power=guidance_power,
+            guidance_interval=guidance_interval,
+            ddpm_prediction=ddpm_prediction,
+            path=path,
         )
         self.classes: list[str] = [str(n) for n in range(model.config.num_classes)]
 
@@ -117,6 +135,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         size: int | tuple[int, int] | None = None,
         scheduler: str | None = None,
         on_step: Callable[[Progress], None] | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        guide: "ClassConditionalPipeline | None" = None,
     ) -> list[Image.Image]:
         """One picture for each pair of label and seed.
 
@@ -125,35 +145,34 @@ class ClassConditionalPipeline(DiffusionPipeline):
         Args:
             labels: class numbers or names, [B].
             seeds: whole numbers, [B].
-            steps: model calls along the path.
-            guidance: classifier-free guidance scale, from 1 (none).
+            steps: steps along the path; most schedulers call the model once in each.
+            guidance: guidance scale, from 1 (none).
             size: pixels, one number or (height, width).
-            scheduler: name of another diffusers scheduler that fits.
+            scheduler: name of another scheduler that fits.
             on_step: called after every step; an exception it raises ends the call.
+            guidance_interval: noise levels from 0 (data) to 1 between which guidance acts.
+            guide: a worse pipeline of the same kind: guidance leads away from it instead of from
+                the null label (arXiv 2406.02507).
 
         Raises:
-            UsageError: labels and seeds of unlike number, or a value out of range.
+            UsageError: labels and seeds of unlike number, a value out of range, or a guide that
+                does not fit.
         """
-        steps, guidance, size, sampler = self.resolve(steps, guidance, size, scheduler)
+        steps, guidance, size, sampler, interval = self.resolve(
+            steps, guidance, size, scheduler, guidance_interval, guide
+        )
         if len(labels) != len(seeds) or not labels:
             raise UsageError(f"{len(labels)} labels and {len(seeds)} seeds; give one of each.")
         shape = self.autoencoder.latent_shape(*size)
-        device, dtype = self.model.device, self.model.dtype
+        device = self.model.device
         classes = torch.tensor([self.label_id(label) for label in labels], device=device)
         generators = [picture_generator(_whole_seed(seed)) for seed in seeds]
         sample = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-        self.set_timesteps(sampler, steps)
-        sample = sample * getattr(sampler, "init_noise_sigma", 1.0)
-        predict = classifier_free(
-            self.model, guidance, self.model.config.num_classes, self.config.guided_channels
-        )
-
-        for index, timestep in enumerate(sampler.timesteps):
-            output = self.predict(predict, sampler, sample.to(dtype), timestep, classes).float()
-            preview = self.previewer(sampler, output, timestep, sample)
-            sample = self.step(sampler, output, timestep, sample, generators)
+        predict = guided_model(self, sampler, guidance, interval, guide)
+        states = walk(self, sampler, predict, sample, steps, classes, generators)
+        for sample, progress in states:  # noqa: B007 - the last one is the picture
             if on_step is not None:
-                on_step(Progress(index + 1, len(sampler.timesteps), preview))
+                on_step(progress)
         return [to_pil(pixels) for pixels in self.autoencoder.decode(sample)]
 
     def resolve(
@@ -162,7 +181,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         guidance: float | None = None,
         size: int | tuple[int, int] | None = None,
         scheduler: str | None = None,
-    ) -> tuple[int, float, tuple[int, int], SchedulerMixin]:
+        guidance_interval: tuple[float, float] | None = None,
+        guide: "ClassConditionalPipeline | None" = None,
+    ) -> Settings:
         """The settings of a call with the model's own in place of None, and a fresh scheduler.
 
         Raises:
@@ -172,14 +193,20 @@ class ClassConditionalPipeline(DiffusionPipeline):
         guidance = self.config.guidance if guidance is None else guidance
         size = self.config.size if size is None else size
         sampler = self.scheduler
-        if scheduler is not None:
-            sampler = create_scheduler(scheduler, self.config.prediction)
-        most = sampler.config.num_train_timesteps
-        if not 1 <= steps <= most:
-            raise UsageError(f"steps must be from 1 to {most}, got {steps}.")
+        if scheduler not in (None, type(sampler).__name__):  # its own keeps its options
+            betas = self.scheduler.config.get("beta_schedule", "linear")
+            sampler = create_scheduler(
+                scheduler, self.config.prediction, path=self.config.path, betas=betas
+            )
+        fewest, most = steps_range(sampler)
+        if not fewest <= steps <= most:
+            raise UsageError(f"steps must be from {fewest} to {most}, got {steps}.")
         if not 1 <= guidance < 1000:
             raise UsageError(f"guidance must be from 1 (none) upwards, got {guidance}.")
-        if guidance > 1 and not getattr(self.model.config, "null_label", True):
+        given = guidance_interval or self.config.guidance_interval
+        interval = None if given is None else check_interval(given)
+        null_label = getattr(self.model.config, "null_label", True)
+        if guidance > 1 and guide is None and not null_label:
             raise UsageError("this model was trained without a null label; guidance must be 1.")
         height, width = (size, size) if isinstance(size, int) else size
         multiple = self.model.size_multiple * self.autoencoder.patch
@@ -189,71 +216,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 f"size {height}x{width} is not possible: each side must be a multiple of "
                 f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
             )
+        if guide is not None:
+            check_guide(self, guide, guidance, (height, width))
         # A scheduler remembers its last run, so each call has its own.
-        return steps, guidance, (height, width), type(sampler).from_config(sampler.config)
-
-    def set_timesteps(self, sampler: SchedulerMixin, steps: int) -> None:
-        """Sets the path. Flow's Euler steps are equal in time, as SiT's (the default is not)."""
-        if "sigmas" in inspect.signature(sampler.set_timesteps).parameters and (
-            self.config.prediction == "velocity"
-        ):
-            sampler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
-        else:
-            sampler.set_timesteps(steps)
-
-    def predict(
-        self,
-        predict: Callable[[Tensor, Tensor, Tensor], Tensor],
-        sampler: SchedulerMixin,
-        sample: Tensor,
-        timestep: Tensor,
-        classes: Tensor,
-    ) -> Tensor:
-        """What the scheduler expects at its timestep: noise - data for flow, noise for epsilon."""
-        time = timestep.to(sample.device).float().expand(len(sample))
-        if self.config.prediction == "velocity":
-            # diffusers counts from data (0) to noise (1000), SiT from noise (0) to data (1).
-            time = (1 - time / sampler.config.num_train_timesteps) * self.config.time_scale
-            return -predict(sample, time, classes)
-        if hasattr(sampler, "scale_model_input"):
-            sample = sampler.scale_model_input(sample, timestep)
-        output = predict(sample, time, classes)
-        learned = getattr(sampler.config, "variance_type", None) == "learned_range"
-        return output if learned else output[:, : sample.shape[1]]
-
-    def step(
-        self,
-        sampler: SchedulerMixin,
-        output: Tensor,
-        timestep: Tensor,
-        sample: Tensor,
-        generators: list[torch.Generator],
-    ) -> Tensor:
-        """The next sample; noise a scheduler adds comes from each picture's own generator."""
-        extra = {}
-        if "generator" in inspect.signature(sampler.step).parameters:
-            extra["generator"] = generators
-        return sampler.step(output, timestep, sample, return_dict=False, **extra)[0]
-
-    def previewer(
-        self, sampler: SchedulerMixin, output: Tensor, timestep: Tensor, sample: Tensor
-    ) -> Callable[[], Tensor]:
-        """A function that decodes the picture the model has in mind before a step is taken."""
-        sigma_scaled = type(sampler).__name__ in SIGMA_SCALED
-        sigma = sampler.sigmas[sampler.step_index] if sigma_scaled else None  # moves with the step
-
-        def decode() -> Tensor:
-            noise, scale = output[:, : sample.shape[1]], 1.0
-            if self.config.prediction == "velocity":
-                level = timestep / sampler.config.num_train_timesteps
-            elif sigma is not None:
-                level = sigma
-            else:
-                alpha = (1 - sampler.betas).cumprod(0)[timestep.long().cpu()]
-                scale, level = float(alpha.sqrt()), (1 / alpha - 1).sqrt()
-            return self.autoencoder.decode(sample / scale - float(level) * noise)
-
-        return decode
+        return Settings(steps, guidance, (height, width), fresh(sampler, self.model), interval)
 
 
 def _whole_seed(seed: int) -> int:

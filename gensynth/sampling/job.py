@@ -9,7 +9,7 @@ from gensynth.data.images import grid, to_pil
 from gensynth.errors import UsageError
 from gensynth.evaluation.sources import OVERVIEW, open_images
 from gensynth.loading import INDEX, load, resolve
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline, Settings
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import generate, parse_labels, plan
@@ -26,10 +26,12 @@ class Job:
     labels: str | None
     num: int
     seed: int
-    settings: dict[str, Any]  # steps, guidance, size, scheduler; without those left to the model
+    # Keywords of the pipeline's call, without those left to the model.
+    settings: dict[str, Any]
     batch_size: int = 16
     kind: str = "png"
     metadata: bool = True
+    guide: str | None = None  # a second model, for autoguidance
 
 
 def run(job: Job, out: Path | None = None) -> Path:
@@ -51,23 +53,26 @@ def run(job: Job, out: Path | None = None) -> Path:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {job.kind!r}.")
     state = processes()
     pipeline = load(job.model, device=state.device)
+    settings = dict(job.settings)
+    if job.guide is not None:
+        settings["guide"] = load(job.guide, device=state.device)
     labels = (
         list(range(len(pipeline.classes)))
         if job.labels is None
         else parse_labels(job.labels, pipeline)
     )
     pictures = plan(labels, job.num, job.seed)
-    height, width = pipeline.resolve(**job.settings)[2]  # refuses what cannot be drawn
-    fingerprint = describe(job, pipeline, labels)
+    resolved = pipeline.resolve(**settings)  # refuses what cannot be drawn
+    fingerprint = describe(job, resolved, labels)
     if out is None:
         digest = hashlib.sha256(repr(sorted(fingerprint.items())).encode()).hexdigest()[:8]
         out = Path("samples") / f"{Path(job.model).name}-{digest}"
-    shape = (job.num, height, width, pipeline.autoencoder.channels)
+    shape = (job.num, *resolved.size, pipeline.autoencoder.channels)
     with state.main_process_first():
         folder = SampleFolder(out, fingerprint, job.kind, shape, state.process_index)
     share = pictures[state.process_index :: state.num_processes]
     missing = [picture for picture in share if picture.index not in folder.done]
-    draw(job, pipeline, missing, folder, already=len(share) - len(missing))
+    draw(job, pipeline, settings, missing, folder, already=len(share) - len(missing))
     folder.close()
     state.wait_for_everyone()
     if state.is_main_process:
@@ -77,31 +82,41 @@ def run(job: Job, out: Path | None = None) -> Path:
     return out
 
 
-def describe(job: Job, pipeline: ClassConditionalPipeline, labels: list[int]) -> dict[str, Any]:
+def describe(job: Job, resolved: Settings, labels: list[int]) -> dict[str, Any]:
     """The settings that decide what the pictures of a folder look like."""
-    digest = hashlib.sha256()
-    model = resolve(job.model)
-    for part in [model / INDEX, *sorted((model / "model").glob("*.safetensors"))]:
-        with part.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    steps, guidance, size, scheduler = pipeline.resolve(**job.settings)
-    described = {
-        "model": digest.hexdigest()[:16],
+    described: dict[str, Any] = {
+        "model": fingerprint_of(job.model),
         "labels": labels,
         "seed": job.seed,
         "format": job.kind,
-        "steps": steps,
-        "guidance": guidance,
-        "scheduler": type(scheduler).__name__,
-        "size": list(size),
+        "steps": resolved.steps,
+        "guidance": resolved.guidance,
+        "scheduler": type(resolved.scheduler).__name__,
+        "size": list(resolved.size),
     }
+    # Only where they are used, so that folders without them can still be completed.
+    if resolved.guidance_interval is not None:
+        described["guidance_interval"] = list(resolved.guidance_interval)
+    if job.guide is not None:
+        described["guide"] = fingerprint_of(job.guide)
     # A folder of pictures can be continued to a larger number; an array has its size.
     return {**described, "num": job.num} if job.kind == "npz" else described
+
+
+def fingerprint_of(model: str) -> str:
+    """A hash of a model's settings and weights."""
+    digest = hashlib.sha256()
+    folder = resolve(model)
+    for part in [folder / INDEX, *sorted((folder / "model").glob("*.safetensors"))]:
+        with part.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def draw(
     job: Job,
     pipeline: ClassConditionalPipeline,
+    settings: dict[str, Any],
     missing: list[Any],
     folder: SampleFolder,
     already: int,
@@ -109,8 +124,10 @@ def draw(
     """Draws and stores the missing pictures of this process, with a progress bar on stderr."""
     with progress_bar() as bar:
         task = bar.add_task("sampling", total=already + len(missing), completed=already)
-        for picture, image in generate(pipeline, missing, job.batch_size, **job.settings):
-            text = recipe(job.model, pipeline, picture, job.settings) if job.metadata else None
+        for picture, image in generate(pipeline, missing, job.batch_size, **settings):
+            text = None
+            if job.metadata:
+                text = recipe(job.model, pipeline, picture, settings, job.guide)
             folder.write(picture, image, text)
             bar.advance(task)
 

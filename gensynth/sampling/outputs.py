@@ -24,22 +24,29 @@ _EXIF_DESCRIPTION = 0x010E
 
 
 def recipe(
-    model: str, pipeline: ClassConditionalPipeline, picture: Picture, settings: dict[str, Any]
+    model: str,
+    pipeline: ClassConditionalPipeline,
+    picture: Picture,
+    settings: dict[str, Any],
+    guide: str | None = None,
 ) -> dict[str, Any]:
     """Everything needed to draw a picture again."""
-    steps, guidance, (height, width), scheduler = pipeline.resolve(**settings)
-    return {
+    resolved = pipeline.resolve(**settings)
+    content = {
         "schema": 1,
         "model": model,
         "label": picture.label,
         "class": pipeline.classes[picture.label],
         "seed": picture.seed,
-        "steps": steps,
-        "guidance": guidance,
-        "scheduler": type(scheduler).__name__,
-        "size": [height, width],
+        "steps": resolved.steps,
+        "guidance": resolved.guidance,
+        "scheduler": type(resolved.scheduler).__name__,
+        "size": list(resolved.size),
         "gensynth": __version__,
     }
+    if resolved.guidance_interval is not None:
+        content["guidance_interval"] = list(resolved.guidance_interval)
+    return content if guide is None else {**content, "guide": guide}
 
 
 def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) -> None:

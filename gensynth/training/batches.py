@@ -33,21 +33,23 @@ def load_batches(
     schedule: Schedule,
     cursor: tuple[int, tuple[int, int]],
     device: torch.device,
+    patch: int = 1,
 ) -> Generator[Batch]:
     """The batches of a schedule, decoded ahead by worker processes.
 
     Args:
         cursor: for streams, a position and the (epoch, offset) at which the stream stands there.
+        patch: side in pixels of a position of the latents.
     """
     options: dict[str, Any]
     if source.streamed:
         dataset: Any = StreamedImages(
-            source.rows, data, seed, len(source.classes), schedule, *cursor
+            source.rows, data, seed, len(source.classes), schedule, *cursor, patch
         )
         # Always one worker: datasets shuffles otherwise inside a worker than outside.
         options, workers = {"batch_size": None}, 1
     else:
-        dataset = TrainingImages(source.rows, data, seed)
+        dataset = TrainingImages(source.rows, data, seed, patch)
         options = {"batch_sampler": schedule, "collate_fn": _as_it_is}
         workers = data.workers
     loader = DataLoader(

@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, gather_object
+from torch import Tensor, nn
 
 from gensynth.config import Experiment
 from gensynth.data.sources import Source, open_source
@@ -32,12 +33,14 @@ from gensynth.training import output
 from gensynth.training.batches import Unreadable, check_split, load_batches
 from gensynth.training.build import build_autoencoder, build_model, build_pipeline
 from gensynth.training.checkpoint import Checkpoints
-from gensynth.training.ema import WeightAverage
+from gensynth.training.ema import AVERAGES, WeightAverage
 from gensynth.training.faults import StopRequest, command
 from gensynth.training.grids import draw_grid
 from gensynth.training.log import TrainingLog, write_status
 from gensynth.training.meter import Meter
 from gensynth.training.optim import create_optimizer, learning_rate, set_learning_rate
+from gensynth.training.regularization import Regularization
+from gensynth.training.snapshots import drop_later
 
 
 def train(experiment: Experiment) -> Path:
@@ -114,8 +117,12 @@ class Run:
         model = build_model(experiment, len(self.source.classes))
         self.device = self.accelerator.device
         self.autoencoder = build_autoencoder(experiment).to(self.device)
-        optimizer = create_optimizer(model, experiment.optimizer)
+        self.regularization = Regularization(experiment, processes().num_processes)
+        trained = nn.ModuleList([model, self.regularization.module])
+        self.trained = list(trained.parameters())
+        optimizer = create_optimizer(trained, experiment.optimizer)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.regularization.prepare(self.accelerator)
         self.bare_model = self.accelerator.unwrap_model(self.model)
         self.objective = create_objective(
             experiment.objective, null_label=self.bare_model.config.num_classes
@@ -145,10 +152,9 @@ class Run:
             self.step = saved["step"]
             self.cursor = (saved["cursor"][0], tuple(saved["cursor"][1]))
             self.unreadable.rows |= set(saved["unreadable"])
-            self.average.load(
-                checkpoint / "model" / "model" / "diffusion_pytorch_model.safetensors",
-                saved["ema_updates"],
-            )
+            self.average.load(checkpoint, saved["ema_updates"])
+        if self.accelerator.is_main_process:
+            drop_later(self.folder, self.step)
         self.log = TrainingLog(
             self.folder,
             self.step,
@@ -170,13 +176,20 @@ class Run:
             self.accelerator.num_processes,
         )
         self.batches = load_batches(
-            self.source, experiment.data, experiment.seed, schedule, self.cursor, self.device
+            self.source,
+            experiment.data,
+            experiment.seed,
+            schedule,
+            self.cursor,
+            self.device,
+            experiment.autoencoder.patch,
         )
         meter = Meter(self.device)
         self.note_running()
         if self.step < settings.steps and self.accelerator.is_main_process:
             # An earlier, shorter run's; until this one ends its checkpoints stand for it.
-            shutil.rmtree(self.folder / "model", ignore_errors=True)
+            for name in ("model", AVERAGES):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
         self.model.train()
         while self.step < settings.steps:
             self.one_step(schedule, meter)
@@ -184,6 +197,8 @@ class Run:
             last = self.step == settings.steps
             if self.step % settings.log_every == 0 or last:
                 self.report(meter)
+            # Before the checkpoint: a run cut off in between repeats the step, and the snapshot.
+            self.snapshot(last)
             stopping = self.stop.agreed()
             if self.step % experiment.checkpoint.every == 0 or last or stopping:
                 self.save()
@@ -213,24 +228,44 @@ class Run:
                 settings.batch_size,
                 self.device,
             )
-            latents = self.autoencoder.encode(batch.images.to(self.device, non_blocking=True))
+            images = batch.images.to(self.device, non_blocking=True)
+            latents = self.autoencoder.encode(images, random.apart("autoencoder"))
             latents = latents.contiguous(memory_format=torch.channels_last)
             labels = batch.labels.to(self.device, non_blocking=True)
+            passes = self.passes(random.apart("model"), latents, batch.crops)
             last = micro == settings.gradient_accumulation - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
-                    loss = self.objective.loss(self.model, latents, labels, random)
+            with nullcontext() if last else self.no_sync():
+                with (
+                    self.accelerator.autocast(),
+                    self.regularization.watching(self.bare_model) as states,
+                ):
+                    loss = self.objective.loss(self.model, latents, labels, random, passes)
+                    loss = self.regularization.add(loss, states, images)
                 self.accelerator.backward(loss.total / settings.gradient_accumulation)
             meter.add({"loss": loss.total.detach(), **loss.parts})
         if self.experiment.optimizer.clip is not None:
-            self.accelerator.clip_grad_norm_(
-                self.model.parameters(), self.experiment.optimizer.clip
-            )
+            self.accelerator.clip_grad_norm_(self.trained, self.experiment.optimizer.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if not self.accelerator.optimizer_step_was_skipped:  # fp16: the gradients overflowed
             self.average.update()
         meter.images += settings.batch_size
+
+    def passes(
+        self, random: StepRandom, latents: Tensor, crops: Tensor | None
+    ) -> list[dict[str, Any]]:
+        """Further keywords of each forward pass of a step, from a model that has any."""
+        if not hasattr(self.bare_model, "training_passes"):
+            return [{}]
+        crops = None if crops is None else crops.to(self.device)
+        return self.bare_model.training_passes(random, *latents.shape[-2:], crops)
+
+    def no_sync(self) -> ExitStack:
+        """Inside, processes keep their gradients to themselves."""
+        stack = ExitStack()
+        for module in (self.model, self.regularization.module):
+            stack.enter_context(self.accelerator.no_sync(module))
+        return stack
 
     def note(self, batch: Batch) -> None:
         """Keeps the place in a stream, and the images that could not be decoded."""
@@ -269,10 +304,22 @@ class Run:
     def save(self) -> None:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
         self.count_unreadable()
-        if not self.average.finite():
-            raise self.divergence("the weights are not finite")
+        self.check_weights()
         self.checkpoints.save(self.step, self.write_checkpoint)
         self.note_running()
+
+    def check_weights(self) -> None:
+        if not (self.average.finite() and self.regularization.finite()):
+            raise self.divergence("the weights are not finite")
+
+    def snapshot(self, last: bool) -> None:
+        """Keeps the power-function averages of this step if one is due."""
+        config = self.experiment.ema
+        every = config and (config.snapshot_every or self.experiment.checkpoint.every)
+        if every and self.average.powers and (self.step % every == 0 or last):
+            self.check_weights()
+            if self.accelerator.is_main_process:
+                self.average.write_snapshots(self.folder, self.step)
 
     def write_checkpoint(self, folder: Path) -> None:
         self.accelerator.save_state(str(folder / "state"))
@@ -280,6 +327,7 @@ class Run:
             return
         with self.average.applied():
             self.pipeline().save_pretrained(folder / "model")
+        self.average.save(folder)
         place = {
             "step": self.step,
             "cursor": self.cursor,
@@ -290,7 +338,9 @@ class Run:
         (folder / output.EXPERIMENT).write_text(self.experiment.to_yaml(), encoding="utf-8")
 
     def pipeline(self) -> Any:
-        return build_pipeline(self.experiment, self.bare_model, self.source.classes)
+        return build_pipeline(
+            self.experiment, self.bare_model, self.source.classes, self.autoencoder
+        )
 
     def sample_grid(self) -> None:
         """A grid of samples of this step, drawn by the main process."""
@@ -304,11 +354,14 @@ class Run:
         """Puts the finished pipeline under `model/`."""
         newest = self.checkpoints.newest()
         if self.accelerator.is_main_process and newest is not None:
-            temporary = self.folder / "model.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(newest / "model", temporary)
-            shutil.rmtree(self.folder / "model", ignore_errors=True)
-            temporary.rename(self.folder / "model")
+            for part in (AVERAGES, "model"):  # the model last: it means that the run is finished
+                if not (newest / part).is_dir():
+                    continue
+                temporary = self.folder / f"{part}.tmp"
+                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.copytree(newest / part, temporary)
+                shutil.rmtree(self.folder / part, ignore_errors=True)
+                temporary.rename(self.folder / part)
             write_status(self.folder, "finished", self.step)
             self.log.say(f"finished {self.step} steps; the model is in {self.folder / 'model'}")
         self.accelerator.wait_for_everyone()

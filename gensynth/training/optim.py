@@ -1,22 +1,26 @@
 """The optimiser, and the learning rate as a pure function of the step."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 
 from gensynth.config import Optimizer
+from gensynth.training.adan import Adan
 
 
-def create_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.AdamW:
-    """AdamW over all parameters, fused."""
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=config.lr,
-        betas=(config.betas[0], config.betas[1]),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+def create_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+    """The optimiser of an `optimizer:` section over all parameters."""
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adamw": partial(torch.optim.AdamW, fused=True),
+        "adan": Adan,
+    }
+    kind = kinds[config.name]
+    if config.betas is not None:
+        kind = partial(kind, betas=tuple(config.betas))
+    return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
 
 
 def learning_rate(config: Optimizer, step: int, total: int) -> float:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import OutputError, RefusedError
 from gensynth.files import write_text
@@ -17,6 +19,7 @@ MAY_CHANGE = (
     "training.gradient_checkpointing",
     "checkpoint.every",
     "checkpoint.keep",
+    "ema.snapshot_every",
     "data.workers",
     "data.max_corrupt",
     "sampling.",
@@ -43,9 +46,10 @@ def prepare(experiment: Experiment) -> Path:
         ) from error
     earlier = folder / EXPERIMENT
     if earlier.is_file() and any(folder.glob("checkpoints/step-????????")):
-        before = _flat(parse_yaml(earlier.read_text(encoding="utf-8"), str(earlier)))
-        if before == {"": None}:  # cut off in the middle of a crash
+        text = parse_yaml(earlier.read_text(encoding="utf-8"), str(earlier))
+        if text is None:  # cut off in the middle of a crash
             return folder
+        before = _flat(_with_defaults(text))
         now = _flat(parse_yaml(experiment.to_yaml(), "this experiment"))
         different = [
             f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
@@ -63,6 +67,14 @@ def prepare(experiment: Experiment) -> Path:
 def record(experiment: Experiment, folder: Path) -> None:
     """Writes the resolved experiment into the folder."""
     write_text(folder / EXPERIMENT, experiment.to_yaml())
+
+
+def _with_defaults(tree: Any) -> Any:
+    """An earlier run's settings with the keys that did not exist when it was begun."""
+    try:
+        return Experiment.model_validate(tree).model_dump(mode="json")
+    except ValidationError:  # a key that no longer exists: compared as it stands
+        return tree
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -57,7 +58,18 @@ def test_the_guard_does_catch_an_import():
     assert "imported" in done.stderr
 
 
-COMMANDS = ["train", "sample", "evaluate", "serve", "config", "bench", "demo"]
+COMMANDS = [
+    "train",
+    "sample",
+    "evaluate",
+    "serve",
+    "config",
+    "convert",
+    "bench",
+    "demo",
+    "ema",
+    "models",
+]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +96,7 @@ def test_help_names_every_command():
         (["sample", "--num", "three"], "--num"),
         (["smaple"], "smaple"),
         (["train"], "--config"),
+        (["convert", "--from", "dit", "--out", "x"], "--checkpoint"),
         (["serve", "--port", "99999"], "--port"),
     ],
 )
@@ -102,6 +115,7 @@ def test_bad_flags_import_nothing_heavy(arguments, words):
         (["train", "--config", NANO, "training.steps"], 2, "key=value"),
         (["train", "--config", "nowhere.yaml"], 3, "no configuration file"),
         (["sample", "--size", "axb"], 2, "--size"),
+        (["sample", "--guidance-interval", "0.5"], 2, "--guidance-interval"),
         (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
     ],
 )
@@ -115,6 +129,9 @@ def test_mistakes_found_before_anything_heavy_is_imported(arguments, code, words
     ("arguments", "code", "words"),
     [
         (["sample", "--model", "nowhere"], 3, "there is no model 'nowhere'"),
+        (["convert", "--from", "dit", "--checkpoint", "x.pt", "--out", "y"], 3, "x.pt"),
+        (["convert", "--from", "vit", "--checkpoint", "x.pt", "--out", "y"], 2, "dico, dic, dit"),
+        (["sample", "--guide", "nowhere"], 3, "there is no model 'nowhere'"),
         (["evaluate", "nowhere", "--reference", "nowhere"], 3, "there are no images"),
     ],
 )
@@ -160,6 +177,18 @@ def test_sample_prints_the_folder_and_nothing_else(tiny_model_folder, tmp_path):
     assert done.stdout == f"{out}\n"
     assert "Traceback" not in done.stderr
     assert {"000000.png", "000001.png", "manifest.jsonl"} <= {path.name for path in out.iterdir()}
+
+
+def test_sample_takes_a_guide(tiny_model_folder, tmp_path):
+    out = tmp_path / "out"
+    guide = ["--guide", tiny_model_folder, "--guidance", 2, "--guidance-interval", "0.2,0.9"]
+    done = gensynth(
+        "sample", "--model", tiny_model_folder, "--num", 1, "--steps", 1, *guide, "--out", out
+    )
+    assert (done.returncode, done.stdout) == (0, f"{out}\n"), done.stderr
+    recorded = json.loads((out / "job.json").read_text())
+    assert recorded["guide"] == recorded["model"]
+    assert recorded["guidance_interval"] == [0.2, 0.9]
 
 
 BUG = """

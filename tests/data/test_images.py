@@ -12,8 +12,10 @@ from gensynth.data.images import (
     fit,
     grid,
     pad_square,
+    resize_short_side,
     to_pil,
     to_tensor,
+    zoomed_crop,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -198,3 +200,28 @@ def test_a_grid_shows_every_picture_in_order():
     assert sheet.shape == (14, 14, 3)
     assert [sheet[4, 4, 0], sheet[4, 10, 0], sheet[10, 4, 0]] == [10, 20, 30]
     assert sheet[10, 10, 0] == 255
+
+
+# Zoomed crops
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (61, 40), (300, 200), (16, 16), (9, 30)])
+@pytest.mark.parametrize("zoom", [1.0, 1.3, 2.0])
+@pytest.mark.parametrize(("down", "across"), [(0.0, 0.0), (0.5, 0.25), (1 - 2**-53, 1 - 2**-53)])
+def test_a_zoomed_crop_lies_where_it_says(height, width, zoom, down, across):
+    image = Image.fromarray(noise(height, width, 3))
+    square, crop = zoomed_crop(image, 16, zoom, down, across)
+    assert square.size == (16, 16)
+    assert min(crop.height, crop.width) == round(16 * zoom)
+    assert crop.height / crop.width == pytest.approx(height / width, rel=0.05)
+    assert 0 <= crop.top <= crop.height - 16 and 0 <= crop.left <= crop.width - 16
+    resized = np.asarray(resize_short_side(image, round(16 * zoom)))
+    assert resized.shape[:2] == (crop.height, crop.width)
+    cut = resized[crop.top : crop.top + 16, crop.left : crop.left + 16]
+    assert np.array_equal(np.asarray(square), cut)
+
+
+def test_zoomed_crops_reach_every_corner():
+    image = Image.fromarray(noise(20, 20))
+    corners = {zoomed_crop(image, 16, 1.25, a, b)[1][2:] for a in (0, 0.999) for b in (0, 0.999)}
+    assert corners == {(0, 0), (0, 4), (4, 0), (4, 4)}

@@ -4,7 +4,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from gensynth.config import Data
-from gensynth.data.training import Schedule, StreamedImages, TrainingImages, mirrored, order
+from gensynth.data.training import (
+    Schedule,
+    StreamedImages,
+    TrainingImages,
+    mirrored,
+    order,
+    prepare,
+    zoom_draws,
+)
 from gensynth.errors import CorruptError
 
 DATA = Data(source="parquet", path="-", size=8, channels=1, streaming=True, shuffle_buffer=5)
@@ -152,6 +160,91 @@ def test_workers_change_nothing(rows):
         assert torch.equal(one.labels, other.labels)
 
 
+# Zoom
+
+ZOOMED = DATA.model_copy(update={"zoom": [1.0, 2.0], "flip": True})
+
+
+def test_without_zoom_there_are_no_crops(rows):
+    assert TrainingImages(rows, DATA, 7).__getitems__([0, 1]).crops is None
+
+
+def test_crops_are_in_positions_of_the_latents(rows):
+    positions = list(range(40))
+    pixels = TrainingImages(rows, ZOOMED, 7).__getitems__(positions).crops
+    latents = TrainingImages(rows, ZOOMED, 7, patch=4).__getitems__(positions).crops
+    assert pixels.shape == (40, 4)
+    assert pixels.dtype == latents.dtype == torch.float32
+    assert torch.equal(pixels / 4, latents)
+    height, width, top, left = pixels.unbind(1)
+    assert ((height >= 8) & (height <= 16) & (height == width)).all()
+    assert ((top >= 0) & (top <= height - 8) & (left >= 0) & (left <= width - 8)).all()
+    assert len(set(height.tolist())) > 5
+
+
+def test_a_zoom_is_a_function_of_seed_and_position(rows):
+    one = TrainingImages(rows, ZOOMED, 7).__getitems__(list(range(46)))
+    images = TrainingImages(rows, ZOOMED, 7)
+    parts = [images.__getitems__([position]) for position in reversed(range(46))][::-1]
+    assert torch.equal(one.images, torch.cat([part.images for part in parts]))
+    assert torch.equal(one.crops, torch.cat([part.crops for part in parts]))
+    other = TrainingImages(rows, ZOOMED, 8).__getitems__(list(range(46)))
+    assert not torch.equal(one.crops, other.crops)
+
+
+def test_the_zoom_never_changes():
+    # A run started with an earlier version must resume with the same crops.
+    expected = (0.5934912613278729, 0.775397392479451, 0.4459419565275926)
+    assert zoom_draws(0, 0) == pytest.approx(expected)
+
+
+def test_draws_of_the_zoom_are_even():
+    draws = torch.tensor([zoom_draws(0, position) for position in range(2000)])
+    assert (draws.mean(0) - 0.5).abs().max() < 0.03
+    assert (draws.std(0) - 12**-0.5).abs().max() < 0.02
+
+
+def test_a_crop_is_of_the_image_before_it_is_mirrored(rows):
+    positions = list(range(40))
+    flipped = TrainingImages(rows, ZOOMED, 7).__getitems__(positions)
+    plain_data = ZOOMED.model_copy(update={"flip": False})
+    plain = TrainingImages(rows, plain_data, 7).__getitems__(positions)
+    assert torch.equal(flipped.crops, plain.crops)
+    for position in positions:
+        shown = flipped.images[position]
+        unmirrored = shown.flip(-1) if mirrored(7, position) else shown
+        assert torch.equal(unmirrored, plain.images[position])
+
+
+def test_a_zoom_of_one_is_the_picture_itself(rows):
+    whole = DATA.model_copy(update={"zoom": [1.0, 1.0]})
+    batch = TrainingImages(rows, whole, 7).__getitems__(list(range(COUNT)))
+    pictures = [prepare(rows[int(index)], DATA) for index in order(7, 0, COUNT)]
+    assert torch.equal(batch.images, torch.stack(pictures))
+    assert batch.crops.tolist() == [[8, 8, 0, 0]] * COUNT
+
+
+def test_workers_change_no_crop(rows):
+    def loaded(workers):
+        images = TrainingImages(rows, ZOOMED, 7, patch=2)
+        schedule = Schedule(1, 5, 12, 2, 0, 1)
+        loader = DataLoader(
+            images, batch_sampler=schedule, collate_fn=lambda b: b, num_workers=workers
+        )
+        return [batch.crops for batch in loader]
+
+    assert torch.equal(torch.cat(loaded(0)), torch.cat(loaded(2)))
+
+
+def test_an_unreadable_image_with_zoom_is_replaced(numbered):
+    sequence = order(7, 0, 4).tolist()
+    files = [numbered(number) for number in range(4)]
+    files[sequence[1]] = b"no image"
+    batch = TrainingImages(rows_of(files), ZOOMED, 7).__getitems__([0, 1, 2, 3])
+    assert batch.unreadable == [sequence[1]]
+    assert batch.crops.shape == (4, 4)
+
+
 # Streams
 
 
@@ -222,6 +315,18 @@ def test_flips_in_a_stream_follow_the_position(stream):
     batches = stream(Schedule(0, 8, BATCH), flip=True)
     flipped = [pixel == 255 for batch in batches for pixel in batch.images[:, 0, 0, 0].tolist()]
     assert flipped == [mirrored(3, position) for position in range(40)]
+
+
+def test_crops_in_a_stream_follow_the_position(rows):
+    source = rows.to_iterable_dataset(num_shards=3)
+    whole = list(StreamedImages(source, ZOOMED, 3, 100, Schedule(0, 8, 6), patch=2))
+    later = list(
+        StreamedImages(source, ZOOMED, 3, 100, Schedule(5, 8, 6), 30, whole[5].cursor, patch=2)
+    )
+    assert [batch.crops.tolist() for batch in later] == [b.crops.tolist() for b in whole[5:]]
+    sides = torch.cat([batch.crops for batch in whole])[:, 0] * 2
+    zooms = [1 + zoom_draws(3, position)[0] for position in range(48)]
+    assert sides.tolist() == [round(8 * zoom) for zoom in zooms]
 
 
 @pytest.mark.parametrize("damaged", [b"no image", b"", None], ids=["text", "empty", "missing"])

@@ -4,7 +4,7 @@ from torch import nn
 
 from gensynth.config import DDPM, Flow
 from gensynth.objectives import create_objective, drop_labels
-from gensynth.objectives.ddpm import DDPMObjective
+from gensynth.objectives.ddpm import DDPMObjective, full_chain, loss_terms
 from gensynth.objectives.flow import FlowObjective
 from gensynth.seeding import StepRandom
 
@@ -60,16 +60,123 @@ def test_perfect_noise_has_no_loss_above_the_first_step():
     assert set(loss.parts) == {"mse", "vb"}
 
 
-def test_bound_does_not_move_the_mean():
+@pytest.mark.parametrize(("loss", "moves"), [("mse", False), ("rescaled_mse", False), ("kl", True)])
+@pytest.mark.parametrize("prediction", ["epsilon", "x", "v"])
+def test_the_bound_moves_the_mean_only_if_it_is_the_loss(loss, moves, prediction):
     """iDDPM: the variational bound trains the variance, the MSE the mean."""
-    objective = DDPMObjective(DDPM(name="ddpm"), null_label=10)
-    x0 = torch.zeros(2, *SHAPE)
+    x0, noise = torch.zeros(2, *SHAPE), torch.ones(2, *SHAPE)
     t = torch.tensor([3, 500])
     output = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    _, bound = objective.terms(output, x0, x0, torch.zeros_like(x0), t)
-    bound.sum().backward()
-    assert output.grad[:, :4].abs().max() == 0
+    terms = loss_terms(output, x0, noise, t, loss=loss, prediction=prediction)
+    terms["vb"].sum().backward()
+    assert bool(output.grad[:, :4].any()) == moves
     assert output.grad[:, 4:].abs().max() > 0
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_predictions_are_one_another():
+    """The same picture predicted as noise, x_0 or v gives the same bound and x_0."""
+    chain, t = full_chain(), torch.tensor([5, 400, 900])
+    x0, noise = drawn(3, *SHAPE), drawn(3, *SHAPE, seed=1)
+    xt = chain.add_noise(x0, noise, t)
+    bounds = []
+    for prediction in ("epsilon", "x", "v"):
+        target = chain.target(prediction, x0, noise, t)
+        atol = 2e-4 if prediction == "epsilon" else 1e-5  # divided by a signal of 0.01
+        torch.testing.assert_close(
+            chain.predict_x0(prediction, target, xt, t), x0, atol=atol, rtol=1e-5
+        )
+        output = torch.cat([target, drawn(3, *SHAPE, seed=2)], dim=1)
+        bounds.append(chain.variational_bound(output, x0, xt, t, prediction))
+    torch.testing.assert_close(bounds[1], bounds[0], atol=1e-6, rtol=1e-3)
+    torch.testing.assert_close(bounds[2], bounds[0], atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "weight"),
+    [
+        ("epsilon", lambda snr: snr.clamp(max=5) / snr),
+        ("x", lambda snr: snr.clamp(max=5)),
+        ("v", lambda snr: snr.clamp(max=5) / (snr + 1)),
+    ],
+)
+def test_min_snr_weights(prediction, weight):
+    chain, t = full_chain(), torch.tensor([0, 100, 300, 600, 999])
+    tensors = (drawn(5, 8, 8, 8), drawn(5, *SHAPE, seed=1), drawn(5, *SHAPE, seed=2), t)
+    plain = loss_terms(*tensors, prediction=prediction)
+    weighted = loss_terms(*tensors, prediction=prediction, min_snr=5.0)
+    alpha = chain.tables["alphas_cumprod"][t]
+    expected = plain["mse"] * weight(alpha / (1 - alpha)).float()
+    torch.testing.assert_close(weighted["mse"], expected)
+    assert torch.equal(weighted["vb"], plain["vb"])
+
+
+def test_kl_of_a_fixed_variance_needs_no_more_channels():
+    tensors = (drawn(2, *SHAPE), drawn(2, *SHAPE, seed=1), drawn(2, *SHAPE, seed=2))
+    t = torch.tensor([0, 700])
+    terms = loss_terms(*tensors, t, loss="rescaled_kl")
+    assert set(terms) == {"loss", "vb"}
+    torch.testing.assert_close(terms["loss"], 1000 * terms["vb"])
+    assert terms["loss"].isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{"loss": "l2"}, {"prediction": "velocity"}])
+def test_unknown_losses_are_refused(options):
+    sample = drawn(2, *SHAPE)
+    with pytest.raises(ValueError, match="must be one of"):
+        loss_terms(sample, sample, sample, torch.tensor([0, 1]), **options)
+
+
+class Watching(nn.Module):
+    """Notes what it is called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, sample, timestep, class_labels, **keywords):
+        self.calls.append((sample, timestep, class_labels, keywords))
+        return torch.cat([0.5 * sample, torch.zeros_like(sample)], dim=1)
+
+
+def test_passes_share_the_timesteps_and_nothing_else():
+    objective = DDPMObjective(DDPM(name="ddpm", label_dropout=0.5), null_label=10)
+    data, labels, model = drawn(64, *SHAPE), torch.arange(64) % 10, Watching()
+    passes = ({}, {"mask": 0.3})
+    loss = objective.loss(model, data, labels, random(size=64), passes)
+    (first, t1, labels1, none), (second, t2, labels2, masked) = model.calls
+    assert (none, masked) == ({}, {"mask": 0.3})
+    assert torch.equal(t1, t2)
+    assert not torch.equal(first, second)
+    assert not torch.equal(labels1, labels2)
+    assert set(loss.parts) == {"mse", "vb", "mask_mse", "mask_vb"}
+    torch.testing.assert_close(loss.total, sum(loss.parts.values()))
+    alone = objective.loss(model, data, labels, random(size=64))
+    assert torch.equal(alone.parts["mse"], loss.parts["mse"])  # more passes change no draw
+
+
+@pytest.mark.parametrize("options", [{"betas": "cosine"}, {"prediction": "v", "min_snr": 5.0}])
+def test_options_reach_the_loss(options):
+    objective = DDPMObjective(DDPM(name="ddpm", **options), null_label=10)
+    data, labels, model = drawn(6, *SHAPE), torch.zeros(6, dtype=torch.int64), Watching()
+    loss = objective.loss(model, data, labels, random())
+    sample, t, _, _ = model.calls[0]
+    chain = objective.diffusion
+    noise = (sample - chain.at("signal", t) * data) / chain.at("noise", t)
+    output = torch.cat([0.5 * sample, torch.zeros_like(sample)], dim=1)
+    terms = loss_terms(
+        output,
+        data,
+        noise,
+        t,
+        prediction=options.get("prediction", "epsilon"),
+        min_snr=options.get("min_snr"),
+        diffusion=chain,
+    )
+    torch.testing.assert_close(loss.parts["mse"], terms["mse"].mean())
 
 
 def test_label_dropout_share():

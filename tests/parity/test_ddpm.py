@@ -7,50 +7,157 @@ import pytest
 import torch
 from reference import Reference, load_reference
 
-from gensynth.config import DDPM
-from gensynth.objectives.ddpm import DDPMObjective, Diffusion, linear_betas
+from gensynth.objectives.ddpm import (
+    Diffusion,
+    cosine_betas,
+    full_chain,
+    linear_betas,
+    loss_terms,
+)
 from gensynth.schedulers import create_scheduler
+
+TABLES = {
+    "alphas_cumprod": "alphas_cumprod",
+    "posterior_variance": "posterior_variance",
+    "posterior_log_variance_clipped": "posterior_log_variance",
+    "posterior_mean_coef1": "posterior_coef_x0",
+    "posterior_mean_coef2": "posterior_coef_xt",
+}
+
+
+def timesteps_of(respacing: str) -> torch.Tensor:
+    """The ascending timesteps that our samplers visit, as the published respacing is named."""
+    scheduler = create_scheduler("RespacedDDIMScheduler", "epsilon")
+    if respacing.startswith("ddim"):
+        scheduler.register_to_config(timestep_spacing="leading")
+    scheduler.set_timesteps(int(respacing.removeprefix("ddim")))
+    return scheduler.timesteps.flip(0)
 
 
 def test_schedule_tables():
     reference = load_reference("diffusion/schedule.safetensors")
-    diffusion = Diffusion(linear_betas())
-    reference.check("betas", linear_betas())
-    reference.check("alphas_cumprod", diffusion.tables["alphas_cumprod"])
-    reference.check("posterior_variance", diffusion.tables["posterior_variance"])
-    reference.check("posterior_log_variance_clipped", diffusion.tables["posterior_log_variance"])
-    reference.check("posterior_mean_coef1", diffusion.tables["posterior_coef_x0"])
-    reference.check("posterior_mean_coef2", diffusion.tables["posterior_coef_xt"])
+    chain = full_chain()
+    reference.check("betas", chain.betas)
+    reference.check("squaredcos_cap_v2.betas", cosine_betas())
+    for published, own in TABLES.items():
+        reference.check(published, chain.tables[own])
+    before, after = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    cumprod = chain.tables["alphas_cumprod"]
+    reference.check("alphas_cumprod_prev", torch.cat([before, cumprod[:-1]]))
+    reference.check("alphas_cumprod_next", torch.cat([cumprod[1:], after]))
 
 
-def test_respaced_timesteps():
+@pytest.mark.parametrize("respacing", ["250", "50", "ddim25"])
+def test_respaced_tables(respacing):
     reference = load_reference("diffusion/schedule.safetensors")
-    for respacing in ("250", "50"):
-        scheduler = create_scheduler("DDPMScheduler", "epsilon")
-        scheduler.set_timesteps(int(respacing))
-        expected = reference.output[f"timestep_map.{respacing}"].flip(0)
-        assert scheduler.timesteps.tolist() == expected.tolist()
+    timesteps = timesteps_of(respacing)
+    assert torch.equal(timesteps, reference.output[f"timestep_map.{respacing}"])
+    chain = Diffusion(linear_betas(), timesteps.tolist())
+    reference.check(f"betas.{respacing}", chain.betas)
+    for published, own in TABLES.items():
+        name = f"{published}.{respacing}"
+        if name in reference.output:
+            reference.check(name, chain.tables[own])
 
 
-def test_training_losses():
+@pytest.mark.parametrize("respacing", ["250", "50"])
+def test_the_ancestral_sampler_visits_the_same_timesteps(respacing):
+    reference = load_reference("diffusion/schedule.safetensors")
+    scheduler = create_scheduler("DDPMScheduler", "epsilon")
+    scheduler.set_timesteps(int(respacing))
+    expected = reference.output[f"timestep_map.{respacing}"].flip(0)
+    assert scheduler.timesteps.tolist() == expected.tolist()
+
+
+def check_terms(reference: Reference, prefix: str, terms: dict[str, torch.Tensor]) -> None:
+    """Every stored term of that prefix, and that there was one."""
+    stored = [name for name in ("loss", "mse", "vb") if f"{prefix}{name}" in reference.output]
+    assert stored
+    for name in stored:
+        reference.check(f"{prefix}{name}", terms[name])
+
+
+def test_forward_process_and_posterior():
     reference = load_reference("diffusion/training_losses.safetensors")
     x = reference.input
-    objective = DDPMObjective(DDPM(name="ddpm"), null_label=0)
-    diffusion = objective.diffusion
-    xt = diffusion.add_noise(x["x_start"], x["noise"], x["t"])
+    chain = full_chain()
+    xt = chain.add_noise(x["x_start"], x["noise"], x["t"])
     reference.check("x_t", xt)
-    mean, log_variance = diffusion.posterior(x["x_start"], xt, x["t"])
+    mean, log_variance = chain.posterior(x["x_start"], xt, x["t"])
     reference.check("q_posterior_mean", mean)
     reference.check("q_posterior_log_variance", log_variance.expand_as(mean))
-    mean, log_variance = diffusion.predicted(x["model_output"], xt, x["t"])
+    mean, log_variance = chain.predicted(x["model_output"], xt, x["t"])
     reference.check("p_mean_variance.mean", mean)
     reference.check("p_mean_variance.log_variance", log_variance)
-    mse, bound = objective.terms(x["model_output"], x["x_start"], xt, x["noise"], x["t"])
-    reference.check("mse.mse", mse)
-    reference.check("mse.vb", bound)
-    reference.check("mse.loss", mse + bound)
-    loss = objective.loss_of_output(x["model_output"], x["x_start"], xt, x["noise"], x["t"])
-    torch.testing.assert_close(loss.total, reference.output["mse.loss"].mean())
+    epsilon = x["model_output"].chunk(2, dim=1)[0]
+    reference.check("p_mean_variance.pred_xstart", chain.predict_x0("epsilon", epsilon, xt, x["t"]))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options"),
+    [
+        ("mse.", {}),
+        ("rescaled_mse.", {"loss": "rescaled_mse"}),
+        ("kl.", {"loss": "rescaled_kl"}),  # what the published code makes of use_kl
+        ("xstart.", {"prediction": "x"}),
+    ],
+)
+def test_training_losses(prefix, options):
+    reference = load_reference("diffusion/training_losses.safetensors")
+    x = reference.input
+    terms = loss_terms(x["model_output"], x["x_start"], x["noise"], x["t"], **options)
+    check_terms(reference, prefix, terms)
+
+
+def test_training_loss_without_variance_channels():
+    reference = load_reference("diffusion/training_losses.safetensors")
+    x = reference.input
+    epsilon = x["model_output"].chunk(2, dim=1)[0]
+    terms = loss_terms(epsilon, x["x_start"], x["noise"], x["t"])
+    assert set(terms) == {"loss", "mse"}
+    check_terms(reference, "fixed_large.", terms)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options"),
+    [("", {}), ("rescaled_mse.", {"loss": "rescaled_mse"}), ("kl.", {"loss": "rescaled_kl"})],
+)
+def test_training_losses_of_a_respaced_chain(prefix, options):
+    reference = load_reference("diffusion/training_losses_respaced.safetensors")
+    x = reference.input
+    steps = timesteps_of(reference.config["timestep_respacing"])
+    chain = Diffusion(linear_betas(), steps.tolist())
+    seen = chain.model_timestep(x["t"])
+    assert torch.equal(seen, reference.output["model_t"])
+    xt = chain.add_noise(x["x_start"], x["noise"], x["t"])
+    time = seen[:, None, None, None]
+    range_values = 0.5 * xt.tanh() + 0.1 * torch.cos(time.float())
+    output = torch.cat([x["a"] * xt + x["b"] * time, range_values], dim=1)
+    terms = loss_terms(output, x["x_start"], x["noise"], x["t"], diffusion=chain, **options)
+    check_terms(reference, prefix, terms)
+
+
+def test_min_snr_weights_of_mdt():
+    reference = load_reference("mdt/training_losses.safetensors")
+    x = reference.input
+    tensors = (x["model_output"], x["x_start"], x["noise"], x["t"])
+    check_terms(reference, "", loss_terms(*tensors, min_snr=5.0))
+    check_terms(reference, "xstart.", loss_terms(*tensors, min_snr=5.0, prediction="x"))
+
+
+def test_inversion():
+    reference = load_reference("diffusion/ddim_reverse.safetensors")
+    x = reference.input
+    scheduler = create_scheduler("RespacedDDIMScheduler", "epsilon")
+    scheduler.register_to_config(timestep_spacing="leading")
+    scheduler.set_timesteps(int(reference.config["timestep_respacing"].removeprefix("ddim")))
+    sample = x["x"]
+    states = []
+    for timestep in scheduler.timesteps.flip(0)[: reference.config["steps"]]:
+        output = x["a"] * sample + x["b"] * timestep
+        sample = scheduler.reverse_step(output, timestep, sample)
+        states.append(sample)
+    reference.check("x", torch.stack(states))
 
 
 def stand_in(reference: Reference, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -112,7 +219,13 @@ def check_loop(reference, scheduler, replayed, select, **options):
         if "model_t" in reference.output:
             assert int(timestep) == int(reference.output["model_t"][index][0])
         output = select(stand_in(reference, sample, timestep))
-        sample = scheduler.step(output, timestep, sample, **options).prev_sample
-        torch.testing.assert_close(
-            sample, reference.output["x"][index], atol=reference.atol, rtol=reference.rtol
-        )
+        taken = scheduler.step(output, timestep, sample, **options)
+        sample = taken.prev_sample
+        expected = {"x": sample, "pred_xstart": taken.pred_original_sample}
+        for name in expected.keys() & reference.output.keys():
+            torch.testing.assert_close(
+                expected[name],
+                reference.output[name][index],
+                atol=reference.atol,
+                rtol=reference.rtol,
+            )

@@ -42,7 +42,7 @@ def test_a_picture_does_not_depend_on_its_batch(pipelines, prediction, scheduler
 
 
 class KnowsThePicture(ModelMixin, ConfigMixin):
-    """The model that training on one picture would end in: exact noise, or exact velocity."""
+    """The model that training on one picture would end in: exact noise, velocity, score, data."""
 
     size_multiple = 4
 
@@ -56,14 +56,27 @@ class KnowsThePicture(ModelMixin, ConfigMixin):
         self.register_buffer("sigmas", ((1 - alphas) / alphas).sqrt())
 
     def forward(self, sample, timestep, class_labels):
-        if self.config.prediction == "velocity":
-            time = timestep[:, None, None, None] / self.config.time_scale
-            return (self.picture - sample) / (1 - time)
+        if self.config.prediction != "epsilon":
+            sigma = 1 - timestep[:, None, None, None] / self.config.time_scale
+            noise = (sample - (1 - sigma) * self.picture) / sigma
+            return {
+                "velocity": self.picture - noise,
+                "noise": noise,
+                "score": -noise / sigma,
+                "x": self.picture.expand_as(sample),
+            }[self.config.prediction]
         # Euler's and Heun's timesteps may lie between two training steps.
         sigma = np.interp(timestep[0].item(), np.arange(1000), self.sigmas.numpy())
         signal = 1 / math.sqrt(1 + sigma**2)
         noise = (sample - signal * self.picture) / (signal * sigma)
         return torch.cat([noise, torch.zeros_like(noise)], dim=1)
+
+
+# At time 1 the velocity of this model is 0 / 0; and few steps of an SDE leave noise.
+OPTIONS = {
+    "FlowODEScheduler": {"sample_eps": 1e-3},
+    "FlowSDEScheduler": {"last_step": "tweedie"},
+}
 
 
 @every_scheduler
@@ -73,6 +86,7 @@ def test_a_perfect_model_draws_its_picture_and_previews_it_at_every_step(
 ):
     model = KnowsThePicture(prediction, time_scale=1000.0)
     draw = make_pipeline(prediction, model)
+    draw.scheduler = create_scheduler(scheduler, prediction, OPTIONS.get(scheduler))
     expected = draw.autoencoder.decode(model.picture)[0].int()
     previews = []
     drawn = draw(
@@ -200,9 +214,39 @@ def test_more_steps_than_a_scheduler_has_are_refused_in_words(pipelines, predict
         pipelines[prediction]([1], [1], 1001, size=8, scheduler=scheduler)
 
 
+@pytest.mark.parametrize("path", ["gvp", "vp"])
+@pytest.mark.parametrize("prediction", ["velocity", "x"])
+def test_another_path_has_samplers_of_its_own(make_pipeline, tmp_path, path, prediction):
+    options = {"last_step": "tweedie", "form": "constant"}
+    draw = make_pipeline(prediction, path=path)
+    draw.scheduler = create_scheduler("FlowSDEScheduler", prediction, options, path)
+    draw.save_pretrained(tmp_path)
+    loaded = gensynth.load(tmp_path, device="cpu")
+    assert loaded.scheduler.config["path"] == loaded.config["path"] == path
+    request = {"labels": [1, 2], "seeds": [3, 4], "steps": 4}
+    drawn = arrays(draw(**request))
+    assert np.array_equal(arrays(loaded(**request)), drawn)
+    assert np.array_equal(arrays(draw(**request, scheduler="FlowSDEScheduler")), drawn)
+    assert not np.array_equal(arrays(draw(**request, scheduler="FlowODEScheduler")), drawn)
+    with pytest.raises(UsageError, match=f"on the {path} path. Fitting: FlowODE"):
+        draw(**request, scheduler="FlowMatchEulerDiscreteScheduler")
+    with pytest.raises(UsageError, match="steps must be from 2 to 10000, got 1"):
+        draw(**{**request, "steps": 1})
+
+
+@pytest.mark.parametrize("method", ["heun", "dopri5"])
+def test_pictures_of_every_ode_method_are_apart(make_pipeline, method):
+    draw = make_pipeline()
+    draw.scheduler = create_scheduler("FlowODEScheduler", "velocity", {"method": method})
+    together = arrays(draw([1, 2, 7], [5, 6, 7]))
+    apart = arrays(draw([label], [seed])[0] for label, seed in ((1, 5), (2, 6), (7, 7)))
+    assert abs(together - apart).max() <= 1
+
+
 @every_scheduler
 def test_one_step_is_enough(pipelines, prediction, scheduler):
-    assert len(pipelines[prediction]([1], [1], 1, scheduler=scheduler)) == 1
+    steps = 2 if scheduler == "FlowSDEScheduler" else 1  # one with noise, and the last
+    assert len(pipelines[prediction]([1], [1], steps, scheduler=scheduler)) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gensynth.errors import OutputError, RefusedError, UsageError
 from gensynth.evaluation.sources import open_images
+from gensynth.loading import load
 from gensynth.sampling.generate import Picture, generate, parse_labels, plan
 from gensynth.sampling.job import Job, run
 from gensynth.sampling.outputs import SampleFolder, read_recipe, save_picture
@@ -105,6 +106,48 @@ def test_a_picture_carries_the_recipe_that_draws_it_again(job, tmp_path, kind, t
     drawn = pictures(out, kind)[0]
     drawn = drawn if drawn.ndim == 2 else drawn[..., 0]
     assert abs(drawn - np.asarray(again).astype(int)).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def guide_folder(make_pipeline, make_model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("guide") / "worse"
+    make_pipeline(model=make_model(hidden_size=4)).save_pretrained(folder)
+    return folder
+
+
+def test_a_guided_picture_carries_its_recipe(job, tmp_path, tiny_pipeline, guide_folder):
+    settings = {"steps": 2, "guidance": 2.5, "guidance_interval": (0.1, 0.8)}
+    out = run(job(num=1, settings=settings, guide=str(guide_folder)), tmp_path)
+    recipe = read_recipe(out / "000000.png")
+    assert (recipe["guide"], recipe["guidance_interval"]) == (str(guide_folder), [0.1, 0.8])
+    (again,) = tiny_pipeline(
+        [recipe["label"]],
+        [recipe["seed"]],
+        steps=recipe["steps"],
+        guidance=recipe["guidance"],
+        guidance_interval=recipe["guidance_interval"],
+        guide=load(recipe["guide"], device="cpu"),
+    )
+    assert abs(pictures(out)[0] - np.asarray(again).astype(int)).max() <= 1
+
+
+def test_a_job_with_another_guide_is_refused(job, tmp_path, guide_folder, tiny_model_folder):
+    settings = {"steps": 1, "guidance": 2.0}
+    guided = job(num=1, settings=settings, guide=str(guide_folder))
+    out = run(guided, tmp_path)
+    before = stamps(out)
+    assert run(guided, tmp_path) == out
+    own = job(num=1, settings=settings, guide=str(tiny_model_folder))
+    inside = {**settings, "guidance_interval": (0.2, 0.7)}
+    limited = job(num=1, settings=inside, guide=str(guide_folder))
+    for other, words in [
+        (own, "guide was"),
+        (job(num=1, settings=settings), "guide was '.*', now None"),
+        (limited, r"guidance_interval was None, now \[0.2, 0.7\]"),
+    ]:
+        with pytest.raises(RefusedError, match=words):
+            run(other, tmp_path)
+    assert stamps(out) == before
 
 
 def test_recipes_can_be_left_out(job, tmp_path):
@@ -251,6 +294,8 @@ def test_an_array_of_another_length_is_refused(job, tmp_path):
         {"settings": {"guidance": 0.5}},
         {"settings": {"guidance": 0}},
         {"settings": {"scheduler": "DDPMScheduler"}},
+        {"settings": {"guidance_interval": (0.5, 0.1)}},
+        {"guide": "dico-nano-fashion"},
     ],
 )
 def test_a_job_that_cannot_work_writes_nothing(job, tmp_path, changes):

@@ -22,7 +22,7 @@ def tiny_pipeline(
 ) -> ClassConditionalPipeline:
     """Ten classes, 32 x 32 grey pixels, a few thousand weights."""
     model = gensynth.create_model(
-        "dico-nano", num_classes=10, learn_sigma=False, hidden_size=8, depth=[1, 1, 1, 1, 1]
+        "DiCo-nano", num_classes=10, learn_sigma=False, hidden_size=8, depth=[1, 1, 1, 1, 1]
     )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -29,7 +29,7 @@ def write_experiment(folder: Path, **changes) -> Path:
             "workers": 0,
         },
         "autoencoder": {"kind": "pixels", "patch": 2},
-        "model": {"name": "dico-nano", "hidden_size": 8, "depth": [1, 1, 1, 1, 1]},
+        "model": {"name": "DiCo-nano", "hidden_size": 8, "depth": [1, 1, 1, 1, 1]},
         "objective": {"name": "flow", "time": "logit-normal"},
         "optimizer": {"lr": 1e-3, "clip": 1.0, "warmup_steps": 3},
         "training": {"steps": 12, "batch_size": BATCH, "log_every": 1},

@@ -1,0 +1,35 @@
+"""`gensynth convert`."""
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("convert")(convert)
+
+
+def convert(
+    system: str = typer.Option(..., "--from", help="dico, dic, dit, sit or mdt."),
+    checkpoint: Path = typer.Option(
+        ..., "--checkpoint", help="Published file, .pt or safetensors."
+    ),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder to make."),
+    model: str = typer.Option(None, "--model", help="Size. [default: found by its shapes]"),
+    vae: str = typer.Option(
+        None,
+        "--vae",
+        help="Folder or hub id of a diffusers AutoencoderKL. [default: stabilityai/sd-vae-ft-ema]",
+    ),
+    size: int = typer.Option(None, "--size", help="Pixels. [default: what it was trained at]"),
+    config: list[str] = typer.Option(
+        [], "--config", metavar="KEY=VALUE", help="A keyword in which it differs from --model."
+    ),
+) -> None:
+    """Turn an official checkpoint into a model folder. No code in the file is run.
+
+    gensynth convert --from dit --checkpoint DiT-XL-2-256x256.pt --out dit-xl
+    """
+    from gensynth.convert.checkpoint import convert as run
+
+    print(run(system, checkpoint, out, model, vae, size, config).summary())

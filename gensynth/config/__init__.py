@@ -1,0 +1,80 @@
+"""What may stand in an experiment's YAML file. `gensynth.experiment` reads and checks one.
+
+Under `model:` every key but `name` is a keyword of the model's constructor.
+"""
+
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import ConfigDict, Field, model_validator
+
+from gensynth.config.data import Autoencoder, Data
+from gensynth.config.objectives import DDPM, Dispersive, Flow, LayerSync, Repa
+from gensynth.config.section import Section, Seed
+from gensynth.config.training import (
+    EMA,
+    STD_RANGE,
+    Checkpoint,
+    Optimizer,
+    Sampling,
+    Training,
+)
+from gensynth.config.yaml_text import Dumper, parse_yaml
+
+__all__ = [
+    "DDPM",
+    "EMA",
+    "STD_RANGE",
+    "Autoencoder",
+    "Checkpoint",
+    "Data",
+    "Dispersive",
+    "Experiment",
+    "Flow",
+    "LayerSync",
+    "Model",
+    "Optimizer",
+    "Repa",
+    "Sampling",
+    "Section",
+    "Training",
+    "parse_yaml",
+]
+
+
+class Model(Section):
+    model_config = ConfigDict(extra="allow", strict=True)
+    name: str
+
+
+class Experiment(Section):
+    output: str
+    seed: Seed = 0
+    data: Data = Data()
+    autoencoder: Autoencoder = Autoencoder()
+    model: Model
+    objective: Annotated[Flow | DDPM, Field(discriminator="name")]
+    regularizers: list[Annotated[Dispersive | LayerSync | Repa, Field(discriminator="name")]] = []
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    ema: EMA | None = EMA()
+    checkpoint: Checkpoint = Checkpoint()
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def sizes_fit(self) -> Self:
+        if self.data.size % self.autoencoder.patch:
+            raise ValueError(
+                f"data.size {self.data.size} is not a multiple of autoencoder.patch "
+                f"{self.autoencoder.patch}"
+            )
+        if self.training.batch_size % self.training.gradient_accumulation:
+            raise ValueError(
+                f"training.batch_size {self.training.batch_size} cannot be split into "
+                f"training.gradient_accumulation {self.training.gradient_accumulation} equal parts"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole experiment, defaults included, in the form `load_experiment` reads."""
+        return yaml.dump(self.model_dump(mode="json"), Dumper=Dumper, sort_keys=False)

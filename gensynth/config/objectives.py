@@ -1,0 +1,100 @@
+"""The sections `objective:` and `regularizers:`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gensynth.config.section import Positive, Section, Share
+
+
+class Flow(Section):
+    """Flow matching on a path from noise to data (SiT, arXiv 2401.08740)."""
+
+    name: Literal["flow"]
+    path: Literal["linear", "gvp", "vp"] = "linear"  # rectified flow, or variance preserving
+    prediction: Literal["velocity", "noise", "score", "x"] = "velocity"
+    weighting: Literal["none", "velocity", "likelihood"] = "none"  # of the error, by time
+    # Distance from the ends of time; none: 0 for velocity, 0.001, or 0.00001 on the vp path.
+    train_eps: Annotated[float, Field(ge=0, lt=0.5)] | None = None
+    time: Literal["uniform", "logit-normal"] = "uniform"
+    logit_mean: float = 0.0  # logit-normal: time = sigmoid(mean + std * normal)
+    logit_std: Annotated[float, Field(gt=0)] = 1.0
+    time_scale: Annotated[float, Field(gt=0)] = 1.0  # the model sees time in [0, time_scale]
+    label_dropout: Share = 0.1
+
+    @model_validator(mode="after")
+    def weighting_fits(self) -> Self:
+        if self.weighting != "none" and self.prediction == "velocity":
+            raise ValueError(
+                f"weighting {self.weighting} is for prediction noise, score or x; "
+                "velocity is learned with weighting none"
+            )
+        if self.weighting != "none" and self.train_eps == 0:
+            raise ValueError("a weighting is infinite at the ends of time; set train_eps above 0")
+        return self
+
+
+class DDPM(Section):
+    """iDDPM: noise prediction, learned range variance, hybrid loss (arXiv 2102.09672, as DiT)."""
+
+    name: Literal["ddpm"]
+    betas: Literal["linear", "cosine"] = "linear"  # of the 1000 timesteps
+    prediction: Literal["epsilon", "x", "v"] = "epsilon"  # noise, image, or arXiv 2202.00512's v
+    # Squared error + bound of the variance, or the bound alone; "rescaled" by the chain's length.
+    loss: Literal["mse", "rescaled_mse", "kl", "rescaled_kl"] = "mse"
+    min_snr: Annotated[float, Field(gt=0)] | None = None  # gamma of arXiv 2303.09556; MDT's is 5
+    label_dropout: Share = 0.1
+
+    @model_validator(mode="after")
+    def weight_fits_loss(self) -> Self:
+        if self.min_snr is not None and self.loss in ("kl", "rescaled_kl"):
+            raise ValueError(f"min_snr weighs the squared error, which loss {self.loss} has not")
+        return self
+
+
+class Dispersive(Section):
+    """Spreads the hidden states of different images (Dispersive Loss, arXiv 2506.09027)."""
+
+    name: Literal["dispersive"]
+    block: str  # a hidden state by its module's name, such as blocks.6 or levels.1.0
+    weight: Annotated[float, Field(gt=0)] = 0.5
+    tau: Annotated[float, Field(gt=0)] = 0.5
+    # Consecutive images of the global batch that are compared with each other. The paper's is the
+    # batch of one device; here the group is fixed, so that the result is not about devices.
+    group_size: Annotated[int, Field(ge=2)] = 16
+
+
+class LayerSync(Section):
+    """Pulls the hidden states of earlier blocks towards later ones' (arXiv 2510.12581)."""
+
+    name: Literal["layersync"]
+    # [earlier, later] of each pair; their terms are added up.
+    pairs: Annotated[
+        list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)
+    ]
+    weight: Annotated[float, Field(gt=0)] = 0.2
+
+
+class Repa(Section):
+    """Aligns a hidden state with a frozen encoder of the clean images (arXiv 2410.06940)."""
+
+    name: Literal["repa"]
+    block: str
+    weight: Annotated[float, Field(gt=0)] = 0.5
+    encoder: Literal["lite0", "dinov2"] = "lite0"  # the first comes with the package
+    path: str | None = None  # of dinov2: hub id or folder
+    stage: Literal["s40", "s112", "s320"] = "s112"  # of lite0: channels of its features
+    # Side in pixels at which the encoder sees the images; none: 64 for lite0, and for dinov2 224
+    # for every whole 256 pixels of data.size, at least 224.
+    image_size: Positive | None = None
+    projector_dim: Positive = 2048
+
+    @model_validator(mode="after")
+    def path_fits_encoder(self) -> Self:
+        if self.encoder == "dinov2" and not self.path:
+            raise ValueError("encoder dinov2 needs a path, such as facebook/dinov2-base")
+        if self.encoder == "lite0" and self.path:
+            raise ValueError("path is for encoder dinov2; lite0 comes with the package")
+        if self.encoder == "dinov2" and self.stage != "s112":
+            raise ValueError("stage is for encoder lite0")
+        return self

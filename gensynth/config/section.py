@@ -1,0 +1,23 @@
+"""What every section of an experiment's YAML shares."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def no_truth_value(value: Any) -> Any:
+    """For numbers in a Literal: Python takes True for 1, and so does pydantic there."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Zoom = Annotated[float, Field(ge=1, le=100)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

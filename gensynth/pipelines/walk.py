@@ -1,0 +1,147 @@
+"""From noise to data: the sample after every step of a scheduler."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from gensynth.flow_schedulers import FlowScheduler
+from gensynth.guidance import Predict
+from gensynth.schedulers import SIGMA_SCALED
+
+if TYPE_CHECKING:
+    from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+
+
+@dataclass
+class Progress:
+    """Where a batch stands. `preview()` decodes the current estimate, uint8 [B, C, H, W]."""
+
+    step: int
+    steps: int
+    preview: Callable[[], Tensor]
+
+
+def walk(
+    pipeline: "ClassConditionalPipeline",
+    sampler: SchedulerMixin,
+    predict: Predict,
+    sample: Tensor,
+    steps: int,
+    classes: Tensor,
+    generators: list[torch.Generator],
+) -> Iterator[tuple[Tensor, Progress]]:
+    """The sample [B, C, H, W] after every step; noise comes from each picture's own generator."""
+    if isinstance(sampler, FlowScheduler):
+        yield from integrate(pipeline, sampler, predict, sample, steps, classes, generators)
+        return
+    set_timesteps(pipeline, sampler, steps)
+    sample = sample * getattr(sampler, "init_noise_sigma", 1.0)
+    for index, timestep in enumerate(sampler.timesteps):
+        there = sample.to(pipeline.model.dtype)
+        output = expected(pipeline, predict, sampler, there, timestep, classes).float()
+        preview = previewer(pipeline, sampler, output, timestep, sample)
+        sample = step(sampler, output, timestep, sample, generators)
+        yield sample, Progress(index + 1, len(sampler.timesteps), preview)
+
+
+def integrate(
+    pipeline: "ClassConditionalPipeline",
+    sampler: FlowScheduler,
+    predict: Predict,
+    sample: Tensor,
+    steps: int,
+    classes: Tensor,
+    generators: list[torch.Generator],
+) -> Iterator[tuple[Tensor, Progress]]:
+    """`walk` for SiT's samplers, which call the model themselves."""
+    shape, device = sample.shape[1:], sample.device
+
+    def output(sample: Tensor, time: Tensor) -> Tensor:
+        time = time * pipeline.config.time_scale
+        return predict(sample.to(pipeline.model.dtype), time, classes).float()
+
+    def draw() -> Tensor:
+        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+
+    for state in sampler.integrate(output, sample, steps, draw):
+        preview = partial(pipeline.autoencoder.decode, state.data)
+        yield state.sample, Progress(state.index, state.steps, preview)
+
+
+def set_timesteps(
+    pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin, steps: int
+) -> None:
+    """Sets the path. Flow's Euler steps are equal in time, as SiT's (the default is not)."""
+    if "sigmas" in inspect.signature(sampler.set_timesteps).parameters and (
+        pipeline.config.prediction == "velocity"
+    ):
+        sampler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
+    else:
+        sampler.set_timesteps(steps)
+
+
+def expected(
+    pipeline: "ClassConditionalPipeline",
+    predict: Predict,
+    sampler: SchedulerMixin,
+    sample: Tensor,
+    timestep: Tensor,
+    classes: Tensor,
+) -> Tensor:
+    """What a diffusers scheduler expects: noise - data for flow, noise for epsilon."""
+    time = timestep.to(sample.device).float().expand(len(sample))
+    if pipeline.config.prediction == "velocity":
+        # diffusers counts from data (0) to noise (1000), SiT from noise (0) to data (1).
+        time = (1 - time / sampler.config.num_train_timesteps) * pipeline.config.time_scale
+        return -predict(sample, time, classes)
+    if hasattr(sampler, "scale_model_input"):
+        sample = sampler.scale_model_input(sample, timestep)
+    output = predict(sample, time, classes)
+    learned = getattr(sampler.config, "variance_type", None) == "learned_range"
+    return output if learned else output[:, : sample.shape[1]]
+
+
+def step(
+    sampler: SchedulerMixin,
+    output: Tensor,
+    timestep: Tensor,
+    sample: Tensor,
+    generators: list[torch.Generator],
+) -> Tensor:
+    """The next sample of a diffusers scheduler."""
+    extra = {}
+    if "generator" in inspect.signature(sampler.step).parameters:
+        extra["generator"] = generators
+    return sampler.step(output, timestep, sample, return_dict=False, **extra)[0]
+
+
+def previewer(
+    pipeline: "ClassConditionalPipeline",
+    sampler: SchedulerMixin,
+    output: Tensor,
+    timestep: Tensor,
+    sample: Tensor,
+) -> Callable[[], Tensor]:
+    """A function that decodes the picture the model has in mind before a step is taken."""
+    sigma_scaled = type(sampler).__name__ in SIGMA_SCALED
+    sigma = sampler.sigmas[sampler.step_index] if sigma_scaled else None  # moves with the step
+
+    def decode() -> Tensor:
+        noise, scale = output[:, : sample.shape[1]], 1.0
+        if pipeline.config.prediction == "velocity":
+            level = timestep / sampler.config.num_train_timesteps
+        elif sigma is not None:
+            level = sigma
+        else:
+            alpha = (1 - sampler.betas).cumprod(0)[timestep.long().cpu()]
+            scale, level = float(alpha.sqrt()), (1 / alpha - 1).sqrt()
+        return pipeline.autoencoder.decode(sample / scale - float(level) * noise)
+
+    return decode
