@@ -41,20 +41,20 @@ class Published:
 
 _DICO = "huggingface.co/shallowdream204/DiCo/DiCo-{}-256x256.pt"
 _DIT = "dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-256x256.pt (and 512x512)"
-# As printed: DiT in its paper (table 4), DiCo and MDT in their READMEs, SiT-XL in its README, the
-# smaller SiT in the comparison of REPA (arXiv 2410.06940).
+# As printed: GFLOPs of DiT in its paper (table 4), DiCo, MDT, DiT-XL and SiT-XL in their READMEs, the
+# smaller ones in comparisons of later papers (REPA, arXiv 2410.06940).
 PUBLISHED: dict[str, Published] = {
-    "DiT-S/8": Published("153.60 (400k)", 0.36),
-    "DiT-S/4": Published("100.41 (400k)", 1.41),
+    "DiT-S/8": Published("", 0.36),
+    "DiT-S/4": Published("", 1.41),
     "DiT-S/2": Published("68.40 (400k)", 6.06),
-    "DiT-B/8": Published("122.74 (400k)", 1.42),
-    "DiT-B/4": Published("68.38 (400k)", 5.56),
+    "DiT-B/8": Published("", 1.42),
+    "DiT-B/4": Published("68.4 (400k)", 5.56),
     "DiT-B/2": Published("43.47 (400k)", 23.01),
-    "DiT-L/8": Published("118.87 (400k)", 5.01),
-    "DiT-L/4": Published("45.64 (400k)", 19.70),
+    "DiT-L/8": Published("", 5.01),
+    "DiT-L/4": Published("", 19.70),
     "DiT-L/2": Published("23.33 (400k)", 80.71),
-    "DiT-XL/8": Published("106.41 (400k)", 7.39),
-    "DiT-XL/4": Published("43.01 (400k)", 29.05),
+    "DiT-XL/8": Published("", 7.39),
+    "DiT-XL/4": Published("", 29.05),
     "DiT-XL/2": Published("2.27 (7M, guidance 1.5)", 118.64, _DIT),
     "SiT-S/2": Published("57.6 (400k)", 6.06),
     "SiT-B/2": Published("33.0 (400k, SDE)", 23.01),

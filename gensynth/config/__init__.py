@@ -3,7 +3,7 @@
 Under `model:` every key but `name` is a keyword of the model's constructor.
 """
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import yaml
 from pydantic import ConfigDict, Field, model_validator
@@ -54,7 +54,9 @@ class Experiment(Section):
     autoencoder: Autoencoder = Autoencoder()
     model: Model
     objective: Annotated[Flow | DDPM, Field(discriminator="name")]
-    regularizers: list[Annotated[Dispersive | LayerSync | Repa, Field(discriminator="name")]] = []
+    regularizers: list[Annotated[Dispersive | LayerSync | Repa, Field(discriminator="name")]] = (
+        Field(default_factory=list)
+    )
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     ema: EMA | None = EMA()

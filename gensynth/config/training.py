@@ -88,7 +88,7 @@ class Sampling(Section):
 
     # A diffusers scheduler or one of ours; none: Euler for flow, DDPM for ddpm.
     scheduler: str | None = None
-    scheduler_options: dict[str, Any] = {}  # keywords of its constructor
+    scheduler_options: dict[str, Any] = Field(default_factory=dict)  # of its constructor
     steps: Positive = 50
     guidance: Annotated[float, Field(ge=1)] = 1.0
     every: NotNegative = 0  # steps between grids; 0 for none

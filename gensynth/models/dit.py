@@ -149,7 +149,7 @@ class DiT(ModelMixin, ConfigMixin):
         tokens = self.patch_embed(sample)
         table = self.token_positions.added(height, width, rows, columns)
         if table is not None:
-            tokens = tokens + table
+            tokens = tokens + table.to(tokens.dtype)
         condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(whole_crops(sample, crops))

@@ -184,7 +184,7 @@ class MDTv2(ModelMixin, ConfigMixin):
         grid = Grid(height, width, self.token_positions.tables(rows, columns), relative)
         tokens = self.patch_embed(sample)
         table = self.token_positions.added(height, width, rows, columns)
-        embedded = tokens if table is None else tokens + table
+        embedded = tokens if table is None else tokens + table.to(tokens.dtype)
         condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(whole_crops(sample, crops))
@@ -196,7 +196,7 @@ class MDTv2(ModelMixin, ConfigMixin):
             tokens = empty.scatter(1, kept[..., None].expand_as(tokens), tokens)
         table = self.decoder_positions.added(height, width, rows, columns)
         if table is not None:
-            tokens = tokens + table
+            tokens = tokens + table.to(tokens.dtype)
         if kept is not None:
             missing = torch.ones_like(tokens[..., 0], dtype=torch.bool).scatter(1, kept, False)
             filled = self.run_block(self.side, tokens, condition, grid)

@@ -267,3 +267,22 @@ def test_sit_makes_variances_and_throws_them_away(size):
     sit, dit = (create_model(f"{name}-{size}/2", **keywords) for name in ("SiT", "DiT"))
     dit.load_state_dict(sit.state_dict())
     assert torch.equal(sit(*inputs()), dit(*inputs())[:, :4])
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(variant, dtype):
+    """Whole models in half precision, and autocast: near the float32 output, gradients finite."""
+    model = small(variant)
+    expected = model(*inputs())
+    sample, timestep, labels = inputs()
+    scale = expected.abs().max()
+    if dtype is torch.bfloat16:
+        with torch.autocast("cpu", dtype):
+            output = model(sample, timestep, labels)
+        assert (output.float() - expected).abs().max() < 0.05 * scale
+        output.float().square().sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    halved = model.to(dtype)(sample.to(dtype), timestep, labels)
+    assert halved.dtype == dtype
+    assert (halved.float() - expected).abs().max() < 0.05 * scale

@@ -26,7 +26,7 @@ class Grid(NamedTuple):
         if self.rotary is None:
             return x
         cosine, sine = self.rotary
-        return x * cosine + quarter_turn(x) * sine
+        return (x * cosine + quarter_turn(x) * sine).to(x.dtype)
 
     def to_image(self, tokens: Tensor) -> Tensor:
         """[B, N or K, C] -> [B, C, height, width], zero where a token is missing."""

@@ -11,14 +11,18 @@ from gensynth.models.layers.grid import Grid
 
 
 class PatchEmbed(nn.Module):
-    """[B, C, H, W] -> [B, N, hidden_size]: one token for each square of patch_size x patch_size."""
+    """[B, C, H, W] -> [B, N, hidden_size]: one token for each square of patch_size x patch_size.
+
+    The tokens have the weights' type, also under autocast: what is added up over all blocks stays
+    in float32 there, as in DiT.
+    """
 
     def __init__(self, in_channels: int, patch_size: int, hidden_size: int):
         super().__init__()
         self.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
 
     def forward(self, sample: Tensor) -> Tensor:
-        return self.proj(sample).flatten(2).transpose(1, 2)
+        return self.proj(sample).flatten(2).transpose(1, 2).to(self.proj.weight.dtype)
 
 
 class TransformerBlock(nn.Module):

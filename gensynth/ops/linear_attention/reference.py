@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,7 +34,7 @@ def linear_attention(
         raise UsageError(f"unknown feature {feature!r}; known: {', '.join(FEATURES)}.")
     check_shapes(q, k, v)
     phi = FEATURES[feature]
-    return weighted_mean(phi(q.float()), phi(k.float()), v.float(), eps).to(q.dtype)
+    return weighted_mean(phi(q.float()), phi(k.float()), v, eps).to(q.dtype)
 
 
 def weighted_mean(
@@ -43,15 +44,20 @@ def weighted_mean(
     eps: float,
     rotate: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """phi_q (phi_kᵀ v / N) / (phi_q·mean phi_k + eps), [B, H, N, E], from features [B, H, N, D].
+    """phi_q (phi_kᵀ v / N) / (phi_q·mean phi_k + eps), float32 [B, H, N, E].
+
+    From features [B, H, N, D] and values [B, H, N, E], in float32 also under autocast: sums over
+    all tokens lose too much in half precision.
 
     `rotate` turns the features by position in the numerator only, so that the normaliser stays
     positive (RoFormer, arXiv 2104.09864, eq. 19).
     """
-    normalizer = phi_q @ phi_k.mean(dim=-2).unsqueeze(-1) + eps
-    if rotate is not None:
-        phi_q, phi_k = rotate(phi_q), rotate(phi_k)
-    return phi_q @ (phi_k.transpose(-2, -1) @ (v / phi_q.shape[-2])) / normalizer
+    phi_q, phi_k, v = phi_q.float(), phi_k.float(), v.float()
+    with torch.autocast(phi_q.device.type, enabled=False):
+        normalizer = phi_q @ phi_k.mean(dim=-2).unsqueeze(-1) + eps
+        if rotate is not None:
+            phi_q, phi_k = rotate(phi_q), rotate(phi_k)
+        return phi_q @ (phi_k.transpose(-2, -1) @ (v / phi_q.shape[-2])) / normalizer
 
 
 def check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:

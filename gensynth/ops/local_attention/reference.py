@@ -48,18 +48,47 @@ def local_attention(
     """
     check_arguments(q, k, v, height, width, window, text_length, down_factor, pool_weight)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    dtype, (q, k, v) = q.dtype, (x.float() for x in (q, k, v))
+    with torch.autocast(q.device.type, enabled=False):
+        output = in_float32(
+            *(x.float() for x in (q, k, v)),
+            (height, width),
+            window,
+            text_length,
+            pooling(q, down_factor, pool_weight),
+            scale,
+        )
+    return output.to(q.dtype)
+
+
+def pooling(q: Tensor, down_factor: int, pool_weight: Tensor | None) -> Tensor | None:
+    """The weights [down_factor, down_factor] of pooled keys; none if there are no such keys."""
+    if down_factor == 1:
+        return None
+    if pool_weight is None:
+        shape = (down_factor, down_factor)
+        return torch.full(shape, down_factor**-2, device=q.device)
+    return pool_weight.float()
+
+
+def in_float32(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    size: tuple[int, int],
+    window: int,
+    text_length: int,
+    pool_weight: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """`local_attention` on checked float32 tensors."""
+    height, width = size
     text_q, image_q = q.split([text_length, height * width], dim=2)
     (text_k, image_k), (text_v, image_v) = (
         x.split([text_length, height * width], dim=2) for x in (k, v)
     )
     everywhere_k, everywhere_v = text_k, text_v  # what every image query sees
-    if down_factor > 1:
-        if pool_weight is None:
-            pool_weight = q.new_full((down_factor, down_factor), down_factor**-2)
-        pooled_k, pooled_v = (
-            pool(x, height, width, pool_weight.float()) for x in (image_k, image_v)
-        )
+    if pool_weight is not None:
+        pooled_k, pooled_v = (pool(x, height, width, pool_weight) for x in (image_k, image_v))
         everywhere_k = torch.cat([text_k, pooled_k], dim=2)
         everywhere_v = torch.cat([text_v, pooled_v], dim=2)
     image_q, image_k, image_v = (
@@ -68,9 +97,9 @@ def local_attention(
     image = disc_attention(image_q, image_k, image_v, everywhere_k, everywhere_v, window, scale)
     image = image.flatten(2, 3)
     if text_length == 0:
-        return image.to(dtype)
+        return image
     text = F.scaled_dot_product_attention(text_q, k, v, scale=scale)
-    return torch.cat([text, image], dim=2).to(dtype)
+    return torch.cat([text, image], dim=2)
 
 
 def pool(tokens: Tensor, height: int, width: int, weight: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """InLine attention: injective linear attention with a local residual (arXiv 2412.06590)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,8 +26,9 @@ class InLineAttention(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         q, k, values = self.qkv(tokens).chunk(3, dim=-1)
-        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, values))
-        output = merge_heads(injective(q, k, v, grid))
+        q, k, v = (split_heads(x.float(), self.num_heads) for x in (q, k, values))
+        with torch.autocast(tokens.device.type, enabled=False):  # sums over all tokens
+            output = merge_heads(injective(q, k, v, grid)).to(values.dtype)
         summary = tokens.mean(dim=1).unsqueeze(-1)
         kernel = self.kernel_out(F.gelu(self.kernel_in(summary))).view(*tokens.shape[::2], 3, 3)
         prefix, image = values.split(

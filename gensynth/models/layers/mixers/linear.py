@@ -46,5 +46,5 @@ class GeneralizedLinearAttention(nn.Module):
             output = linear_attention(q, k, v, eps=EPS)
         else:
             phi = FEATURES["elu1"]
-            output = weighted_mean(phi(q), phi(k), v, EPS, grid.rotate)
+            output = weighted_mean(phi(q), phi(k), v, EPS, grid.rotate).to(v.dtype)
         return self.to_out(merge_heads(output))

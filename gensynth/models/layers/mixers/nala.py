@@ -30,9 +30,7 @@ class NormAwareLinearAttention(nn.Module):
         def rotate(features: Tensor) -> Tensor:
             return torch.cat([grid.rotate(half) for half in features.chunk(2, dim=-1)], dim=-1)
 
-        output = weighted_mean(
-            query_features(q.float()), key_features(k.float()), v.float(), EPS, rotate
-        )
+        output = weighted_mean(query_features(q.float()), key_features(k.float()), v, EPS, rotate)
         return self.proj(merge_heads(output.to(tokens.dtype)))
 
 

@@ -38,10 +38,10 @@ class RankAugmentedLinearAttention(nn.Module):
 
 def rank_augmented(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     """[B, H, N, D] -> [B, H, N, D]; keys weighted by N softmax(mean(q)·k / sqrt(D)) (eq. 5)."""
-    phi_q, phi_k = FEATURES["elu1"](q), FEATURES["elu1"](k)
-    fit = phi_k @ phi_q.mean(dim=-2).unsqueeze(-1) * q.shape[-1] ** -0.5
-    weight = torch.softmax(fit, dim=-2) * k.shape[-2]
-    return weighted_mean(phi_q, phi_k * weight, v, 1e-6, grid.rotate)
+    phi_q, phi_k = FEATURES["elu1"](q.float()), FEATURES["elu1"](k.float())
+    fit = (phi_k * phi_q.mean(dim=-2, keepdim=True)).sum(dim=-1, keepdim=True)
+    weight = torch.softmax(fit * q.shape[-1] ** -0.5, dim=-2) * k.shape[-2]
+    return weighted_mean(phi_q, phi_k * weight, v, 1e-6, grid.rotate).to(v.dtype)
 
 
 class RALABlock(nn.Module):
