@@ -4,8 +4,6 @@
 """
 
 import multiprocessing
-import platform
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +24,8 @@ from gensynth.schedulers import create_scheduler
 from gensynth.seeding import StepRandom
 from gensynth.training.batches import load_batches
 from gensynth.training.optim import create_optimizer
+from gensynth_benchmarks.machine import device as current_device
+from gensynth_benchmarks.machine import peak_gib, print_machine, synchronize
 
 PATCH = 2  # 32x32 grey pixels as 16x16x4
 SAMPLE_STEPS = 10
@@ -44,7 +44,7 @@ class Row:
 
 def main(seconds: float = 10.0) -> list[Row]:
     """Measures every row for `seconds` each and prints the table."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = current_device()
     tasks: list[tuple] = []
     for name, batch in (("DiCo-nano", 64), ("DiCo-S", 16)):
         for layout in (torch.contiguous_format, torch.channels_last):
@@ -127,16 +127,8 @@ def repeat(work: Callable[[], None], seconds: float, device: str) -> tuple[int, 
     while count == 0 or time.perf_counter() - start < seconds:
         work()
         count += 1
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
     return count, time.perf_counter() - start
-
-
-def peak_gib(device: str) -> float:
-    """Peak memory so far: of the device, or of this process on a CPU."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def print_table(rows: list[Row], device: str) -> None:
@@ -157,10 +149,7 @@ def print_table(rows: list[Row], device: str) -> None:
             f"{row.peak_gib:.2f}",
         )
     Console(width=110).print(table)  # as wide as it is, also in a narrow terminal or a file
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; "
-        "on a CPU the peak is that of the process, libraries included"
-    )
+    print_machine()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ each token mixer on 65,536 tokens. Every row is measured in its own process, in 
 
 import math
 import multiprocessing
-import resource
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,8 @@ from gensynth.models import create_model
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import MIXERS, create_mixer
 from gensynth.models.layers.positions import places, rotary_2d
+from gensynth_benchmarks.machine import device as current_device
+from gensynth_benchmarks.machine import peak_gib, print_machine, synchronize
 
 SIDES = (32, 64, 128)
 TOKENS_SIDE, HEADS, HEAD_DIM = 256, 4, 32  # 65,536 tokens
@@ -61,7 +62,7 @@ class Memory:
 
 def main(seconds: float = 10.0) -> tuple[list[Scaling], list[Memory]]:
     """Measures every backbone for `seconds` at each size, and each mixer once; prints tables."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = current_device()
     # A process for each row, so that a row's peak memory is its own.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
@@ -74,9 +75,7 @@ def main(seconds: float = 10.0) -> tuple[list[Scaling], list[Memory]]:
 @torch.inference_mode()
 def forward_times(name: str, device: str, seconds: float) -> Scaling:
     """Median time of a forward pass of one image, at each size."""
-    preset, keywords = MODELS[name]
-    model = create_model(preset, num_classes=10, **keywords).eval()
-    model = model.to(device, memory_format=torch.channels_last)
+    model = create(name).eval().to(device, memory_format=torch.channels_last)
     times = []
     for side in SIDES:
         sample = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
@@ -93,7 +92,17 @@ def forward_times(name: str, device: str, seconds: float) -> Scaling:
             synchronize(device)
             durations.append(time.perf_counter() - start)
         times.append(1000 * statistics.median(durations))
-    return Scaling(name, sum(p.numel() for p in model.parameters()), times)
+    return Scaling(name, parameters(name), times)
+
+
+def create(name: str) -> torch.nn.Module:
+    preset, keywords = MODELS[name]
+    return create_model(preset, num_classes=10, **keywords)
+
+
+def parameters(name: str) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in create(name).parameters())
 
 
 @torch.inference_mode()
@@ -113,20 +122,8 @@ def mixer_memory(mixer: str, device: str) -> Memory:
     return Memory(mixer, time.perf_counter() - start, peak_gib(device))
 
 
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def peak_gib(device: str) -> float:
-    """Peak memory so far: of the device, or of this process on a CPU."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def print_tables(scaling: list[Scaling], memory: list[Memory], device: str) -> None:
-    console = Console()
+    console = Console(width=110)  # as wide as it is, also in a narrow terminal or a file
     table = Table(title=f"Forward pass of one image, float32, {device}: milliseconds")
     for column in ("model", "parameters", *(f"{s}x{s} latents" for s in SIDES), "exponent"):
         table.add_column(column, justify="left" if column == "model" else "right")
@@ -141,3 +138,4 @@ def print_tables(scaling: list[Scaling], memory: list[Memory], device: str) -> N
     for entry in memory:
         table.add_row(entry.mixer, f"{entry.seconds:.2f}", f"{entry.peak_gib:.2f}")
     console.print(table)
+    print_machine()

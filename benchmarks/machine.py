@@ -1,0 +1,30 @@
+"""What every benchmark says of the machine it ran on."""
+
+import platform
+import resource
+
+import torch
+
+
+def device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def synchronize(device: str) -> None:
+    """Waits until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_gib(device: str) -> float:
+    """Peak memory so far: of the device, or of this process on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def print_machine() -> None:
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; "
+        "on a CPU the peak is that of the process, libraries included"
+    )
