@@ -41,8 +41,8 @@ class Published:
 
 _DICO = "huggingface.co/shallowdream204/DiCo/DiCo-{}-256x256.pt"
 _DIT = "dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-256x256.pt (and 512x512)"
-# As printed: GFLOPs of DiT in its paper (table 4), DiCo, MDT, DiT-XL and SiT-XL in their READMEs, the
-# smaller ones in comparisons of later papers (REPA, arXiv 2410.06940).
+# As printed: GFLOPs of DiT in its paper (table 4); DiCo, MDT, DiT-XL and SiT-XL in their READMEs;
+# the smaller ones in comparisons of later papers (REPA, arXiv 2410.06940).
 PUBLISHED: dict[str, Published] = {
     "DiT-S/8": Published("", 0.36),
     "DiT-S/4": Published("", 1.41),

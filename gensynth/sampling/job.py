@@ -104,10 +104,11 @@ def describe(job: Job, resolved: Settings, labels: list[int]) -> dict[str, Any]:
 
 
 def fingerprint_of(model: str) -> str:
-    """A hash of a model's settings and weights."""
+    """A hash of the settings and weights of all parts of a model."""
     digest = hashlib.sha256()
     folder = resolve(model)
-    for part in [folder / INDEX, *sorted((folder / "model").glob("*.safetensors"))]:
+    parts = [file for kind in ("json", "safetensors") for file in folder.glob(f"*/*.{kind}")]
+    for part in [folder / INDEX, *sorted(parts)]:
         with part.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gensynth.config import EMA, STD_RANGE, Experiment, parse_yaml
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError, UsageError
+from gensynth.files import new_folder
 from gensynth.loading import read_json
 from gensynth.training.checkpoint import Checkpoints, problem_with
 from gensynth.training.ema import AVERAGES, MODEL_FILE, decay_name, std_name
@@ -226,20 +227,16 @@ def _write(
     folder = out or averages.run / "ema" / f"step-{step:08d}-{name}"
     if out and out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
-    temporary = folder.with_name(f"{folder.name}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(home / MODEL_FILE.parts[0], temporary)
-        if weights is not None:
-            _replace_weights(temporary / MODEL_FILE.relative_to("model"), weights)
-        facts = {"run": averages.run.name, "step": step, **record}
-        (temporary / RECORD).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with new_folder(folder) as temporary:
+            shutil.copytree(home / MODEL_FILE.parts[0], temporary, dirs_exist_ok=True)
+            if weights is not None:
+                _replace_weights(temporary / MODEL_FILE.relative_to("model"), weights)
+            facts = {"run": averages.run.name, "step": step, **record}
+            (temporary / RECORD).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {folder}: {error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
