@@ -23,6 +23,8 @@ _HOMES = {
     "load": "gensynth.loading",
     "load_experiment": "gensynth.experiment",
     "convert": "gensynth.convert",
+    "objectives": "gensynth.objectives",
+    "ops": "gensynth.ops",
 }
 
 

@@ -64,6 +64,7 @@ PUBLISHED: dict[str, Published] = {
     "DiCo-B": Published("27.20 (400k)", 16.88, _DICO.format("B-400K")),
     "DiCo-L": Published("13.66 (400k)", 60.24, _DICO.format("L-400K")),
     "DiCo-XL": Published("2.05 (3750k, guidance 1.4)", 87.30, _DICO.format("XL-3750K")),
+    "DiC-XL": Published("", 116.1),  # its paper
     "MDTv2-XL/2": Published(
         "1.58 (power-cosine guidance)",
         None,

@@ -72,5 +72,5 @@ class StepRandom:
         return StepRandom(seed, self.step, self.rows, self.batch_size, self.device)
 
     def shared_uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1), [*shape], the same in every row of the step's global batch."""
-        return torch.rand(*shape, generator=self.shared).to(self.device)
+        """Numbers in [0, 1), [*shape], the same in every row of the global batch; on the CPU."""
+        return torch.rand(*shape, generator=self.shared)

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import torch
 
-from gensynth.catalogue import FAMILIES, PUBLISHED, entry
+from gensynth.catalogue import FAMILIES, PUBLISHED, entry, gflops
 from gensynth.cli import main
-from gensynth.models import MODELS
+from gensynth.models import MODELS, create_model
+from gensynth.models.layers.mixers import MIXERS
 
 
 def test_every_model_has_a_family_and_every_published_one_exists():
@@ -48,11 +50,16 @@ def test_a_name_that_fits_nothing_is_refused(capsys):
 
 def test_nano_models_are_about_equal():
     """They are compared at equal parameter count, with the classes of the bundled data."""
-    from gensynth.models import create_model
-
     counts = {
         name: sum(p.numel() for p in create_model(name, num_classes=10).parameters())
         for name in MODELS
         if "nano" in name
     }
     assert max(counts.values()) < 1.06 * min(counts.values()), counts
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_every_mixer_is_counted(mixer):
+    with torch.device("meta"):
+        model = create_model("DiT-nano/2", mixer=mixer)
+    assert gflops(model, 32) > 0.3

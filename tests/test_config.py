@@ -414,3 +414,17 @@ def test_a_zoom_that_does_not_fit(write, overrides, words):
 def test_a_zoom_with_and_without_conditioning(write, conditioning):
     overrides = ["model.name=DiT-nano/2", f"model.size_conditioning={conditioning}"]
     assert load_experiment(write(MINIMAL), [*overrides, "data.zoom=[1, 1.5]"]).data.zoom == [1, 1.5]
+
+
+@pytest.mark.parametrize("mixer", ["softmax", "linear", "local", "rala", "inline", "nala"])
+def test_regularizers_fit_every_mixer(mixer, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        f"output: {tmp_path}/run\n"
+        "data: {channels: 1, fit: pad}\n"
+        "autoencoder: {patch: 2}\n"
+        f"model: {{name: DiT-nano/2, mixer: {mixer}}}\n"
+        "objective: {name: flow}\n"
+        "regularizers: [{name: layersync, pairs: [[blocks.1, blocks.3]]}]\n"
+    )
+    assert load_experiment(path).regularizers[0].name == "layersync"

@@ -42,11 +42,11 @@ def load_official(system: str, state_dict: Mapping[str, Tensor], **config: objec
 def rename(system: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of an official state under our names."""
     module = SYSTEMS[system]
-    ignored = getattr(module, "IGNORED", ())
+    ignored: tuple[str, ...] = getattr(module, "IGNORED", ())
     return {
         module.NAMES.ours(name): tensor
         for name, tensor in state_dict.items()
-        if not name.endswith(ignored or "\n")
+        if not name.endswith(ignored)
     }
 
 

@@ -54,7 +54,10 @@ def read_state(path: Path) -> State:
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     part = None
     if isinstance(content, Mapping):
-        part = next((name for name in PARTS if isinstance(content.get(name), Mapping)), None)
+        part = next(
+            (name for name in PARTS if content.get(name) and isinstance(content[name], Mapping)),
+            None,
+        )
     state = content if part is None else content[part]
     if not isinstance(state, Mapping) or not state or not all(map(_is_weight, state.items())):
         keys = ", ".join(map(str, list(state)[:6])) if isinstance(state, Mapping) else ""

@@ -16,6 +16,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.layers.checkpointing import run_block
+from gensynth.models.layers.checks import check_whole
 from gensynth.models.layers.conditioning import TimestepEmbedder, channel_norm, modulate
 from gensynth.models.layers.resample import downsample, upsample
 
@@ -111,6 +113,7 @@ class DiC(ModelMixin, ConfigMixin):
         zero_gate: bool = False,
     ):
         super().__init__()
+        check_whole(in_channels=in_channels, num_classes=num_classes)
         if not isinstance(hidden_size, int) or hidden_size < 8 or hidden_size % 8:
             raise ValueError(f"hidden_size must be a multiple of 8, got {hidden_size!r}")
         if len(depth) != 5 or not all(isinstance(n, int) and n >= 0 for n in depth):
@@ -156,17 +159,11 @@ class DiC(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.final_layer.modulation.weight)
         nn.init.zeros_(self.final_layer.conv.weight)
 
-    def run_block(self, block: nn.Module, sample: Tensor, condition: Tensor) -> Tensor:
-        """One block, recomputed in the backward pass if checkpointing is on."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return self._gradient_checkpointing_func(block, sample, condition)
-        return block(sample, condition)
-
     def encode(self, level: int, sample: Tensor, condition: Tensor, skips: list[Tensor]) -> Tensor:
         """The blocks of an encoder level; what the decoder takes is appended to `skips`."""
         blocks = cast(nn.ModuleList, self.levels[level])
         for index, block in enumerate(blocks):
-            sample = self.run_block(block, sample, condition)
+            sample = run_block(self, block, sample, condition)
             if keeps_skip(index, len(blocks)):
                 skips.append(sample)
         return sample
@@ -176,7 +173,7 @@ class DiC(ModelMixin, ConfigMixin):
         for index, block in enumerate(cast(nn.ModuleList, self.levels[level])):
             if takes_skip(index):
                 sample = torch.cat([sample, skips.pop()], dim=1)
-            sample = self.run_block(block, sample, condition)
+            sample = run_block(self, block, sample, condition)
         return sample
 
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
@@ -199,7 +196,7 @@ class DiC(ModelMixin, ConfigMixin):
         hidden = self.encode(1, self.downs[0](hidden), conditions[1], skips)
         hidden = self.downs[1](hidden)
         for block in cast(nn.ModuleList, self.levels[2]):
-            hidden = self.run_block(block, hidden, conditions[2])
+            hidden = run_block(self, block, hidden, conditions[2])
         hidden = self.decode(3, self.ups[0](hidden), conditions[1], skips)
         hidden = self.decode(4, self.ups[1](hidden), conditions[0], skips)
         return self.final_layer(hidden, conditions[0])

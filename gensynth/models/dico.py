@@ -15,6 +15,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.layers.checkpointing import run_block
+from gensynth.models.layers.checks import check_ratio, check_whole
 from gensynth.models.layers.conditioning import TimestepEmbedder, channel_norm, modulate
 from gensynth.models.layers.resample import downsample, upsample
 
@@ -109,6 +111,8 @@ class DiCo(ModelMixin, ConfigMixin):
         learn_sigma: bool = True,
     ):
         super().__init__()
+        check_whole(in_channels=in_channels, num_classes=num_classes)
+        check_ratio(mlp_ratio=mlp_ratio)
         if not isinstance(hidden_size, int) or hidden_size < 2 or hidden_size % 2:
             raise ValueError(f"hidden_size must be an even number from 2, got {hidden_size!r}")
         if len(depth) != 5 or not all(isinstance(n, int) and n >= 0 for n in depth):
@@ -155,10 +159,7 @@ class DiCo(ModelMixin, ConfigMixin):
     def run_level(self, index: int, sample: Tensor, condition: Tensor) -> Tensor:
         """The blocks of one level, recomputed in the backward pass if checkpointing is on."""
         for block in cast(nn.ModuleList, self.levels[index]):
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                sample = self._gradient_checkpointing_func(block, sample, condition)
-            else:
-                sample = block(sample, condition)
+            sample = run_block(self, block, sample, condition)
         return sample
 
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:

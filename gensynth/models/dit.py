@@ -12,6 +12,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.layers.checkpointing import run_block
+from gensynth.models.layers.checks import check_ratio, check_whole
 from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
@@ -89,6 +91,15 @@ class DiT(ModelMixin, ConfigMixin):
         size_conditioning: bool = False,
     ):
         super().__init__()
+        check_whole(
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            depth=depth,
+            num_heads=num_heads,
+            num_classes=num_classes,
+        )
+        check_ratio(mlp_ratio=mlp_ratio)
         self.in_channels, self.patch_size = in_channels, patch_size
         self.size_multiple = patch_size * (down_factor or 1)
         self.returns_all = not discard_sigma
@@ -155,15 +166,9 @@ class DiT(ModelMixin, ConfigMixin):
             condition = condition + self.size_embedder(whole_crops(sample, crops))
         condition = self.act(condition)
         for block in self.blocks:
-            tokens = self.run_block(block, tokens, condition, grid)
+            tokens = run_block(self, block, tokens, condition, grid)
         output = self.final_layer(tokens, condition, grid)
         return output if self.returns_all else output[:, : self.in_channels]
-
-    def run_block(self, block: nn.Module, *inputs: Any) -> Tensor:
-        """One block, recomputed in the backward pass if checkpointing is on."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return self._gradient_checkpointing_func(block, *inputs)
-        return block(*inputs)
 
     def training_passes(
         self, random: StepRandom, height: int, width: int, crops: Tensor | None = None
@@ -182,7 +187,11 @@ def grid_size(input_size: int | Sequence[int], patch_size: int) -> tuple[int, in
     Raises:
         ValueError: the patch does not divide them.
     """
-    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+    sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
+    if len(sides) != 2:
+        raise ValueError(f"input_size must be one number or a height and a width, got {sides}")
+    height, width = sides
+    check_whole(input_height=height, input_width=width)
     if height % patch_size or width % patch_size:
         raise ValueError(
             f"input_size {height}x{width} is not a multiple of patch_size {patch_size}"
@@ -208,5 +217,6 @@ def whole_crops(sample: Tensor, crops: Tensor | None) -> Tensor:
     """`crops` [B, 4], or those of images that were not cropped."""
     if crops is not None:
         return crops
-    height, width = sample.shape[-2:]
-    return sample.new_tensor([height, width, 0, 0]).expand(len(sample), 4)
+    whole = (*sample.shape[-2:], 0, 0)
+    columns = [torch.full((len(sample),), float(side), device=sample.device) for side in whole]
+    return torch.stack(columns, dim=1)

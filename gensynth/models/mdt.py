@@ -18,6 +18,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from gensynth.models.dit import SIZES, checked_grid, grid_size, whole_crops
+from gensynth.models.layers.checkpointing import run_block
+from gensynth.models.layers.checks import check_ratio, check_whole
 from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
@@ -91,6 +93,15 @@ class MDTv2(ModelMixin, ConfigMixin):
         size_conditioning: bool = False,
     ):
         super().__init__()
+        check_whole(
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            depth=depth,
+            num_heads=num_heads,
+            num_classes=num_classes,
+        )
+        check_ratio(mlp_ratio=mlp_ratio)
         if not 0 <= decode_layer <= depth or (depth - decode_layer) % 2:
             raise ValueError(
                 f"decode_layer must leave an even number of the {depth} blocks, got {decode_layer}"
@@ -199,10 +210,10 @@ class MDTv2(ModelMixin, ConfigMixin):
             tokens = tokens + table.to(tokens.dtype)
         if kept is not None:
             missing = torch.ones_like(tokens[..., 0], dtype=torch.bool).scatter(1, kept, False)
-            filled = self.run_block(self.side, tokens, condition, grid)
+            filled = run_block(self, self.side, tokens, condition, grid)
             tokens = torch.where(missing[..., None], filled, tokens)
         for block in self.decoder:
-            tokens = self.run_block(block, tokens, condition, grid, embedded)
+            tokens = run_block(self, block, tokens, condition, grid, embedded)
         return self.final_layer(tokens, condition, grid)
 
     def encode(self, tokens: Tensor, condition: Tensor, grid: Grid, kept: Tensor | None) -> Tensor:
@@ -212,17 +223,11 @@ class MDTv2(ModelMixin, ConfigMixin):
             tokens = grid.only_kept(tokens)
         skips = []
         for block in self.encoder_in:
-            tokens = self.run_block(block, tokens, condition, grid)
+            tokens = run_block(self, block, tokens, condition, grid)
             skips.append(tokens)
         for block in self.encoder_out:
-            tokens = self.run_block(block, tokens, condition, grid, skips.pop())
+            tokens = run_block(self, block, tokens, condition, grid, skips.pop())
         return tokens
-
-    def run_block(self, block: nn.Module, *inputs: Any) -> Tensor:
-        """One block, recomputed in the backward pass if checkpointing is on."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return self._gradient_checkpointing_func(block, *inputs)
-        return block(*inputs)
 
     def training_passes(
         self, random: StepRandom, height: int, width: int, crops: Tensor | None = None
@@ -242,7 +247,7 @@ class MDTv2(ModelMixin, ConfigMixin):
 
 def draw_kept(noise: Tensor, mask_ratio: Tensor) -> Tensor:
     """Places [B, K] of the tokens with the smallest of their `noise` [B, N]; K = N (1 - ratio)."""
-    count = int(noise.shape[1] * (1 - mask_ratio))
+    count = max(1, int(noise.shape[1] * (1 - mask_ratio)))
     return noise.argsort(dim=1)[:, :count]
 
 

@@ -1,56 +1,16 @@
 """What a model is trained to predict: `loss(model, latents, labels, random, passes) -> Loss`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
-
 from gensynth.config import DDPM, Flow
-from gensynth.seeding import StepRandom
+from gensynth.objectives import ddpm, flow
+from gensynth.objectives.common import Loss, drop_labels, sum_of_passes
 
-if TYPE_CHECKING:
-    from gensynth.objectives.ddpm import DDPMObjective
-    from gensynth.objectives.flow import FlowObjective
-
-
-@dataclass
-class Loss:
-    """The mean to differentiate, and named parts for the log (scalars, detached)."""
-
-    total: Tensor
-    parts: dict[str, Tensor] = field(default_factory=dict)
+__all__ = ["Loss", "create_objective", "ddpm", "drop_labels", "flow", "sum_of_passes"]
 
 
-def drop_labels(labels: Tensor, null_label: int, share: float, random: StepRandom) -> Tensor:
-    """`labels` [B] with a random share of them replaced by the null label."""
-    dropped = random.uniform().to(labels.device) < share
-    return torch.where(dropped, null_label, labels)
-
-
-def sum_of_passes(passes: Sequence[Mapping[str, Any]], losses: Sequence[Loss]) -> Loss:
-    """The losses of several calls of the model at one time, added up.
-
-    The parts of the first keep their names; those of a later call with keywords get the first
-    keyword before theirs, as in "mask_mse".
-    """
-    total = losses[0]
-    for number, (keywords, loss) in enumerate(zip(passes, losses, strict=True)):
-        if number == 0:
-            continue
-        prefix = next(iter(keywords), f"pass{number}")
-        parts = {f"{prefix}_{name}": part for name, part in loss.parts.items()}
-        assert not total.parts.keys() & parts.keys(), "two passes with the same first keyword"
-        total = Loss(total.total + loss.total, total.parts | parts)
-    return total
-
-
-def create_objective(config: "Flow | DDPM", null_label: int) -> "FlowObjective | DDPMObjective":
+def create_objective(
+    config: Flow | DDPM, null_label: int
+) -> "flow.FlowObjective | ddpm.DDPMObjective":
     """The objective that an `objective:` section names."""
-    from gensynth.objectives.ddpm import DDPMObjective
-    from gensynth.objectives.flow import FlowObjective
-
     if config.name == "flow":
-        return FlowObjective(config, null_label)
-    return DDPMObjective(config, null_label)
+        return flow.FlowObjective(config, null_label)
+    return ddpm.DDPMObjective(config, null_label)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gensynth.config import DDPM
-from gensynth.objectives import Loss, drop_labels, sum_of_passes
+from gensynth.objectives.common import Loss, drop_labels, sum_of_passes
 from gensynth.seeding import StepRandom
 
 NUM_TIMESTEPS = 1000

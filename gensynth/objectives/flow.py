@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gensynth.config import Flow
-from gensynth.objectives import Loss, drop_labels, sum_of_passes
+from gensynth.objectives.common import Loss, drop_labels, sum_of_passes
 from gensynth.paths import PATHS, per_sample
 from gensynth.seeding import StepRandom
 

@@ -51,7 +51,13 @@ def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
         keywords |= {"learn_sigma": True, "discard_sigma": not learns_variance}
     if "input_size" in constructor_keywords(experiment.model.name):
         keywords["input_size"] = experiment.data.size // experiment.autoencoder.patch
-    keywords |= experiment.model.model_extra or {}
+    given = experiment.model.model_extra or {}
+    if isinstance(given.get("num_classes"), int) and given["num_classes"] < num_classes:
+        raise UsageError(
+            f"model.num_classes is {given['num_classes']}, but the data have {num_classes}; leave "
+            "it out and it is chosen."
+        )
+    keywords |= given
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         model = create_model(experiment.model.name, **keywords)

@@ -92,7 +92,9 @@ def _load_dinov2(path: str) -> Any:
 
     try:
         # Safetensors only: the other format is a pickle.
-        return AutoModel.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
+        return AutoModel.from_pretrained(
+            path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"regularizer repa cannot load the encoder {path}: {reason}") from error

@@ -166,6 +166,15 @@ def test_impossible_size_is_refused(name, multiple):
         ("MDTv2", {"decode_layer": 1}, "decode_layer must leave an even number of the 4 blocks"),
         ("MDTv2", {"mask_ratio": 0.9}, "mask_ratio must be from 0 to below 0.8, got 0.9"),
         ("DiC", {"depth": [1, 1, 1, 1, 2]}, "the same on both sides"),
+        ("DiT", {"num_heads": 0}, "num_heads must be a whole number from 1, got 0"),
+        ("DiT", {"patch_size": 0}, "patch_size must be a whole number from 1, got 0"),
+        ("DiT", {"hidden_size": "big"}, "hidden_size must be a whole number from 1, got 'big'"),
+        ("DiT", {"mlp_ratio": -1}, "mlp_ratio must be a number above 0, got -1"),
+        ("DiT", {"input_size": [16, 16, 16]}, "input_size must be one number or a height"),
+        ("DiT", {"mixer": "local", "window": 4.5}, "window must be a whole number from 1, got 4.5"),
+        ("DiT", {"mixer": "rala", "hidden_size": 44}, "a width divisible by 4, got 22"),
+        ("DiT", {"positions": "none", "position_range": 9}, "needs positions: sincos or rope"),
+        ("DiCo", {"num_classes": -1}, "num_classes must be a whole number from 1, got -1"),
         ("DiC", {"hidden_size": 12}, "hidden_size must be a multiple of 8, got 12"),
     ],
 )
@@ -200,6 +209,20 @@ def test_masked_pass(mixer):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_masked_pass_in_half_precision(mixer, dtype):
+    model = small("MDTv2", mixer=mixer, mask_ratio=0.3)
+    keywords = model.training_passes(step_random(), 8, 8)[1]
+    expected = model(*inputs(), **keywords)
+    with torch.autocast("cpu", dtype):
+        output = model(*inputs(), **keywords)
+    sample, timestep, labels = inputs()
+    halved = model.to(dtype)(sample.to(dtype), timestep, labels, **keywords)
+    for result in (output, halved):
+        assert (result.float() - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 @pytest.mark.parametrize("mixer", sorted(MIXERS))

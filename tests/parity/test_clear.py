@@ -83,3 +83,30 @@ def test_proportional_scale_is_the_callers():
     reference = load_reference("clear/attention.safetensors")
     case = reference.config["cases"][1]
     assert case["scale"] == pytest.approx(math.sqrt(math.log(case["key_tokens"], 4608) / 8))
+
+
+@pytest.mark.parametrize("height, width, window", [(5, 7, 2), (9, 4, 5), (1, 1, 3), (13, 17, 4)])
+def test_gradients_are_those_of_the_dense_definition(height, width, window):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(2, 3, height * width, 8, generator=generator).requires_grad_() for _ in "qkv"
+    )
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float().view(-1, 2)
+    near = torch.cdist(places, places).square().round() < window**2
+    dense = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=near)
+    output = local_attention(q, k, v, height=height, width=width, window=window)
+    torch.testing.assert_close(output, dense, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(output.shape, generator=generator)
+    expected = torch.autograd.grad((dense * weight).sum(), (q, k, v))
+    actual = torch.autograd.grad((output * weight).sum(), (q, k, v))
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_pieces_do_not_change_the_result(monkeypatch):
+    from gensynth.ops.local_attention import reference as definition
+
+    q = torch.randn(1, 2, 24 * 20, 8, generator=torch.Generator().manual_seed(0))
+    whole = local_attention(q, q, q, height=24, width=20, window=4)
+    monkeypatch.setattr(definition, "WORKING_BYTES", 1)
+    torch.testing.assert_close(local_attention(q, q, q, height=24, width=20, window=4), whole)

@@ -12,7 +12,8 @@ from tiny import losses, weights, write_experiment
 import gensynth
 from gensynth.errors import InputError, UsageError
 from gensynth.experiment import load_experiment
-from gensynth.training.loop import Run, train
+from gensynth.training.loop import train
+from gensynth.training.run import Run
 
 
 @pytest.fixture

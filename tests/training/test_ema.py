@@ -185,9 +185,9 @@ def test_killed_run_ends_as_if_it_had_not_been(whole, tmp_path):
     script = (
         "import os, sys\n"
         "from gensynth.experiment import load_experiment\n"
-        "from gensynth.training import loop\n"
-        "save = loop.Run.save\n"
-        "loop.Run.save = lambda run: os.kill(os.getpid(), 9) if run.step == 8 else save(run)\n"
+        "from gensynth.training import loop, run\n"
+        "save = run.Run.save\n"
+        "run.Run.save = lambda self: os.kill(os.getpid(), 9) if self.step == 8 else save(self)\n"
         "loop.train(load_experiment(sys.argv[1]))\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(config)], stderr=subprocess.DEVNULL)

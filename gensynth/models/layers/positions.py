@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gensynth.errors import UsageError
 from gensynth.seeding import StepRandom
 
 PERIOD = 10_000.0
@@ -70,7 +71,7 @@ def places(count: int, position_range: int | None, device: torch.device) -> Tens
     if position_range is None:
         return torch.arange(count, device=device, dtype=torch.float32)
     if count > position_range:
-        raise ValueError(
+        raise UsageError(
             f"{count} tokens along an axis, but position_range is {position_range}: give a size "
             f"of at most {position_range} tokens, or train with a larger position_range"
         )
@@ -109,6 +110,12 @@ class Positions(nn.Module):
         super().__init__()
         if kind not in self.KINDS:
             raise ValueError(f"unknown positions {kind!r}; known: {', '.join(self.KINDS)}")
+        if position_range is not None and kind == "none" and not rotary:
+            raise ValueError("position_range needs positions: sincos or rope")
+        if (kind == "rope" or rotary) and head_dim % 4:
+            raise ValueError(
+                f"rotary positions need heads of a width divisible by 4, got {head_dim}"
+            )
         if position_range is not None and position_range < max(grid_size):
             raise ValueError(
                 f"position_range must be at least the {max(grid_size)} tokens of a side, "
@@ -155,4 +162,5 @@ class Positions(nn.Module):
         if self.position_range is None:
             return None
         noise = random.shared_uniform(2, self.position_range)
-        return random_places(noise[0], height), random_places(noise[1], width)
+        rows, columns = random_places(noise[0], height), random_places(noise[1], width)
+        return rows.to(random.device), columns.to(random.device)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gensynth.errors import UsageError
+from gensynth.ops.precision import without_autocast
 
 # Feature maps: positive, so that the weights of the mean are positive.
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,7 +53,7 @@ def weighted_mean(
     positive (RoFormer, arXiv 2104.09864, eq. 19).
     """
     phi_q, phi_k, v = phi_q.float(), phi_k.float(), v.float()
-    with torch.autocast(phi_q.device.type, enabled=False):
+    with without_autocast(phi_q):
         normalizer = phi_q @ phi_k.mean(dim=-2).unsqueeze(-1) + eps
         if rotate is not None:
             phi_q, phi_k = rotate(phi_q), rotate(phi_k)

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.ops.linear_attention.reference import check_shapes
+from gensynth.ops.precision import without_autocast
 
-WORKING_BYTES = 256 * 2**20  # of the keys, values and masks of the tiles looked at together
+# Of the keys, values and masks of the tiles of one image that are looked at together. Not of the
+# batch: the number of pieces would change with it, and a compiled model with the number.
+WORKING_BYTES = 256 * 2**20
 
 
 def local_attention(
@@ -48,9 +51,11 @@ def local_attention(
     """
     check_arguments(q, k, v, height, width, window, text_length, down_factor, pool_weight)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q):
         output = in_float32(
-            *(x.float() for x in (q, k, v)),
+            q.float(),
+            k.float(),
+            v.float(),
             (height, width),
             window,
             text_length,
@@ -133,7 +138,7 @@ def disc_attention(
 
     rows, columns = mask.shape[:2]
     keys = mask.shape[-1] + everywhere_k.shape[2]
-    bytes_of_row = columns * (8 * batch * heads * keys * dim + side**2 * keys)
+    bytes_of_row = columns * (8 * heads * keys * dim + side**2 * keys)
     together = max(1, min(rows, WORKING_BYTES // bytes_of_row))
     outputs = []
     for first in range(0, rows, together):
@@ -149,7 +154,8 @@ def disc_attention(
         )
     output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
     output = output.reshape(rows, columns, batch, heads, side, side, dim)
-    output = output.permute(2, 3, 0, 4, 1, 5, 6).reshape(batch, heads, rows * side, -1, dim)
+    output = output.permute(2, 3, 0, 4, 1, 5, 6)
+    output = output.reshape(batch, heads, rows * side, columns * side, dim)
     return output[:, :, :height, :width]
 
 
@@ -223,8 +229,8 @@ def check_arguments(
                 f"{name} has {tensor.shape[2]} tokens, but text_length {text_length} + height "
                 f"{height} * width {width} is {tokens}."
             )
-    if window < 1:
-        raise UsageError(f"window must be at least 1, got {window}.")
+    if not isinstance(window, int) or window < 1:
+        raise UsageError(f"window must be a whole number from 1, got {window!r}.")
     if down_factor < 1 or height % down_factor or width % down_factor:
         raise UsageError(
             f"down_factor {down_factor} must divide the height {height} and the width {width}."

@@ -1,10 +1,10 @@
 """InLine attention: injective linear attention with a local residual (arXiv 2412.06590)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
+from gensynth.ops.precision import without_autocast
 
 
 class InLineAttention(nn.Module):
@@ -27,7 +27,7 @@ class InLineAttention(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         q, k, values = self.qkv(tokens).chunk(3, dim=-1)
         q, k, v = (split_heads(x.float(), self.num_heads) for x in (q, k, values))
-        with torch.autocast(tokens.device.type, enabled=False):  # sums over all tokens
+        with without_autocast(tokens):  # sums over all tokens
             output = merge_heads(injective(q, k, v, grid)).to(values.dtype)
         summary = tokens.mean(dim=1).unsqueeze(-1)
         kernel = self.kernel_out(F.gelu(self.kernel_in(summary))).view(*tokens.shape[::2], 3, 3)

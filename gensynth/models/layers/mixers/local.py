@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gensynth.models.layers.checks import check_whole
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.ops import local_attention
 
@@ -19,10 +20,7 @@ class LocalAttention(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int, window: int = 8, down_factor: int = 1):
         super().__init__()
-        if window < 1 or down_factor < 1:
-            raise ValueError(
-                f"window and down_factor must be at least 1, got {window} and {down_factor}"
-            )
+        check_whole(window=window, down_factor=down_factor)
         self.num_heads, self.window, self.down_factor = num_heads, window, down_factor
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
@@ -47,7 +45,8 @@ class LocalAttention(nn.Module):
             pool_weight=self.pool_weight if self.down_factor > 1 else None,
             scale=head_dim**-0.5,
         )
-        return self.proj(grid.only_kept(merge_heads(output[..., :head_dim])))
+        output = merge_heads(output[..., :head_dim]).to(tokens.dtype)
+        return self.proj(grid.only_kept(output))
 
     def with_missing(
         self, q: Tensor, k: Tensor, v: Tensor, grid: Grid
@@ -60,6 +59,7 @@ class LocalAttention(nn.Module):
         if self.down_factor > 1:
             raise ValueError("mixer 'local' with down_factor above 1 cannot leave tokens out")
         assert grid.kept is not None
+        q, k, v = q.float(), k.float(), v.float()  # half precision has no such number
         places = grid.kept[:, None, :, None]
 
         def spread(x: Tensor, missing: float) -> Tensor:

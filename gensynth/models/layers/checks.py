@@ -1,0 +1,23 @@
+"""Refusals that the constructors of the backbones share."""
+
+
+def check_whole(**values: object) -> None:
+    """Refuses what is not a whole number from 1.
+
+    Raises:
+        ValueError: names the argument and its value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+
+
+def check_ratio(**values: object) -> None:
+    """Refuses what is not a number above 0.
+
+    Raises:
+        ValueError: names the argument and its value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            raise ValueError(f"{name} must be a number above 0, got {value!r}")
