@@ -25,6 +25,7 @@ _HOMES = {
     "convert": "gensynth.convert",
     "objectives": "gensynth.objectives",
     "ops": "gensynth.ops",
+    "sampling": "gensynth.sampling",
 }
 
 
@@ -33,3 +34,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'gensynth' has no attribute {name!r}")
     module = import_module(_HOMES[name])
     return module if _HOMES[name] == f"gensynth.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -14,6 +14,8 @@ LAYERS = [
         "autoencoders",
         "data",
         "guidance",
+        "masking",
+        "token_decoders",
         "schedulers",
         "flow_schedulers",
         "paths",

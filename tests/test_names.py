@@ -11,6 +11,7 @@ NAMES = [
     "objectives.ddpm.loss_terms",
     "ops.linear_attention",
     "ops.local_attention",
+    "sampling.masked.halton_order",
 ]
 
 

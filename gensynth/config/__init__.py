@@ -9,7 +9,7 @@ import yaml
 from pydantic import ConfigDict, Field, model_validator
 
 from gensynth.config.data import Autoencoder, Data
-from gensynth.config.objectives import DDPM, Dispersive, Flow, LayerSync, Repa
+from gensynth.config.objectives import DDPM, Dispersive, Flow, LayerSync, Masked, Repa
 from gensynth.config.section import Section, Seed
 from gensynth.config.training import (
     EMA,
@@ -32,6 +32,7 @@ __all__ = [
     "Experiment",
     "Flow",
     "LayerSync",
+    "Masked",
     "Model",
     "Optimizer",
     "Repa",

@@ -52,6 +52,17 @@ class DDPM(Section):
         return self
 
 
+class Masked(Section):
+    """Masked tokens (MaskGIT, arXiv 2202.04200, with Halton-MaskGIT's defaults)."""
+
+    name: Literal["masked"]
+    # Share masked at progress r, uniform in [0, 1].
+    schedule: Literal["arccos", "cosine", "linear", "square", "cubic", "root"] = "arccos"
+    loss_on: Literal["all", "masked"] = "all"  # tokens the loss is taken over
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_dropout: Share = 0.1
+
+
 class Dispersive(Section):
     """Spreads the hidden states of different images (Dispersive Loss, arXiv 2506.09027)."""
 

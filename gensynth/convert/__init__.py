@@ -6,10 +6,17 @@ from types import ModuleType
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from gensynth.convert import dic, dico, dit, mdt, sit
+from gensynth.convert import dic, dico, dit, maskgit, mdt, sit
 from gensynth.errors import UsageError
 
-SYSTEMS: dict[str, ModuleType] = {"dico": dico, "dic": dic, "dit": dit, "sit": sit, "mdt": mdt}
+SYSTEMS: dict[str, ModuleType] = {
+    "dico": dico,
+    "dic": dic,
+    "dit": dit,
+    "sit": sit,
+    "mdt": mdt,
+    "maskgit": maskgit,
+}
 SHOWN = 20  # differences named in an error
 
 

@@ -56,17 +56,20 @@ class Converted:
     parameters: int
     part: str | None  # of the checkpoint, see `State`
     size: int  # pixels
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """Two lines for a terminal."""
+        """Lines for a terminal."""
         parts = {
             None: "the file's only weights (it does not say whether they are averaged)",
             "ema": "EMA weights",
         }
         which = parts.get(self.part, f"raw weights ('{self.part}'; there are no EMA weights)")
+        notes = "".join(f"note: {note}\n" for note in self.notes)
         return (
-            f"{self.system}: {self.model} at {self.size} pixels, {self.parameters:,} parameters, "
-            f"{which}\nsample: gensynth sample --model {self.folder}"
+            f"{notes}{self.system}: {self.model} at {self.size} pixels, "
+            f"{self.parameters:,} parameters, {which}\n"
+            f"sample: gensynth sample --model {self.folder}"
         )
 
 
@@ -94,8 +97,8 @@ def convert(
         InputError, RefusedError, CorruptError: a file or VAE that is missing, unsafe or damaged.
         OutputError: `out` cannot be written.
     """
-    if system not in SYSTEMS:
-        raise UsageError(f"--from must be one of {', '.join(SYSTEMS)}, got {system!r}.")
+    if system not in FAMILIES:
+        raise UsageError(f"--from must be one of {', '.join(FAMILIES)}, got {system!r}.")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
     if changes and model is None:
@@ -110,7 +113,21 @@ def convert(
     pipeline = _pipeline(system, built, codec, vae, size)
     _write(pipeline, out)
     parameters = sum(parameter.numel() for parameter in built.parameters())
-    return Converted(out, system, name, parameters, state.part, pipeline.config.size)
+    drawn = pipeline.config.size
+    notes = []
+    if system in ("dit", "sit"):
+        other = {"dit": "SiT", "sit": "DiT"}[system]
+        notes.append(f"a {other} checkpoint would look the same; --from decides which it is.")
+    trained = _trained_size(keywords, codec.patch)
+    if trained is not None and trained != drawn:
+        notes.append(f"its positions were trained at {trained} pixels; it will draw at {drawn}.")
+    return Converted(out, system, name, parameters, state.part, drawn, tuple(notes))
+
+
+def _trained_size(keywords: Mapping[str, Any], patch: int) -> int | None:
+    """Pixels of a side at which a table of positions was trained; None without one."""
+    side = keywords.get("input_size")
+    return side * patch if isinstance(side, int) else None
 
 
 def _write(pipeline: ClassConditionalPipeline, out: Path) -> None:
@@ -137,16 +154,16 @@ def _parsed(changes: Sequence[str], model: str | None) -> dict[str, Any]:
 def _check_system(system: str, state: State, checkpoint: Path) -> None:
     """Refuses a state whose names are another system's. Those of DiT and SiT are the same."""
     shares = {
-        known: sum(name.startswith(tuple(module.NAMES.prefixes)) for name in state.tensors)
+        known: sum(name.startswith(tuple(SYSTEMS[known].NAMES.prefixes)) for name in state.tensors)
         / len(state.tensors)
-        for known, module in SYSTEMS.items()
+        for known in FAMILIES
     }
     best = max(shares.values())
     alike = [known for known, share in shares.items() if share == best and best > 0.5]
     if not alike:
         some = ", ".join(list(state.tensors)[:SHOWN])
         raise UsageError(
-            f"{checkpoint} is not a checkpoint of {', '.join(SYSTEMS)}: its tensors are called "
+            f"{checkpoint} is not a checkpoint of {', '.join(FAMILIES)}: its tensors are called "
             f"{some}, ..."
         )
     if system not in alike:

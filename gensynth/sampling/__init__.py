@@ -1,1 +1,3 @@
 """Many pictures: `generate` makes them, `outputs` writes them."""
+
+from gensynth.sampling import masked as masked

@@ -27,7 +27,7 @@ SMALL = {
     "sit": ("SiT-nano/2", {"hidden_size": 16, "depth": 2, "num_heads": 2}),
     "mdt": ("MDTv2-nano/2", {"hidden_size": 16, "depth": 3, "num_heads": 2}),
 }
-every_system = pytest.mark.parametrize("system", SYSTEMS)
+every_system = pytest.mark.parametrize("system", FAMILIES)
 
 
 def random_model(name, **keywords):
@@ -294,7 +294,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 @every_system
-@pytest.mark.parametrize("given", SYSTEMS)
+@pytest.mark.parametrize("given", FAMILIES)
 def test_a_checkpoint_of_another_system_is_recognised(system, given, vae, tmp_path):
     if system == given or {system, given} == {"dit", "sit"}:  # those have the same names
         pytest.skip("the same names")
@@ -441,4 +441,5 @@ def test_half_a_folder_is_never_left(vae, tmp_path, monkeypatch):
 
 
 def test_every_system_has_a_family():
-    assert FAMILIES.keys() == SYSTEMS.keys()
+    # The command writes diffusion pipelines; load_official reads token models too.
+    assert FAMILIES.keys() == SYSTEMS.keys() - {"maskgit"}

@@ -1,0 +1,99 @@
+"""Nearest codes of a codebook, and the losses that train it (VQGAN, arXiv 2012.09841; LlamaGen)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ENTROPY_TEMPERATURE = 0.01
+COMMITMENT = 0.25  # weight of the loss that holds the features near their codes
+
+
+@dataclass
+class Quantized:
+    """What a batch of features became.
+
+    Attributes:
+        features: [B, D, h, w], the codes, with the gradient of the features before them.
+        indices: int64 [B, h, w].
+        codebook, commitment, entropy: losses, scalars; the entropy term is unweighted.
+    """
+
+    features: Tensor
+    indices: Tensor
+    codebook: Tensor
+    commitment: Tensor
+    entropy: Tensor
+
+
+class Quantizer(nn.Module):
+    """A codebook [codebook_size, dim] and the nearest entry of it for every feature.
+
+    Args:
+        normalize: codes and features are compared on the unit sphere (LlamaGen).
+    """
+
+    def __init__(self, codebook_size: int, dim: int, normalize: bool = True):
+        super().__init__()
+        self.normalize = normalize
+        self.embedding = nn.Embedding(codebook_size, dim)
+        nn.init.uniform_(self.embedding.weight, -1 / codebook_size, 1 / codebook_size)
+
+    def codes(self) -> Tensor:
+        """The codebook as it is used, [codebook_size, D]."""
+        weight = self.embedding.weight
+        return F.normalize(weight, dim=-1) if self.normalize else weight
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """[B, h, w] -> [B, D, h, w]."""
+        return self.codes()[indices].permute(0, 3, 1, 2)
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """Indices [B, h, w] of the codes nearest to features [B, D, h, w]."""
+        return self.distances(self.as_rows(features)).argmin(dim=-1)
+
+    def as_rows(self, features: Tensor) -> Tensor:
+        """[B, D, h, w] -> [B, h, w, D], on the sphere if codes are."""
+        rows = features.permute(0, 2, 3, 1)
+        return F.normalize(rows, dim=-1) if self.normalize else rows
+
+    def distances(self, rows: Tensor) -> Tensor:
+        """Squared distances [B, h, w, codebook_size] of rows [B, h, w, D]."""
+        codes = self.codes()
+        products = rows @ codes.transpose(0, 1)
+        return rows.square().sum(-1, keepdim=True) + codes.square().sum(-1) - 2 * products
+
+    def forward(self, features: Tensor) -> Quantized:
+        """[B, D, h, w] -> codes and losses."""
+        rows = self.as_rows(features)
+        distances = self.distances(rows)
+        indices = distances.argmin(dim=-1)
+        codes = self.codes()[indices]
+        straight = rows + (codes - rows).detach()
+        return Quantized(
+            straight.permute(0, 3, 1, 2),
+            indices,
+            F.mse_loss(codes, rows.detach()),
+            COMMITMENT * F.mse_loss(rows, codes.detach()),
+            entropy_loss(-distances.flatten(0, 2)),
+        )
+
+
+def entropy_loss(affinity: Tensor) -> Tensor:
+    """Small when each feature is sure of its code and all codes are used; affinity [M, V]."""
+    affinity = affinity / ENTROPY_TEMPERATURE
+    probability = affinity.softmax(dim=-1)
+    log_probability = (affinity + 1e-5).log_softmax(dim=-1)
+    mean = probability.mean(dim=0)
+    of_mean = -(mean * (mean + 1e-5).log()).sum()
+    of_each = -(probability * log_probability).sum(dim=-1).mean()
+    return of_each - of_mean
+
+
+def usage(indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
+    """Share of the codes that occur in `indices`, and the perplexity of their distribution."""
+    counts = torch.bincount(indices.flatten(), minlength=codebook_size).float()
+    share = counts / counts.sum()
+    perplexity = torch.exp(-(share * (share + 1e-10).log()).sum())
+    return (counts > 0).float().mean(), perplexity

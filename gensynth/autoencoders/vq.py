@@ -1,0 +1,97 @@
+"""Images as tokens of a codebook (VQGAN, arXiv 2012.09841; LlamaGen's tokenizer)."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.vae import Decoder, Encoder
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from gensynth.autoencoders.levels import from_levels, to_levels
+from gensynth.autoencoders.quantizer import Quantized, Quantizer
+from gensynth.seeding import StepRandom
+
+
+class VQAutoencoder(ModelMixin, ConfigMixin):
+    """diffusers' convolutional encoder and decoder around a codebook.
+
+    Args:
+        channels: 1 for greyscale, 3 for RGB.
+        widths: channels of each level; there is a halving between two levels.
+        layers: residual blocks of a level of the encoder; the decoder has one more.
+        latent_channels: of the encoder's output.
+        codebook_size, codebook_dim: of the codebook.
+        normalize: whether codes are compared on the unit sphere.
+        attention: whether the last level attends, as in VQGAN and LlamaGen.
+        norm_groups: groups of the group norms.
+    """
+
+    kind = "vq"
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: int = 3,
+        widths: Sequence[int] = (128, 128, 256, 256, 512),
+        layers: int = 2,
+        latent_channels: int = 256,
+        codebook_size: int = 16384,
+        codebook_dim: int = 8,
+        normalize: bool = True,
+        attention: bool = True,
+        norm_groups: int = 32,
+    ):
+        super().__init__()
+        widths = tuple(widths)
+        self.channels, self.patch = channels, 2 ** (len(widths) - 1)
+        kinds = ["", *[""] * (len(widths) - 2), "Attn" if attention else ""][-len(widths) :]
+        common = {
+            "block_out_channels": widths,
+            "layers_per_block": layers,
+            "norm_num_groups": norm_groups,
+            "mid_block_add_attention": attention,
+        }
+        self.encoder = Encoder(
+            channels,
+            latent_channels,
+            down_block_types=tuple(f"{kind}DownEncoderBlock2D" for kind in kinds),
+            double_z=False,
+            **common,
+        )
+        self.decoder = Decoder(
+            latent_channels,
+            channels,
+            up_block_types=tuple(f"{kind}UpDecoderBlock2D" for kind in reversed(kinds)),
+            **common,
+        )
+        self.before = nn.Conv2d(latent_channels, codebook_dim, 1)
+        self.after = nn.Conv2d(codebook_dim, latent_channels, 1)
+        self.quantizer = Quantizer(codebook_size, codebook_dim, normalize)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in tokens of an image of that size in pixels."""
+        return height // self.patch, width // self.patch
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
+        """uint8 [B, C, H, W] -> tokens int64 [B, H / patch, W / patch]."""
+        return self.quantizer.nearest(self.features(from_levels(images)))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Tokens [B, h, w] -> uint8 [B, C, H, W]."""
+        return to_levels(self.pixels(self.quantizer.lookup(latents)))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[B, C, H, W] in [-1, 1] -> [B, codebook_dim, h, w] before the codebook."""
+        return self.before(self.encoder(pixels))
+
+    def pixels(self, codes: Tensor) -> Tensor:
+        """Codes [B, codebook_dim, h, w] -> [B, C, H, W] in about [-1, 1]."""
+        return self.decoder(self.after(codes))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Quantized]:
+        """[B, C, H, W] in [-1, 1] -> the reconstruction, and what the codebook made."""
+        quantized = self.quantizer(self.features(pixels))
+        return self.pixels(quantized.features), quantized

@@ -1,0 +1,216 @@
+"""MaskGIT's bidirectional transformer over image tokens, as in Halton-MaskGIT (arXiv 2503.17076).
+
+What is unusual beside DiT (valeoai/Halton-MaskGIT, Network/transformer.py):
+- tokens of a codebook instead of latents, one further token for "masked", and logits as output,
+  from the token embeddings themselves (tied);
+- RMS norms, also of queries and keys over the full width, SwiGLU, no biases in the blocks;
+- the class is the only condition; register tokens follow the image's;
+- `proj` 2 merges 2x2 tokens before the blocks and splits them after.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from gensynth.models.layers.checkpointing import run_block
+from gensynth.models.layers.checks import check_whole
+from gensynth.models.layers.grid import merge_heads, split_heads
+from gensynth.models.layers.positions import resized_table
+
+# Sizes of the README; `nano` is ours.
+PRESETS: dict[str, dict[str, object]] = {
+    "MaskGIT-nano": {"hidden_size": 128, "depth": 6, "num_heads": 4},
+    "MaskGIT-T": {"hidden_size": 384, "depth": 6, "num_heads": 6},
+    "MaskGIT-S": {"hidden_size": 512, "depth": 12, "num_heads": 6},
+    "MaskGIT-B": {"hidden_size": 768, "depth": 12, "num_heads": 12},
+    "MaskGIT-L": {"hidden_size": 1024, "depth": 24, "num_heads": 16},
+    "MaskGIT-XL": {"hidden_size": 1152, "depth": 28, "num_heads": 16},
+}
+EPS = 1e-5
+INNER_MULTIPLE = 256  # the width of the feed-forward is rounded up to this
+
+
+def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """[..., C] divided by its root mean square, in float32, then times `weight` [C]."""
+    normed = F.rms_norm(x.float(), x.shape[-1:], eps=EPS).type_as(x)
+    return normed if weight is None else weight * normed
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """[B, N, C] * (1 + scale [B, C]) + shift [B, C]."""
+    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+
+
+class Attention(nn.Module):
+    """Softmax attention whose queries and keys are normalised over all heads together."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float):
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        inner = num_heads * (hidden_size // num_heads)  # 510 for 512 and 6 heads, as published
+        self.to_q, self.to_k, self.to_v = (
+            nn.Linear(hidden_size, inner, bias=False) for _ in range(3)
+        )
+        self.to_out = nn.Linear(inner, hidden_size, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        v = self.to_v(tokens)
+        q, k = (rms_norm(to(tokens)).type_as(v) for to in (self.to_q, self.to_k))
+        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
+        dropout = self.dropout if self.training else 0.0
+        output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return F.dropout(self.to_out(merge_heads(output)), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU, each modulated and gated (adaLN-Zero)."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, dropout: float):
+        super().__init__()
+        inner = -(-int(2 * round(hidden_size * mlp_ratio) / 3) // INNER_MULTIPLE) * INNER_MULTIPLE
+        self.dropout = dropout
+        self.norm_attention, self.norm_mlp = (
+            nn.Parameter(torch.ones(hidden_size)) for _ in range(2)
+        )
+        self.attention = Attention(hidden_size, num_heads, dropout)
+        self.mlp_gate = nn.Linear(hidden_size, inner, bias=False)
+        self.mlp_in = nn.Linear(hidden_size, inner, bias=False)
+        self.mlp_out = nn.Linear(inner, hidden_size, bias=False)
+        self.modulation = nn.Linear(hidden_size, 6 * hidden_size)
+
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """tokens [B, N, C], condition [B, C] after its SiLU -> [B, N, C]."""
+        shift_mix, scale_mix, gate_mix, shift_mlp, scale_mlp, gate_mlp = self.modulation(
+            condition
+        ).chunk(6, dim=1)
+        hidden = modulate(rms_norm(tokens, self.norm_attention), shift_mix, scale_mix)
+        tokens = torch.addcmul(tokens, gate_mix[:, None], self.attention(hidden))
+        hidden = modulate(rms_norm(tokens, self.norm_mlp), shift_mlp, scale_mlp)
+        hidden = F.silu(self.mlp_gate(hidden)) * self.mlp_in(hidden)
+        hidden = self.mlp_out(F.dropout(hidden, self.dropout, self.training))
+        return torch.addcmul(tokens, gate_mlp[:, None], hidden)
+
+
+class MaskGIT(ModelMixin, ConfigMixin):
+    """Logits of every token of a class-conditional image, of which some are masked.
+
+    Args:
+        input_size: height and width (or both in one number) in tokens of the training images. For
+            other sizes the learned positions are interpolated.
+        codebook_size: number of tokens. Token `codebook_size` means masked.
+        hidden_size, depth, num_heads, mlp_ratio: of the transformer.
+        num_classes: number of classes; the class table has one more row, for dropped labels.
+        num_registers: learned tokens that belong to no place.
+        proj: 2 merges squares of 2x2 tokens inside; 1 does not.
+        dropout: while training, in attention and feed-forward.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        input_size: int | Sequence[int] = 16,
+        codebook_size: int = 16384,
+        hidden_size: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 1000,
+        num_registers: int = 1,
+        proj: int = 1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        check_whole(
+            codebook_size=codebook_size,
+            hidden_size=hidden_size,
+            depth=depth,
+            num_heads=num_heads,
+            num_classes=num_classes,
+        )
+        if proj not in (1, 2):
+            raise ValueError(f"proj must be 1 or 2, got {proj!r}")
+        sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
+        self.size_multiple, self.mask_token = proj, codebook_size
+        self.grid_size = (sides[0], sides[1])
+        self.class_embedder = nn.Embedding(num_classes + 1, hidden_size)
+        self.token_embedder = nn.Embedding(codebook_size + 1, hidden_size)
+        self.positions = nn.Parameter(torch.empty(sides[0] * sides[1], hidden_size))
+        self.merge = self.split = None
+        if proj == 2:
+            self.merge = nn.Conv2d(hidden_size, hidden_size, 2, stride=2, bias=False)
+            self.split = nn.Conv2d(hidden_size, 4 * hidden_size, 1, bias=False)
+        self.registers = None
+        if num_registers:
+            self.registers = nn.Parameter(torch.empty(num_registers, hidden_size))
+        self.blocks = nn.ModuleList(
+            Block(hidden_size, num_heads, mlp_ratio, dropout) for _ in range(depth)
+        )
+        self.final_norm_weight = nn.Parameter(torch.ones(hidden_size))
+        self.final_norm_bias = nn.Parameter(torch.zeros(hidden_size))
+        self.final_modulation = nn.Linear(hidden_size, 2 * hidden_size)
+        self.head_bias = nn.Parameter(torch.zeros(codebook_size + 1))
+        self.gradient_checkpointing = False
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Xavier for matrices, N(0, 0.02) for embeddings, zero for the gates of the blocks."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.02)
+        if self.registers is not None:
+            nn.init.normal_(self.registers, std=0.02)
+        for module in self.modules():
+            if isinstance(module, Block):
+                nn.init.zeros_(module.modulation.weight)
+
+    def forward(self, token_ids: Tensor, class_labels: Tensor, drop_label: Tensor) -> Tensor:
+        """Logits [B, h * w, codebook_size + 1] of tokens [B, h, w] for classes [B].
+
+        Args:
+            token_ids: int64, from 0 to `codebook_size` (masked).
+            drop_label: bool [B], where the class is not to be used.
+
+        Raises:
+            ValueError: h or w is not a multiple of `proj`.
+        """
+        height, width = token_ids.shape[1:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(
+                f"MaskGIT needs a height and width divisible by {self.size_multiple}, "
+                f"got {height}x{width} tokens"
+            )
+        labels = torch.where(drop_label, self.class_embedder.num_embeddings - 1, class_labels)
+        condition = F.silu(self.class_embedder(labels))
+        positions = resized_table(self.positions[None], self.grid_size, (height, width))
+        tokens = self.token_embedder(token_ids.flatten(1)) + positions
+        if self.merge is not None:
+            tokens = self.merge(as_image(tokens, height)).flatten(2).transpose(1, 2)
+        count = tokens.shape[1]
+        if self.registers is not None:
+            tokens = torch.cat([tokens, self.registers.expand(len(tokens), -1, -1)], dim=1)
+        for block in self.blocks:
+            tokens = run_block(self, block, tokens, condition)
+        tokens = tokens[:, :count]
+        if self.split is not None:
+            image = self.split(as_image(tokens, height // 2))
+            tokens = F.pixel_shuffle(image, 2).flatten(2).transpose(1, 2)
+        shift, scale = self.final_modulation(condition).chunk(2, dim=1)
+        tokens = rms_norm(tokens, self.final_norm_weight) + self.final_norm_bias
+        tokens = modulate(tokens, shift, scale)
+        return F.linear(tokens, self.token_embedder.weight, self.head_bias)
+
+
+def as_image(tokens: Tensor, height: int) -> Tensor:
+    """[B, h * w, C] -> [B, C, h, w]."""
+    return tokens.transpose(1, 2).unflatten(2, (height, -1))

@@ -1,0 +1,251 @@
+"""From masked tokens to an image of tokens: in Halton order, or the most confident first.
+
+Both decide some tokens in every step, from the logits of all. A token once decided never changes,
+and at the end none is masked.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from gensynth.errors import UsageError
+from gensynth.masking import MASKED_SHARE, decided_counts, halton_order, masked_share
+
+# (tokens [B, h, w], progress in [0, 1]) -> logits [B, h * w, codebook + 1]
+Logits = Callable[[Tensor, float], Tensor]
+ORDER_NOISE = ("gumbel", "random", "warmup", "none")
+
+
+@dataclass
+class Draws:
+    """Every random number of a decoding, drawn ahead from each picture's own generator.
+
+    Attributes:
+        uniform: float32 [steps, B, N], from which tokens are drawn.
+        order: float32 [steps, B, N], from which the noise on confidence is made.
+        roll: int64 [B], where in the Halton sequence each picture begins.
+    """
+
+    uniform: Tensor
+    order: Tensor
+    roll: Tensor
+
+    @classmethod
+    def of(
+        cls, generators: list[torch.Generator], steps: int, tokens: int, device: torch.device
+    ) -> "Draws":
+        """The numbers of one picture for each generator."""
+        shape = (2, steps, tokens)
+        numbers = torch.stack([torch.rand(shape, generator=g) for g in generators], dim=2)
+        roll = [torch.randint(tokens, (), generator=g) for g in generators]
+        uniform, order = numbers.to(device)
+        return cls(uniform, order, torch.stack(roll).to(device))
+
+
+@dataclass
+class TokenStep:
+    """After step `index` of 1..`steps`: the tokens, what was drawn everywhere, and what was taken.
+
+    `tokens` and `drawn` are int64 [B, h, w], `decided` is bool [B, h, w].
+    """
+
+    index: int
+    steps: int
+    tokens: Tensor
+    drawn: Tensor
+    decided: Tensor
+
+
+def draw_tokens(
+    logits: Tensor, uniform: Tensor, temperature: float, top_k: int | None, greedy: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Tokens [B, N] and their probabilities, drawn by inverting the distribution function.
+
+    Args:
+        logits: [B, N, codebook + 1]; the last, "masked", is never drawn.
+        uniform: [B, N] in [0, 1).
+        temperature: multiplies the logits, as in the official code: larger is sharper.
+        top_k: draw among the most probable only.
+    """
+    probability = torch.softmax(logits[..., :-1].float() * temperature, dim=-1)
+    if greedy:
+        best, token = probability.max(dim=-1)
+        return token, best
+    if top_k is None:
+        token = invert(probability, uniform)
+    else:
+        best, candidates = probability.topk(min(top_k, probability.shape[-1]), dim=-1)
+        token = candidates.gather(-1, invert(best, uniform)[..., None])[..., 0]
+    return token, probability.gather(-1, token[..., None])[..., 0]
+
+
+def invert(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Index [B, N] drawn with probabilities proportional to weights [B, N, V]."""
+    cumulative = weights.double().cumsum(dim=-1)
+    below = cumulative / cumulative[..., -1:] <= uniform[..., None]
+    return below.sum(dim=-1).clamp(max=weights.shape[-1] - 1)
+
+
+class HaltonDecoder(SchedulerMixin, ConfigMixin):
+    """Decides tokens in the order of a Halton sequence (Halton-MaskGIT, arXiv 2503.17076).
+
+    Args:
+        temperature, last_temperature: factor on the logits in the first and the last step.
+        temperature_power: exponent on it.
+        warmup_steps: first steps in which it is halved.
+        top_k: draw among the most probable tokens only; none for all.
+        roll: begin each picture's order at a place of its own.
+        greedy: take the most probable token.
+        schedule: how fast; a key of `masking.MASKED_SHARE`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        last_temperature: float = 1.0,
+        temperature_power: float = 1.0,
+        warmup_steps: int = 0,
+        top_k: int | None = None,
+        roll: bool = False,
+        greedy: bool = False,
+        schedule: str = "arccos",
+    ):
+        check_choice("schedule", schedule, MASKED_SHARE)
+
+    def decode(
+        self,
+        predict: Logits,
+        tokens: Tensor,
+        mask_token: int,
+        steps: int,
+        draws: Draws,
+        everywhere: bool = False,
+    ) -> Iterator[TokenStep]:
+        """Decides the masked ones among `tokens` [B, h, w]; the masked places are the same in all.
+
+        With `everywhere` all are decided anew, the known ones being a start.
+
+        Raises:
+            UsageError: more steps than masked tokens.
+        """
+        batch, height, width = tokens.shape
+        to_decide = (tokens[0] == mask_token) | everywhere
+        order = self.places(to_decide, draws.roll)
+        counts = [0, *decided_counts(self.config.schedule, steps, order.shape[1])]
+        config = self.config
+        temperatures = torch.linspace(config.temperature, config.last_temperature, steps)
+        tokens = tokens.flatten(1)
+        for index in range(steps):
+            image = tokens.view(batch, height, width)
+            logits = predict(image, index / max(1, steps - 1))
+            temperature = float(temperatures[index] ** config.temperature_power)
+            temperature *= 0.5 if index < config.warmup_steps else 1.0
+            drawn, _ = draw_tokens(
+                logits, draws.uniform[index], temperature, config.top_k, config.greedy
+            )
+            now = order[:, counts[index] : counts[index + 1]]
+            tokens = tokens.scatter(1, now, drawn.gather(1, now))
+            decided = torch.zeros_like(tokens, dtype=torch.bool).scatter(1, now, True)
+            yield TokenStep(
+                index + 1, steps, *(x.view(batch, height, width) for x in (tokens, drawn, decided))
+            )
+
+    def places(self, to_decide: Tensor, roll: Tensor) -> Tensor:
+        """The places where `to_decide` [h, w] is true, in their order: int64 [B, count]."""
+        height, width = to_decide.shape
+        order = halton_order(max(height, width)).to(to_decide.device)
+        inside = (order[:, 0] < height) & (order[:, 1] < width)
+        place = order[inside, 0] * width + order[inside, 1]
+        place = place[to_decide.flatten()[place]]
+        index = torch.arange(len(place), device=place.device).expand(len(roll), -1)
+        if self.config.roll:
+            index = (index - roll[:, None]) % len(place)
+        return place[index]
+
+
+class ConfidenceDecoder(SchedulerMixin, ConfigMixin):
+    """Decides the tokens drawn with the most confidence first (MaskGIT, arXiv 2202.04200).
+
+    Args:
+        temperature: factor on the logits.
+        order_noise: "gumbel" (added to the log probability, falling to nothing), "random" (no
+            confidence at all), "warmup" (random for two steps), "none".
+        noise_temperature: size of the Gumbel noise at the start.
+        schedule: how fast; a key of `masking.MASKED_SHARE`.
+        top_k: draw among the most probable tokens only; none for all.
+        greedy: take the most probable token.
+        as_published: the sampler of Halton-MaskGIT to the letter, which draws decided tokens
+            again in every step; for comparing with its traces only.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        order_noise: str = "gumbel",
+        noise_temperature: float = 4.5,
+        schedule: str = "arccos",
+        top_k: int | None = None,
+        greedy: bool = False,
+        as_published: bool = False,
+    ):
+        check_choice("schedule", schedule, MASKED_SHARE)
+        check_choice("order_noise", order_noise, ORDER_NOISE)
+
+    def decode(
+        self, predict: Logits, tokens: Tensor, mask_token: int, steps: int, draws: Draws
+    ) -> Iterator[TokenStep]:
+        """Decides the masked ones among `tokens` [B, h, w]; as many are masked in each image.
+
+        Raises:
+            UsageError: more steps than masked tokens.
+        """
+        shape, tokens = tokens.shape, tokens.flatten(1)
+        known = tokens.shape[1] - int((tokens[0] == mask_token).sum())
+        counts = self.counts(steps, tokens.shape[1] - known)
+        config = self.config
+        for index in range(steps):
+            progress = index / max(1, steps - 1)
+            logits = predict(tokens.view(shape), progress)
+            drawn, probability = draw_tokens(
+                logits, draws.uniform[index], config.temperature, config.top_k, config.greedy
+            )
+            confidence = self.confidence(probability, draws.order[index], index, progress)
+            masked = tokens == mask_token
+            confidence = confidence.masked_fill(~masked, torch.inf)
+            least = confidence.topk(known + counts[index], dim=-1).values[:, -1:]
+            decided = confidence >= least
+            if not config.as_published:
+                decided &= masked
+            tokens = torch.where(decided, drawn, tokens)
+            yield TokenStep(index + 1, steps, *(x.view(shape) for x in (tokens, drawn, decided)))
+
+    def counts(self, steps: int, tokens: int) -> list[int]:
+        """How many tokens are decided after each step."""
+        if not self.config.as_published:
+            return decided_counts(self.config.schedule, steps, tokens)
+        share = 1 - masked_share(self.config.schedule, torch.linspace(0, 1, steps))
+        counts = (share * tokens).int().tolist()
+        return [max(count, index + 1) for index, count in enumerate(counts)]
+
+    def confidence(self, probability: Tensor, noise: Tensor, index: int, progress: float) -> Tensor:
+        """What decides who is next, float64 [B, N], from uniform `noise` [B, N]."""
+        kind = self.config.order_noise
+        if kind == "random" or (kind == "warmup" and index < 2):
+            return noise.double()
+        if kind != "gumbel":
+            return probability.double()
+        gumbel = -(-noise.double().clamp(min=1e-12).log()).log()
+        size = self.config.noise_temperature * (1 - progress)
+        return probability.log().double() + size * gumbel
+
+
+def check_choice(field: str, value: str, known: object) -> None:
+    names = list(known)  # type: ignore[call-overload]
+    if value not in names:
+        raise UsageError(f"{field} must be one of {', '.join(names)}, got {value!r}.")
