@@ -7,7 +7,9 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
-from gensynth.models import MODELS, preset
+from gensynth.errors import UsageError
+from gensynth.models import MODELS, constructor_keywords, create_model
+from gensynth.models.layers.mixers import MIXERS
 
 LATENT = {256: 32, 512: 64}  # pixels -> positions of the 8x autoencoder that all of them use
 
@@ -39,8 +41,8 @@ class Published:
     weights: str = ""
 
 
-_DICO = "huggingface.co/shallowdream204/DiCo/DiCo-{}-256x256.pt"
-_DIT = "dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-256x256.pt (and 512x512)"
+_DICO = "https://huggingface.co/shallowdream204/DiCo/resolve/main/DiCo-{}-256x256.pt"
+_DIT = "https://dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-256x256.pt"
 # As printed: GFLOPs of DiT in its paper (table 4); DiCo, MDT, DiT-XL and SiT-XL in their READMEs;
 # the smaller ones in comparisons of later papers (REPA, arXiv 2410.06940).
 PUBLISHED: dict[str, Published] = {
@@ -59,7 +61,9 @@ PUBLISHED: dict[str, Published] = {
     "SiT-S/2": Published("57.6 (400k)", 6.06),
     "SiT-B/2": Published("33.0 (400k, SDE)", 23.01),
     "SiT-L/2": Published("18.8 (400k)", 80.71),
-    "SiT-XL/2": Published("2.06 (7M, SDE, guidance 1.5)", 118.64, "README of willisma/SiT"),
+    "SiT-XL/2": Published(
+        "2.06 (7M, SDE, guidance 1.5)", 118.64, "https://github.com/willisma/SiT#sampling"
+    ),
     "DiCo-S": Published("49.97 (400k)", 4.25, _DICO.format("S-400K")),
     "DiCo-B": Published("27.20 (400k)", 16.88, _DICO.format("B-400K")),
     "DiCo-L": Published("13.66 (400k)", 60.24, _DICO.format("L-400K")),
@@ -68,7 +72,7 @@ PUBLISHED: dict[str, Published] = {
     "MDTv2-XL/2": Published(
         "1.58 (power-cosine guidance)",
         None,
-        "huggingface.co/shgao/MDT-XL2/mdt_xl2_v2_ckpt.pt",
+        "https://huggingface.co/shgao/MDT-XL2/resolve/main/mdt_xl2_v2_ckpt.pt",
     ),
 }
 
@@ -91,13 +95,20 @@ class Entry:
     weights: str  # empty: none to download
 
 
-def entry(name: str) -> Entry:
-    """The line of one named model, counted now."""
+def entry(name: str, mixer: str | None = None) -> Entry:
+    """The line of one named model, counted now; with another token mixer if one is given.
+
+    Raises:
+        UsageError: the model has no token mixer, or there is none of that name.
+    """
     family = FAMILIES[name.split("-")[0]]
-    published = PUBLISHED.get(name, Published())
+    published = PUBLISHED.get(name, Published()) if mixer is None else Published()
+    if mixer is not None and "mixer" not in constructor_keywords(name):
+        raise UsageError(f"{name} has no token mixer; those with one: DiT, SiT, MDTv2.")
+    if mixer is not None and mixer not in MIXERS:
+        raise UsageError(f"unknown mixer {mixer!r}; known: {', '.join(MIXERS)}.")
     with torch.device("meta"):
-        model_class, keywords = preset(name)
-        model = model_class(**keywords).eval()
+        model = create_model(name, **({} if mixer is None else {"mixer": mixer})).eval()
     side = LATENT[256] // getattr(model, "patch_size", 1)
     return Entry(
         name,
@@ -115,10 +126,10 @@ def entry(name: str) -> Entry:
     )
 
 
-def entries(contains: str = "") -> Iterator[Entry]:
+def entries(contains: str = "", mixer: str | None = None) -> Iterator[Entry]:
     """The lines of the models whose name contains a text, whatever its case."""
     for name in names(contains):
-        yield entry(name)
+        yield entry(name, mixer)
 
 
 def names(contains: str = "") -> list[str]:

@@ -78,8 +78,9 @@ def check_model(experiment: Experiment) -> None:
         with torch.device("meta"):
             model = build_model(experiment, num_classes=2)
     except (ValueError, TypeError, RuntimeError) as error:
-        values = ", ".join(f"{key}={value!r}" for key, value in given.items())
-        raise UsageError(f"model {name} cannot be built with {values}: {error}.") from error
+        values = ", ".join(f"{key}={value!r}" for key, value in given.items()) or "its defaults"
+        at = f"data.size {experiment.data.size}, autoencoder.patch {experiment.autoencoder.patch}"
+        raise UsageError(f"model {name} cannot be built with {values} at {at}: {error}.") from error
     side = experiment.data.size // experiment.autoencoder.patch
     if side % model.size_multiple:
         raise UsageError(

@@ -63,3 +63,22 @@ def test_every_mixer_is_counted(mixer):
     with torch.device("meta"):
         model = create_model("DiT-nano/2", mixer=mixer)
     assert gflops(model, 32) > 0.3
+
+
+def test_a_mixer_changes_what_is_counted(capsys):
+    with pytest.raises(SystemExit):
+        main(["models", "DiT-nano", "--mixer", "linear", "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert [one["mixer"] for one in listed] == ["linear"] and not listed[0]["published_fid"]
+    assert listed[0]["gflops_512"] < entry("DiT-nano/2").gflops_512
+    for arguments, message in (
+        (["DiCo-nano", "--mixer", "linear"], "DiCo-nano has no token mixer"),
+        (["DiT-nano", "--mixer", "liner"], "unknown mixer 'liner'; known: softmax, linear"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["models", *arguments])
+        assert message in capsys.readouterr().err
+
+
+def test_weights_are_addresses():
+    assert all(k.weights.startswith("https://") for k in PUBLISHED.values() if k.weights)

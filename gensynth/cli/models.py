@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
 
 def models(
     contains: str = typer.Argument("", metavar="[NAME]", help="Only names that contain this."),
+    mixer: str = typer.Option(None, "--mixer", help="Count them with this token mixer."),
     json_output: bool = typer.Option(False, "--json", help="Print a JSON list instead."),
 ) -> None:
     """List the backbones: parameters, FLOPs, papers, published FIDs and weights."""
@@ -30,7 +31,7 @@ def models(
     found: list[Entry] = []
     with progress_bar(transient=True) as bar:
         task = bar.add_task("counting", total=len(names(contains)))
-        for one in entries(contains):
+        for one in entries(contains, mixer):
             found.append(one)
             bar.advance(task)
     if json_output:
@@ -61,7 +62,7 @@ def print_table(found: "list[Entry]") -> None:
             one.mixer,
             one.paper,
             one.published_fid or "–",
-            "/".join(one.weights.split("/")[:3]) or "–",
+            "/".join(one.weights.split("/")[2:5]) or "–",
         )
     console = Console()
     # A table that does not fit is better long than with its columns cut off.

@@ -15,6 +15,8 @@ from gensynth.errors import InputError, UsageError
 BUNDLED = Path(__file__).parent / "bundled"
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
+# How the hub's files say in their names which split they are of.
+SPLITS = ("train", "test", "val")
 
 
 @dataclass
@@ -92,7 +94,7 @@ def _load(data: Data) -> Dataset | IterableDataset:
             files = sorted(str(file) for file in Path(path).glob(f"*.{ending}"))
         if not files:
             raise InputError(f"there are no {data.source} files at {path}.")
-        name, options["data_files"] = data.source, {data.split: files}
+        name, options["data_files"] = data.source, {data.split: _of_split(files, data.split)}
     try:
         return datasets.load_dataset(name, **options)
     except (
@@ -106,6 +108,25 @@ def _load(data: Data) -> Dataset | IterableDataset:
             f"cannot read {data.source} data{f' at {path}' if path else ''}: {cause}. "
             "Check the path and data.split; a damaged file has to be fetched again."
         ) from error
+
+
+def _of_split(files: list[str], split: str) -> list[str]:
+    """The files of a split, where the names of some say which they are of; otherwise all.
+
+    Raises:
+        UsageError: no file is of that split.
+    """
+    named = {
+        file: next((s for s in SPLITS if s in Path(file).stem.lower()), None) for file in files
+    }
+    if not any(named.values()):
+        return files
+    wanted = next((s for s in SPLITS if s in split.lower()), split)
+    chosen = [file for file, found in named.items() if found == wanted]
+    if not chosen:
+        found = ", ".join(sorted({name for name in named.values() if name}))
+        raise UsageError(f"by their names the files are of {found}, none of data.split {split}.")
+    return chosen
 
 
 def _column(given: str | None, usual: tuple[str, ...], columns: list[str], key: str) -> str | None:

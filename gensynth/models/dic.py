@@ -116,7 +116,11 @@ class DiC(ModelMixin, ConfigMixin):
         check_whole(in_channels=in_channels, num_classes=num_classes)
         if not isinstance(hidden_size, int) or hidden_size < 8 or hidden_size % 8:
             raise ValueError(f"hidden_size must be a multiple of 8, got {hidden_size!r}")
-        if len(depth) != 5 or not all(isinstance(n, int) and n >= 0 for n in depth):
+        if (
+            not isinstance(depth, Sequence)
+            or len(depth) != 5
+            or not all(isinstance(n, int) and n >= 0 for n in depth)
+        ):
             raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")
         if depth[0] != depth[4] or depth[1] != depth[3]:
             raise ValueError(f"depth must be the same on both sides of its middle, got {depth!r}")

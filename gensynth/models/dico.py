@@ -115,7 +115,11 @@ class DiCo(ModelMixin, ConfigMixin):
         check_ratio(mlp_ratio=mlp_ratio)
         if not isinstance(hidden_size, int) or hidden_size < 2 or hidden_size % 2:
             raise ValueError(f"hidden_size must be an even number from 2, got {hidden_size!r}")
-        if len(depth) != 5 or not all(isinstance(n, int) and n >= 0 for n in depth):
+        if (
+            not isinstance(depth, Sequence)
+            or len(depth) != 5
+            or not all(isinstance(n, int) and n >= 0 for n in depth)
+        ):
             raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")
         width = [hidden_size, 2 * hidden_size, 4 * hidden_size]
         rows = num_classes + int(null_label)

@@ -58,7 +58,8 @@ def check_regularizers(
                 f"dispersive: group_size {config.group_size} does not divide the {micro_batch} "
                 f"images of a micro-batch (training.batch_size {settings.batch_size}, "
                 f"{settings.gradient_accumulation} accumulation steps, {processes} processes), so "
-                "the result would depend on them."
+                "the result would depend on the split. Set its group_size to a divisor of "
+                f"{micro_batch}, or training.batch_size to a multiple of {config.group_size}."
             )
     return shapes
 

@@ -243,3 +243,16 @@ def test_a_parquet_file_without_our_metadata(tmp_path, numbered):
     assert levels(source) == [0, 1, 2]
     assert source.classes == ["0", "1"]
     assert np.issubdtype(type(source.rows[0]["label"]), np.integer)
+
+
+@pytest.mark.parametrize("split, counts", [("train", 3), ("test", 2), ("validation", None)])
+def test_a_split_of_files_is_by_their_names(split, counts, tmp_path, numbered):
+    table = {"image": [{"bytes": numbered(1), "path": None}], "label": [0]}
+    for name in ("train-0", "train-1", "train-2", "test-0", "test-1"):
+        pa.parquet.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+    data = Data(source="parquet", path=f"{tmp_path}/*.parquet", split=split)
+    if counts is None:
+        with pytest.raises(UsageError, match=r"are of test, train, none of data.split validation"):
+            open_source(data)
+    else:
+        assert len(open_source(data).rows) == counts
