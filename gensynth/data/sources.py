@@ -30,6 +30,14 @@ class Source:
     def streamed(self) -> bool:
         return isinstance(self.rows, IterableDataset)
 
+    def name_of(self, row: int) -> str:
+        """How to find an image again: its file, or its row."""
+        if not self.streamed:
+            path = self.rows[row]["image"].get("path")
+            if path and Path(path).is_file():
+                return str(path)
+        return f"row {row}"
+
 
 def open_source(data: Data) -> Source:
     """The dataset that a `data:` section names. Images stay encoded.

@@ -1,6 +1,6 @@
 """The micro-batches of one process, and the count of images that cannot be decoded."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -85,10 +85,13 @@ class Unreadable:
     Args:
         share: largest share of them among the images of the data, or seen so far in a stream.
         length: number of images; None for a stream.
+        name_of: how to find a row again.
     """
 
-    def __init__(self, share: float, length: int | None):
-        self.share, self.length = share, length
+    def __init__(
+        self, share: float, length: int | None, name_of: Callable[[int], str] = "row {}".format
+    ):
+        self.share, self.length, self.name_of = share, length, name_of
         self.rows: set[int] = set()
         self.new: set[int] = set()  # of this process, not yet counted
 
@@ -105,12 +108,13 @@ class Unreadable:
         self.rows |= new
         count = max(seen, FEWEST_STREAMED) if self.length is None else self.length
         if len(self.rows) > self.share * count:
-            some = ", ".join(map(str, sorted(self.rows)[:10]))
+            some = ", ".join(map(self.name_of, sorted(self.rows)[:10]))
             raise CorruptError(
                 f"{len(self.rows)} of {count} images cannot be decoded, more than "
-                f"data.max_corrupt {self.share:g} allows; rows {some}. "
+                f"data.max_corrupt {self.share:g} allows: {some}. "
                 "Repair the data or raise the limit."
             )
         return (
-            f"warning: {len(self.rows)} unreadable images skipped so far (newest: row {max(new)})"
+            f"warning: {len(self.rows)} unreadable images skipped so far "
+            f"(newest: {self.name_of(max(new))})"
         )

@@ -83,7 +83,7 @@ class Run:
         self.step = 0
         self.cursor: tuple[int, tuple[int, int]] = (0, (0, 0))  # stream position, (epoch, offset)
         rows = None if self.source.streamed else len(self.source.rows)
-        self.unreadable = Unreadable(experiment.data.max_corrupt, rows)
+        self.unreadable = Unreadable(experiment.data.max_corrupt, rows, self.source.name_of)
         self.log = TrainingLog(self.folder, 0, settings.steps, enabled=False)
         self.batches: Generator[Batch] = (batch for batch in list[Batch]())
 

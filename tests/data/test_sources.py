@@ -256,3 +256,11 @@ def test_a_split_of_files_is_by_their_names(split, counts, tmp_path, numbered):
             open_source(data)
     else:
         assert len(open_source(data).rows) == counts
+
+
+def test_an_image_is_named_by_its_file_where_it_has_one(tmp_path, numbered):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.png").write_bytes(numbered(1))
+    source = open_source(Data(source="imagefolder", path=str(tmp_path)))
+    assert source.name_of(0) == str(tmp_path / "a" / "one.png")
+    assert open_source(Data()).name_of(7) == "row 7"

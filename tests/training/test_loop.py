@@ -116,7 +116,9 @@ def test_a_corrupt_image_is_skipped_and_counted(tmp_path, capsys):
 def test_too_many_corrupt_images_stop_the_run(tmp_path):
     config = write_experiment(tmp_path, **{"data.max_corrupt": 0.1})
     corrupt(config, [3, 4, 11])
-    with pytest.raises(CorruptError, match=r"3 of 20 images cannot be decoded.*rows 3, 4, 11"):
+    with pytest.raises(
+        CorruptError, match=r"3 of 20 images cannot be decoded.*row 3, row 4, row 11"
+    ):
         train(load_experiment(config))
 
 
