@@ -18,6 +18,8 @@ SYSTEMS: dict[str, ModuleType] = {
     "maskgit": maskgit,
 }
 SHOWN = 20  # differences named in an error
+# Settings of guided sampling that are kept beside a model's keywords, and are not the model's.
+GUIDANCE = ("cfg_scale", "cfg_cases")
 
 
 def load_official(system: str, state_dict: Mapping[str, Tensor], **config: object) -> ModelMixin:
@@ -26,14 +28,15 @@ def load_official(system: str, state_dict: Mapping[str, Tensor], **config: objec
     Args:
         system: a key of `SYSTEMS`.
         state_dict: tensors under the official names.
-        config: keyword arguments of the official constructor.
+        config: keyword arguments of the official constructor; those of guidance have no effect.
 
     Raises:
         ValueError: unknown system, or tensors that are missing, unexpected or of another shape.
     """
     if system not in SYSTEMS:
         raise UsageError(f"unknown system {system!r}; known: {', '.join(sorted(SYSTEMS))}")
-    model = SYSTEMS[system].build(**config)
+    own = {key: value for key, value in config.items() if key not in GUIDANCE}
+    model = SYSTEMS[system].build(**own)
     renamed = rename(system, state_dict)
     problems = differences(system, renamed, model.state_dict())
     if problems:

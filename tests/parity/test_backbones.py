@@ -16,9 +16,7 @@ FORWARD = ["dico", "dic", "dit", "sit", "mdt"]
 
 def official(system: str, reference):
     """The model of a reference file, in evaluation mode."""
-    ours_too = ("cfg_scale", "cfg_cases")  # what the file was made with beside the model's keywords
-    config = {key: value for key, value in reference.config.items() if key not in ours_too}
-    return load_official(system, reference.state, **config).eval()
+    return load_official(system, reference.state, **reference.config).eval()
 
 
 @pytest.mark.parametrize("system", FORWARD)
