@@ -8,10 +8,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from gensynth.errors import UsageError
-from gensynth.models import MODELS, constructor_keywords, create_model
+from gensynth.models import MODELS, constructor_keywords, create_model, example_inputs
 from gensynth.models.layers.mixers import MIXERS
 
-LATENT = {256: 32, 512: 64}  # pixels -> positions of the 8x autoencoder that all of them use
+# What a model works on -> pixels of a side that one of its positions stands for: those of the 8x
+# autoencoder and of the 16x tokenizer that all published models use.
+PIXELS = {"latents": 8, "tokens": 16, "pixels": 1}
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,19 @@ FAMILIES = {
     "DiC": Family("arXiv 2501.00603", "YuchuanTian/DiC", "CC-BY-NC-4.0"),
     "DiCo": Family("arXiv 2505.11196", "shallowdream204/DiCo", "Apache-2.0"),
     "MDTv2": Family("arXiv 2303.14389", "sail-sg/MDT", "Apache-2.0"),
+    "MaskGIT": Family("arXiv 2503.17076", "valeoai/Halton-MaskGIT", "MIT"),
+    "VQ": Family("arXiv 2406.06525", "FoundationVision/LlamaGen", "MIT"),
 }
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a paper or its README reports on ImageNet at 256x256, and the file with the weights."""
+    """What a paper or its README reports on ImageNet at 256x256, and the file with the weights.
 
-    fid: str = ""  # with the steps and guidance it belongs to
+    A tokenizer's reconstruction FID is no FID of a model and left out.
+    """
+
+    fid: str = ""  # with the steps and guidance it belongs to, and the size if it is not 256
     gflops: float | None = None  # multiply-adds, in 1e9
     weights: str = ""
 
@@ -44,7 +51,11 @@ class Published:
 _DICO = "https://huggingface.co/shallowdream204/DiCo/resolve/main/DiCo-{}-256x256.pt"
 _DIT = "https://dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-256x256.pt"
 # As printed: GFLOPs of DiT in its paper (table 4); DiCo, MDT, DiT-XL and SiT-XL in their READMEs;
-# the smaller ones in comparisons of later papers (REPA, arXiv 2410.06940).
+# the smaller ones in comparisons of later papers (REPA, arXiv 2410.06940). Halton-MaskGIT's README
+# prints GFLOPs without attention's two products, in whole numbers cut off; its guidance counts from
+# 0, ours from 1.
+_MASKGIT = "https://huggingface.co/llvictorll/Halton-MaskGIT/resolve/main/ImageNet_{}.pth"
+_LLAMAGEN = "https://huggingface.co/FoundationVision/LlamaGen/resolve/main/{}.pt"
 PUBLISHED: dict[str, Published] = {
     "DiT-S/8": Published("", 0.36),
     "DiT-S/4": Published("", 1.41),
@@ -74,6 +85,12 @@ PUBLISHED: dict[str, Published] = {
         None,
         "https://huggingface.co/shgao/MDT-XL2/resolve/main/mdt_xl2_v2_ckpt.pt",
     ),
+    "MaskGIT-T": Published("10.2 (1.5M, guidance 2.5)", 4, _MASKGIT.format("256_tiny")),
+    "MaskGIT-S": Published("6.40 (1.5M, guidance 2)", 12, _MASKGIT.format("256_small")),
+    "MaskGIT-B": Published("4.17 (1.5M, guidance 1.7)", 25, _MASKGIT.format("256_base")),
+    "MaskGIT-L": Published("2.59 (384 pixels, guidance 1.5)", None, _MASKGIT.format("384_large")),
+    "VQ-f8": Published("", None, _LLAMAGEN.format("vq_ds8_c2i")),
+    "VQ-f16": Published("", None, _LLAMAGEN.format("vq_ds16_c2i")),
 }
 
 
@@ -83,7 +100,8 @@ class Entry:
 
     name: str
     parameters: int  # all, frozen positions included
-    gflops_256: float  # multiply-adds of one forward pass, in 1e9, as the papers count
+    # multiply-adds of one forward pass, in 1e9, as the papers count; of a tokenizer both ways
+    gflops_256: float
     gflops_512: float
     tokens_256: int  # what the mixer runs over: tokens, or positions of the first level
     mixer: str
@@ -109,14 +127,15 @@ def entry(name: str, mixer: str | None = None) -> Entry:
         raise UsageError(f"unknown mixer {mixer!r}; known: {', '.join(MIXERS)}.")
     with torch.device("meta"):
         model = create_model(name, **({} if mixer is None else {"mixer": mixer})).eval()
-    side = LATENT[256] // getattr(model, "patch_size", 1)
+    mixes = "softmax" if model.works_on == "tokens" else "convolution"
+    side = 256 // PIXELS[model.works_on] // getattr(model, "patch_size", 1)
     return Entry(
         name,
         sum(parameter.numel() for parameter in model.parameters()),
-        gflops(model, LATENT[256]),
-        gflops(model, LATENT[512]),
+        gflops(model, 256),
+        gflops(model, 512),
         side * side,
-        model.config.get("mixer", "convolution"),
+        model.config.get("mixer", mixes),
         family.paper if "nano" not in name else "ours",
         family.code,
         family.license if published.weights else "",
@@ -137,13 +156,11 @@ def names(contains: str = "") -> list[str]:
     return [name for name in MODELS if contains.lower() in name.lower()]
 
 
-def gflops(model: ModelMixin, side: int) -> float:
-    """Multiply-adds of one forward pass over latents [1, C, side, side], in 1e9."""
-    device = next(model.parameters()).device
-    sample = torch.empty(1, model.config.in_channels, side, side, device=device)
-    timestep = torch.zeros(1, device=device)
-    labels = torch.zeros(1, dtype=torch.long, device=device)
+def gflops(model: ModelMixin, pixels: int) -> float:
+    """Multiply-adds of one forward pass over what a square image becomes, in 1e9."""
+    side = pixels // PIXELS[model.works_on]
+    inputs = example_inputs(model, side, side)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        model(sample, timestep, labels)
+        model(*inputs)
     return counter.get_total_flops() / 2e9  # a multiply-add counts as two operations

@@ -12,3 +12,8 @@ def from_levels(images: Tensor) -> Tensor:
 def to_levels(pixels: Tensor) -> Tensor:
     """Floats -> uint8, rounded half up as DiT does (floor of 127.5 x + 128)."""
     return (127.5 * pixels.float() + 128).clamp(0, 255).to(torch.uint8)
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """Floats in [-1, 1] -> floats in 0..255, not rounded."""
+    return 127.5 * (pixels + 1)

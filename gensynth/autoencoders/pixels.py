@@ -34,9 +34,11 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, C, H, W] -> float32 [B, C * patch^2, H / patch, W / patch] in [-1, 1].
 
-        Nothing is random here; `random` is for autoencoders with a posterior.
+        In channels-last order. Nothing is random here; `random` is for autoencoders with a
+        posterior.
         """
-        return F.pixel_unshuffle(from_levels(images), self.patch)
+        latents = F.pixel_unshuffle(from_levels(images), self.patch)
+        return latents.contiguous(memory_format=torch.channels_last)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> uint8 [B, C, H, W]."""

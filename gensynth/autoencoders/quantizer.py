@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ENTROPY_TEMPERATURE = 0.01
-COMMITMENT = 0.25  # weight of the loss that holds the features near their codes
 
 
 @dataclass
@@ -17,14 +16,19 @@ class Quantized:
     Attributes:
         features: [B, D, h, w], the codes, with the gradient of the features before them.
         indices: int64 [B, h, w].
-        codebook, commitment, entropy: losses, scalars; the entropy term is unweighted.
+        codebook, commitment: losses, scalars: pull codes to features, and features to codes.
+        distances: squared, of every feature from every code, [B, h, w, codebook_size].
     """
 
     features: Tensor
     indices: Tensor
     codebook: Tensor
     commitment: Tensor
-    entropy: Tensor
+    distances: Tensor
+
+    def entropy(self) -> Tensor:
+        """LlamaGen's third loss, a scalar: small when features are sure and all codes are used."""
+        return entropy_loss(-self.distances.flatten(0, 2))
 
 
 class Quantizer(nn.Module):
@@ -75,9 +79,19 @@ class Quantizer(nn.Module):
             straight.permute(0, 3, 1, 2),
             indices,
             F.mse_loss(codes, rows.detach()),
-            COMMITMENT * F.mse_loss(rows, codes.detach()),
-            entropy_loss(-distances.flatten(0, 2)),
+            F.mse_loss(rows, codes.detach()),
+            distances,
         )
+
+
+def usage_of(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of the codes that occur, and the perplexity of their distribution.
+
+    `counts` [codebook_size] says how often each does.
+    """
+    share = counts / counts.sum()
+    perplexity = torch.exp(-(share * (share + 1e-10).log()).sum())
+    return (counts > 0).float().mean(), perplexity
 
 
 def entropy_loss(affinity: Tensor) -> Tensor:
@@ -89,11 +103,3 @@ def entropy_loss(affinity: Tensor) -> Tensor:
     of_mean = -(mean * (mean + 1e-5).log()).sum()
     of_each = -(probability * log_probability).sum(dim=-1).mean()
     return of_each - of_mean
-
-
-def usage(indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
-    """Share of the codes that occur in `indices`, and the perplexity of their distribution."""
-    counts = torch.bincount(indices.flatten(), minlength=codebook_size).float()
-    share = counts / counts.sum()
-    perplexity = torch.exp(-(share * (share + 1e-10).log()).sum())
-    return (counts > 0).float().mean(), perplexity

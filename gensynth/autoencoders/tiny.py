@@ -4,18 +4,23 @@ diffusers' AutoencoderTiny has the same layers but not the normalised branches t
 blocks of lowest resolution, without which its weights give wrong pictures.
 """
 
-from typing import cast
+from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gensynth.autoencoders.levels import from_levels, to_levels
+from gensynth.autoencoders.scaled import ScaledLatents
+from gensynth.errors import CorruptError
 from gensynth.seeding import StepRandom
 
 WIDTH = 64
 LATENT_LIMIT = 3  # latents beyond are bent towards it before decoding
+PARTS = ("encoder", "decoder")  # a file of weights each, as published
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -72,7 +77,7 @@ def decoder_layers(latent_channels: int, normed: bool) -> list[nn.Module]:
     return [*layers, Block(False), conv3x3(WIDTH, 3)]
 
 
-class TinyAutoencoder(ModelMixin, ConfigMixin):
+class TinyAutoencoder(ScaledLatents, ModelMixin, ConfigMixin):
     """RGB pixels <-> latents of an eighth of the size, in a few milliseconds.
 
     Args:
@@ -80,8 +85,7 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         normed: whether the blocks of lowest resolution have the normalised branch (TAEF2).
     """
 
-    kind = "tiny"
-    channels, patch = 3, 8
+    patch = 8
 
     @register_to_config
     def __init__(self, latent_channels: int = 32, normed: bool = True):
@@ -89,16 +93,45 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         self.encoder = nn.Sequential(*encoder_layers(latent_channels, normed))
         self.decoder = nn.Sequential(*decoder_layers(latent_channels, normed))
 
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents of an image of that size in pixels."""
-        return self.config.latent_channels, height // self.patch, width // self.patch
-
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
-        """uint8 [B, 3, H, W] -> latents [B, C, H / 8, W / 8] of about unit variance."""
-        return cast(Tensor, self.encoder((from_levels(images) + 1) / 2))
+        """uint8 [B, 3, H, W] -> float32 [B, C, H / 8, W / 8] of about unit variance."""
+        return self.scaled(self.encoder((from_levels(images) + 1) / 2))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> uint8 [B, 3, H, W]."""
-        return to_levels(2 * self.decoder(latents) - 1)
+        return to_levels(2 * self.decoder(self.unscaled(latents)) - 1)
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder holds the two files of weights that are published, and no settings."""
+    return all((folder / f"{part}.safetensors").is_file() for part in PARTS)
+
+
+def read_published(folder: Path) -> TinyAutoencoder:
+    """The autoencoder of a folder with the published files of weights, in float32.
+
+    Raises:
+        CorruptError: the files are damaged or hold another network.
+    """
+    problem = f"{str(folder)!r} does not hold a whole TAESD or TAEF2: "
+    advice = " Fetch encoder.safetensors and decoder.safetensors again."
+    try:
+        states = {part: load_file(folder / f"{part}.safetensors") for part in PARTS}
+    except (OSError, SafetensorError) as error:
+        raise CorruptError(f"{problem}{str(error).splitlines()[0]}.{advice}") from error
+    first = states["decoder"].get("1.weight")
+    if first is None or first.ndim != 4:
+        raise CorruptError(f"{problem}the decoder does not begin with a convolution.{advice}")
+    normed = any(".pool." in name for name in states["encoder"])
+    with torch.device("meta"):  # so that no random weights are drawn
+        codec = TinyAutoencoder(first.shape[1], normed)
+    for part, state in states.items():
+        try:
+            getattr(codec, part).load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            raise CorruptError(
+                f"{problem}the {part}'s tensors have other names or shapes.{advice}"
+            ) from error
+    return codec.float()

@@ -8,9 +8,25 @@ from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.autoencoders.codebook import check_tokens, fingerprint_of
 from gensynth.autoencoders.levels import from_levels, to_levels
 from gensynth.autoencoders.quantizer import Quantized, Quantizer
 from gensynth.seeding import StepRandom
+
+# LlamaGen's two of ImageNet (tokenizer/tokenizer_image/vq_model.py); `nano` is ours.
+PRESETS: dict[str, dict[str, object]] = {
+    "VQ-nano": {
+        "widths": [16, 32, 64],
+        "layers": 1,
+        "latent_channels": 64,
+        "codebook_size": 512,
+        "codebook_dim": 8,
+        "attention": False,
+        "norm_groups": 8,
+    },
+    "VQ-f8": {"widths": [128, 256, 256, 512]},
+    "VQ-f16": {"widths": [128, 128, 256, 256, 512]},
+}
 
 
 class VQAutoencoder(ModelMixin, ConfigMixin):
@@ -28,6 +44,8 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
     """
 
     kind = "vq"
+    # As a model in training it sees pixels; as the codec of another model it makes their tokens.
+    works_on = "pixels"
 
     @register_to_config
     def __init__(
@@ -45,6 +63,7 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         widths = tuple(widths)
         self.channels, self.patch = channels, 2 ** (len(widths) - 1)
+        self.size_multiple = self.patch
         kinds = ["", *[""] * (len(widths) - 2), "Attn" if attention else ""][-len(widths) :]
         common = {
             "block_out_channels": widths,
@@ -69,6 +88,15 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
         self.after = nn.Conv2d(codebook_dim, latent_channels, 1)
         self.quantizer = Quantizer(codebook_size, codebook_dim, normalize)
 
+    @property
+    def codebook_size(self) -> int:
+        """Number of token ids."""
+        return self.config.codebook_size
+
+    def fingerprint(self) -> str:
+        """16 hex digits that tell the tokens of this codebook from those of others."""
+        return fingerprint_of(self.quantizer.embedding.weight)
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in tokens of an image of that size in pixels."""
         return height // self.patch, width // self.patch
@@ -80,7 +108,12 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Tokens [B, h, w] -> uint8 [B, C, H, W]."""
+        """Tokens [B, h, w] -> uint8 [B, C, H, W].
+
+        Raises:
+            UsageError: an id that the codebook does not have.
+        """
+        check_tokens(latents, self.codebook_size)
         return to_levels(self.pixels(self.quantizer.lookup(latents)))
 
     def features(self, pixels: Tensor) -> Tensor:

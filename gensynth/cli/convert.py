@@ -10,7 +10,9 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    system: str = typer.Option(..., "--from", help="dico, dic, dit, sit or mdt."),
+    system: str = typer.Option(
+        ..., "--from", help="dico, dic, dit, sit, mdt, maskgit or llamagen."
+    ),
     checkpoint: Path = typer.Option(
         ..., "--checkpoint", help="Published file, .pt or safetensors."
     ),
@@ -19,7 +21,8 @@ def convert(
     vae: str = typer.Option(
         None,
         "--vae",
-        help="Folder or hub id of a diffusers AutoencoderKL. [default: stabilityai/sd-vae-ft-ema]",
+        help="VAE or tokenizer: folder or hub id of a diffusers AutoencoderKL [default: "
+        "stabilityai/sd-vae-ft-ema]; of maskgit a tokenizer's folder, or LlamaGen's .pt.",
     ),
     size: int = typer.Option(None, "--size", help="Pixels. [default: what it was trained at]"),
     config: list[str] = typer.Option(
@@ -29,6 +32,10 @@ def convert(
     """Turn an official checkpoint into a model folder. No code in the file is run.
 
     gensynth convert --from dit --checkpoint DiT-XL-2-256x256.pt --out dit-xl
+
+    gensynth convert --from llamagen --checkpoint vq_ds16_c2i.pt --out vq_f16
+
+    gensynth convert --from maskgit --checkpoint ImageNet_256_base.pth --vae vq_f16 --out maskgit-b
     """
     from gensynth.convert.checkpoint import convert as run
 

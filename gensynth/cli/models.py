@@ -17,7 +17,7 @@ def models(
     mixer: str = typer.Option(None, "--mixer", help="Count them with this token mixer."),
     json_output: bool = typer.Option(False, "--json", help="Print a JSON list instead."),
 ) -> None:
-    """List the backbones: parameters, FLOPs, papers, published FIDs and weights."""
+    """List the models: parameters, FLOPs, papers, published FIDs and weights."""
     import json
     from dataclasses import asdict
 
@@ -46,7 +46,8 @@ def print_table(found: "list[Entry]") -> None:
 
     numbers = ("parameters", "GFLOPs 256", "512", "tokens")
     table = Table(
-        title="GFLOPs: multiply-adds of a forward pass at 256 and 512 pixels, in 8x latents",
+        title="GFLOPs: multiply-adds of a forward pass at 256 and 512 pixels; in 8x latents, "
+        "MaskGIT in 16x tokens, VQ encoding and decoding",
         caption="–: not published, or not found where we looked. --json has the full addresses.",
     )
     for column in ("model", *numbers, "mixer", "paper", "FID at 256", "weights"):
@@ -66,5 +67,5 @@ def print_table(found: "list[Entry]") -> None:
         )
     console = Console()
     # A table that does not fit is better long than with its columns cut off.
-    console.width = max(console.width, 165)
+    console.width = max(console.width, 170)
     console.print(table)

@@ -6,7 +6,7 @@ from types import ModuleType
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from gensynth.convert import dic, dico, dit, maskgit, mdt, sit
+from gensynth.convert import dic, dico, dit, maskgit, mdt, sit, vq
 from gensynth.errors import UsageError
 
 SYSTEMS: dict[str, ModuleType] = {
@@ -16,6 +16,7 @@ SYSTEMS: dict[str, ModuleType] = {
     "sit": sit,
     "mdt": mdt,
     "maskgit": maskgit,
+    "llamagen": vq,
 }
 SHOWN = 20  # differences named in an error
 # Settings of guided sampling that are kept beside a model's keywords, and are not the model's.
@@ -50,14 +51,17 @@ def load_official(system: str, state_dict: Mapping[str, Tensor], **config: objec
 
 
 def rename(system: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of an official state under our names."""
+    """The tensors of an official state under our names, and in our shapes."""
     module = SYSTEMS[system]
     ignored: tuple[str, ...] = getattr(module, "IGNORED", ())
-    return {
+    renamed = {
         module.NAMES.ours(name): tensor
         for name, tensor in state_dict.items()
         if not name.endswith(ignored)
     }
+    if hasattr(module, "adapted"):
+        return {name: module.adapted(name, tensor) for name, tensor in renamed.items()}
+    return renamed
 
 
 def differences(system: str, renamed: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,9 +18,19 @@ from torch import Tensor
 from gensynth.errors import CorruptError, InputError, RefusedError
 
 # In the order in which they are preferred; what training scripts call a state in a checkpoint.
-PARTS = ("ema", "model", "state_dict")
+PARTS = ("ema", "model", "state_dict", "model_state_dict")
 # Put in front of every name by torch's wrappers for several processes and for compiling.
 WRAPPERS = ("module.", "_orig_mod.")
+# What is stored beside the weights and runs nothing: settings, and a learning rate that numpy
+# computed (Halton-MaskGIT's optimizer), under numpy's name for it before and after 2.0.
+_SCALAR = np.float64(0).__reduce__()[0]
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    type(np.dtype(np.float64)),
+]
 # What torch's reader of weights raises for a file that is cut off, damaged or something else.
 DAMAGED = (
     RuntimeError,
@@ -77,8 +88,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path) -> Any:
-    # Training scripts of DiT's family store their settings as a Namespace beside the weights.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals(HARMLESS):
         try:
             # Only the zip format can be mapped into memory.
             mapped = zipfile.is_zipfile(path)

@@ -1,37 +1,60 @@
 """The official LlamaGen tokenizers (FoundationVision/LlamaGen; Halton-MaskGIT's vq_model.py)."""
 
-import re
+from torch import Tensor
 
 from gensynth.autoencoders.vq import VQAutoencoder
+from gensynth.convert.names import Names
 
-# Official pattern -> ours. The decoder's levels count from the lowest resolution in both.
-RULES = [
-    (r"^encoder\.conv_blocks\.(\d+)\.", r"encoder.down_blocks.\1."),
-    (r"^decoder\.conv_blocks\.(\d+)\.", r"decoder.up_blocks.\1."),
-    (r"\.res\.(\d+)\.", r".resnets.\1."),
-    (r"\.attn\.(\d+)\.", r".attentions.\1."),
-    (r"\.downsample\.", ".downsamplers.0."),
-    (r"\.upsample\.", ".upsamplers.0."),
-    (r"\.mid\.0\.", ".mid_block.resnets.0."),
-    (r"\.mid\.1\.", ".mid_block.attentions.0."),
-    (r"\.mid\.2\.", ".mid_block.resnets.1."),
-    (r"(attentions\.\d+)\.([qkv])\.", r"\1.to_\2."),
-    (r"(attentions\.\d+)\.proj_out\.", r"\1.to_out.0."),
-    (r"(attentions\.\d+)\.norm\.", r"\1.group_norm."),
-    (r"\.nin_shortcut\.", ".conv_shortcut."),
-    (r"coder\.norm_out\.", "coder.conv_norm_out."),
-    (r"^quant_conv\.", "before."),
-    (r"^post_quant_conv\.", "after."),
-    (r"^quantize\.", "quantizer."),
-]
+LEVELS = 8  # more than any tokenizer has
+_SIDES = {"encoder": "down", "decoder": "up"}
+NAMES = Names(
+    {
+        # The decoder's levels count from the lowest resolution in both.
+        **{
+            f"{side}.conv_blocks.{level}.{official}": f"{side}.{way}_blocks.{level}.{ours}"
+            for side, way in _SIDES.items()
+            for level in range(LEVELS)
+            for official, ours in {
+                "res": "resnets",
+                "attn": "attentions",
+                f"{way}sample": f"{way}samplers.0",
+            }.items()
+        },
+        **{
+            f"{side}.{official}": f"{side}.{ours}"
+            for side in _SIDES
+            for official, ours in {
+                "mid.0": "mid_block.resnets.0",
+                "mid.1": "mid_block.attentions.0",
+                "mid.2": "mid_block.resnets.1",
+                "norm_out": "conv_norm_out",
+                "conv_in": "conv_in",
+                "conv_out": "conv_out",
+            }.items()
+        },
+        "quant_conv.": "before.",
+        "post_quant_conv.": "after.",
+        "quantize.": "quantizer.",
+    },
+    {
+        ".q.": ".to_q.",
+        ".k.": ".to_k.",
+        ".v.": ".to_v.",
+        ".proj_out.": ".to_out.0.",
+        ".norm.": ".group_norm.",
+        ".nin_shortcut.": ".conv_shortcut.",
+    },
+)
+ours = NAMES.ours
+# A record of which codes training used.
 IGNORED = ("codebook_used",)
 
 
-def ours(name: str) -> str:
-    """Our name of an official parameter."""
-    for pattern, replacement in RULES:
-        name = re.sub(pattern, replacement, name)
-    return name
+def adapted(name: str, tensor: Tensor) -> Tensor:
+    """The tensor that our parameter of a name takes: 1x1 convolutions of attention are matrices."""
+    if ".attentions." in name and tensor.shape[2:] == (1, 1):
+        return tensor[:, :, 0, 0]
+    return tensor
 
 
 def build(

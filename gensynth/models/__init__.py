@@ -1,16 +1,25 @@
-"""Backbones by name. Adding one: a file here, its presets in `MODELS`, a YAML, a contract test."""
+"""Models by name. Adding one: a file here, its presets in `MODELS`, a YAML, a contract test.
+
+`works_on` of a model's class says what it is trained on: "latents", "tokens", or the "pixels"
+themselves, as tokenizers are.
+"""
 
 import difflib
 import inspect
 from typing import Any
 
+import torch
 from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
 
+from gensynth.autoencoders import vq
+from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.errors import UsageError
-from gensynth.models import dic, dico, dit, mdt
+from gensynth.models import dic, dico, dit, maskgit, mdt
 from gensynth.models.dic import DiC
 from gensynth.models.dico import DiCo
 from gensynth.models.dit import DiT
+from gensynth.models.maskgit import MaskGIT
 from gensynth.models.mdt import MDTv2
 
 # Name -> class and the keywords that make that size of it.
@@ -22,6 +31,8 @@ MODELS: dict[str, tuple[type[ModelMixin], dict[str, object]]] = {
         (DiC, dic.PRESETS),
         (DiCo, dico.PRESETS),
         (MDTv2, mdt.PRESETS),
+        (MaskGIT, maskgit.PRESETS),
+        (VQAutoencoder, vq.PRESETS),
     )
     for name, keywords in presets.items()
 }
@@ -55,3 +66,19 @@ def create_model(name: str, **overrides: Any) -> ModelMixin:
     """
     model_class, keywords = preset(name)
     return model_class(**{**keywords, **overrides})
+
+
+def example_inputs(model: ModelMixin, height: int, width: int) -> tuple[Tensor, ...]:
+    """One image of zeros and class 0, as the model's `forward` takes them, where the model is.
+
+    `height` and `width` are in latents, tokens or pixels, as the model works on them.
+    """
+    device = next(model.parameters()).device
+    labels = torch.zeros(1, dtype=torch.long, device=device)
+    if model.works_on == "pixels":
+        return (torch.zeros(1, model.config.channels, height, width, device=device),)
+    if model.works_on == "tokens":
+        tokens = torch.zeros(1, height, width, dtype=torch.long, device=device)
+        return tokens, labels, torch.zeros(1, dtype=torch.bool, device=device)
+    sample = torch.zeros(1, model.config.in_channels, height, width, device=device)
+    return sample, torch.zeros(1, device=device), labels

@@ -97,6 +97,7 @@ class DiCo(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    works_on = "latents"
     size_multiple = 4  # height and width are halved twice
 
     @register_to_config

@@ -67,6 +67,7 @@ class DiT(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    works_on = "latents"
 
     @register_to_config
     def __init__(

@@ -110,6 +110,7 @@ class MaskGIT(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    works_on = "tokens"
 
     @register_to_config
     def __init__(

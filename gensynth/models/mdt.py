@@ -68,6 +68,7 @@ class MDTv2(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    works_on = "latents"
 
     @register_to_config
     def __init__(

@@ -1,4 +1,4 @@
-"""What every backbone promises, whatever its token mixer."""
+"""What every backbone promises, whatever its token mixer. Models of tokens: test_maskgit.py too."""
 
 import pytest
 import torch
@@ -17,6 +17,9 @@ SMALL = {
     "DiT": {**TRANSFORMER, "depth": 2},
     "MDTv2": {**TRANSFORMER, "depth": 4, "decode_layer": 2, "mask_ratio": None},
 }
+SMALL_TOKENS = {
+    "MaskGIT": {"input_size": 8, "codebook_size": 30, "hidden_size": 32, "num_heads": 2, "depth": 2}
+}
 VARIANTS = {
     **{name: (name, {}) for name in SMALL},
     **{
@@ -33,13 +36,20 @@ VARIANTS = {
     "DiT-sized": ("DiT", {"size_conditioning": True}),
     "DiC-zero-gate": ("DiC", {"zero_gate": True}),
 }
+TOKEN_VARIANTS = {
+    "MaskGIT": ("MaskGIT", {}),
+    "MaskGIT-merged": ("MaskGIT", {"proj": 2, "num_registers": 3}),
+    "MaskGIT-no-registers": ("MaskGIT", {"num_registers": 0}),
+}
 every = pytest.mark.parametrize("variant", VARIANTS)
+every_trained_one = pytest.mark.parametrize("variant", [*VARIANTS, *TOKEN_VARIANTS])
 
 
 def fresh(variant: str, **keywords):
-    name, own = VARIANTS[variant]
+    name, own = {**VARIANTS, **TOKEN_VARIANTS}[variant]
     model_name = next(key for key, entry in MODELS.items() if entry[0].__name__ == name)
-    return create_model(model_name, **{**SMALL[name], "num_classes": 5, **own, **keywords}).eval()
+    small = {**SMALL, **SMALL_TOKENS}[name]
+    return create_model(model_name, **{**small, "num_classes": 5, **own, **keywords}).eval()
 
 
 def small(variant: str, **keywords):
@@ -57,8 +67,21 @@ def inputs(batch: int = 3, height: int = 8, width: int = 8):
     return sample, torch.tensor([0.0, 0.5, 1.0][:batch]), torch.tensor([0, 4, 5][:batch])
 
 
+def token_inputs(batch: int = 3, height: int = 8, width: int = 8):
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(31, (batch, height, width), generator=generator)
+    return tokens, torch.tensor([0, 4, 2][:batch]), torch.tensor([False, False, True][:batch])
+
+
+def inputs_of(variant: str, *size: int):
+    return token_inputs(*size) if variant in TOKEN_VARIANTS else inputs(*size)
+
+
 def test_every_class_is_here():
-    assert set(SMALL) == {entry[0].__name__ for entry in MODELS.values()}
+    """Tokenizers have their own contract, with the other autoencoders."""
+    for small, works_on in ((SMALL, "latents"), (SMALL_TOKENS, "tokens")):
+        classes = {entry[0] for entry in MODELS.values()}
+        assert set(small) == {one.__name__ for one in classes if one.works_on == works_on}
 
 
 @every
@@ -86,32 +109,31 @@ def test_every_input_and_parameter_matters(variant):
     assert not torch.equal(output, model(sample, timestep, labels.flip(0)))
 
 
-@every
+@every_trained_one
 def test_a_row_does_not_depend_on_its_batch(variant):
-    model = small(variant)
-    sample, timestep, labels = inputs()
+    model, given = small(variant), inputs_of(variant)
     with torch.inference_mode():
-        together = model(sample, timestep, labels)
-        alone = model(sample[1:2], timestep[1:2], labels[1:2])
+        together = model(*given)
+        alone = model(*(tensor[1:2] for tensor in given))
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
 
 
-@every
+@every_trained_one
 def test_save_and_load(variant, tmp_path):
-    model = small(variant)
+    model, given = small(variant), inputs_of(variant)
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path)
-    torch.testing.assert_close(again(*inputs()), model(*inputs()), atol=0, rtol=0)
+    torch.testing.assert_close(again(*given), model(*given), atol=0, rtol=0)
 
 
-@every
+@every_trained_one
 def test_gradient_checkpointing_changes_nothing(variant):
-    model = small(variant).train()
-    model(*inputs()).square().sum().backward()
+    model, given = small(variant).train(), inputs_of(variant)
+    model(*given).square().sum().backward()
     plain = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     model.enable_gradient_checkpointing()
-    model(*inputs()).square().sum().backward()
+    model(*given).square().sum().backward()
     again = [p.grad for p in model.parameters() if p.grad is not None]
     for gradient, expected in zip(again, plain, strict=True):
         torch.testing.assert_close(gradient, expected)
@@ -124,20 +146,20 @@ def test_a_fresh_model_predicts_zero(variant):
 
 
 @pytest.mark.parametrize(
-    "variant", [*SMALL, *(f"DiT-{mixer}" for mixer in MIXERS if mixer != "softmax")]
+    "variant", [*SMALL, "MaskGIT", *(f"DiT-{mixer}" for mixer in MIXERS if mixer != "softmax")]
 )
 def test_compiles_whole_once_for_any_batch_and_once_for_another_size(variant):
     """One graph without breaks; a new batch size reuses it, a new resolution costs one more."""
     counter = torch._dynamo.testing.CompileCounter()
     torch._dynamo.reset()
-    depth = {} if VARIANTS[variant][0] != "DiT" else {"depth": 1}
+    depth = {} if variant.split("-")[0] != "DiT" else {"depth": 1}
     model = torch.compile(small(variant, **depth), fullgraph=True, backend=counter)
 
     def run(*size: int) -> None:
-        sample, timestep, labels = inputs(*size)
-        for tensor in (sample, timestep, labels):
+        given = inputs_of(variant, *size)
+        for tensor in given:
             torch._dynamo.mark_dynamic(tensor, 0)
-        model(sample, timestep, labels)
+        model(*given)
 
     with torch.no_grad():
         run(2, 8, 8)
@@ -292,20 +314,21 @@ def test_sit_makes_variances_and_throws_them_away(size):
     assert torch.equal(sit(*inputs()), dit(*inputs())[:, :4])
 
 
-@every
+@every_trained_one
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(variant, dtype):
     """Whole models in half precision, and autocast: near the float32 output, gradients finite."""
     model = small(variant)
-    expected = model(*inputs())
-    sample, timestep, labels = inputs()
+    sample, *others = inputs_of(variant)
+    expected = model(sample, *others)
     scale = expected.abs().max()
     if dtype is torch.bfloat16:
         with torch.autocast("cpu", dtype):
-            output = model(sample, timestep, labels)
+            output = model(sample, *others)
         assert (output.float() - expected).abs().max() < 0.05 * scale
         output.float().square().sum().backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-    halved = model.to(dtype)(sample.to(dtype), timestep, labels)
+    sample = sample.to(dtype) if sample.is_floating_point() else sample
+    halved = model.to(dtype)(sample, *others)
     assert halved.dtype == dtype
     assert (halved.float() - expected).abs().max() < 0.05 * scale

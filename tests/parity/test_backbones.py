@@ -65,8 +65,8 @@ def test_mdt_masked_pass():
 def published_sizes():
     """(system, size name, our keywords) of every published size."""
     cases = []
-    for name, (_, keywords) in MODELS.items():
-        if "nano" not in name:
+    for name, (model_class, keywords) in MODELS.items():
+        if "nano" not in name and model_class.works_on == "latents":
             system = {"MDTv2": "mdt"}.get(name.split("-")[0], name.split("-")[0].lower())
             cases.append(pytest.param(system, name, keywords, id=name))
     s6 = {**MODELS["MDTv2-S/2"][1], "decode_layer": 6}

@@ -1,19 +1,27 @@
 """The tiny FLUX.2 autoencoder, with its real weights, is the published function: taesd."""
 
+import pytest
 import torch
-from reference import FOLDER, load_reference, reference_path
-from safetensors.torch import load_file
+from reference import FOLDER, load_reference
 
-from gensynth.autoencoders.tiny import TinyAutoencoder
+from gensynth.autoencoders import TinyAutoencoder, open_autoencoder
+
+WEIGHTS = FOLDER.parent / "weights" / "taef2"
 
 
 def taef2() -> TinyAutoencoder:
-    reference_path("taef2/layout.json")  # skips where the folder is absent
-    model = TinyAutoencoder().eval()
-    weights = FOLDER.parent / "weights" / "taef2"
-    for part in ("encoder", "decoder"):
-        getattr(model, part).load_state_dict(load_file(weights / f"{part}.safetensors"))
-    return model
+    if not WEIGHTS.is_dir():
+        pytest.skip(f"no weights: {'/'.join(WEIGHTS.parts[-3:])} is not there")
+    return open_autoencoder(str(WEIGHTS), "kl")
+
+
+def test_the_real_weights_open():
+    model = taef2()
+    assert type(model) is TinyAutoencoder
+    assert (model.config.latent_channels, model.config.normed) == (32, True)
+    assert model.latent_shape(64, 96) == (32, 8, 12)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 @torch.inference_mode()

@@ -40,10 +40,10 @@ def test_losses():
     model = official(reference).train()
     pixels, quantized = model(reference.input["image"])
     reference.check("vq_loss", quantized.codebook)
-    reference.check("commit_loss", quantized.commitment)
+    reference.check("commit_loss", 0.25 * quantized.commitment)
     ratio = reference.config["entropy_loss_ratio"]
-    reference.check("entropy_loss", ratio * quantized.entropy)
-    (pixels.square().mean() + quantized.codebook + quantized.commitment).backward()
+    reference.check("entropy_loss", ratio * quantized.entropy())
+    (pixels.square().mean() + quantized.codebook + 0.25 * quantized.commitment).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.isfinite().all(), name
         if not name.endswith("to_k.bias"):  # softmax does not see a shift of all scores

@@ -1,0 +1,34 @@
+"""What token ids stand for: which codebook they belong to, and whether they are in it."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from gensynth.errors import UsageError
+
+
+def fingerprint_of(codebook: Tensor) -> str:
+    """16 hex digits of a codebook [codebook_size, D]; those of another codebook differ.
+
+    The stored values count, in float32: they are the same on every machine, which codes after a
+    normalisation are not to the last bit, and the same when saved in half precision and loaded.
+    """
+    values = codebook.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
+
+
+def check_tokens(tokens: Tensor, codebook_size: int) -> None:
+    """Refuses token ids that the codebook does not have.
+
+    Raises:
+        UsageError: an id is below 0 or above codebook_size - 1.
+    """
+    if not tokens.numel():
+        return
+    lowest, highest = (int(bound) for bound in tokens.aminmax())
+    if lowest < 0 or highest >= codebook_size:
+        raise UsageError(
+            f"token ids must be from 0 to {codebook_size - 1}, got {lowest} to {highest}; give "
+            "tokens of this codebook without masked ones."
+        )

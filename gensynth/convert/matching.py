@@ -1,0 +1,143 @@
+"""A published file -> the named model that its tensors are of, with its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+from gensynth.convert import SYSTEMS, differences, rename
+from gensynth.convert.inference import inferred
+from gensynth.convert.reading import State, read_state
+from gensynth.errors import CorruptError, UsageError
+from gensynth.models import MODELS, create_model, preset
+
+# How the names of a system's presets start.
+FAMILIES = {
+    "dico": "DiCo-",
+    "dic": "DiC-",
+    "dit": "DiT-",
+    "sit": "SiT-",
+    "mdt": "MDTv2-",
+    "maskgit": "MaskGIT-",
+    "llamagen": "VQ-",
+}
+SHOWN = 4  # differences named in an error
+
+
+@dataclass(frozen=True)
+class Match:
+    """A published file and the model it is of."""
+
+    checkpoint: Path
+    name: str  # of the preset
+    keywords: dict[str, Any]  # in which the model differs from it
+    tensors: dict[str, Tensor]  # under our names
+    part: str | None  # of the checkpoint, see `State`
+
+    def filled(self) -> ModelMixin:
+        """The model with the checkpoint's weights, in float32, for evaluation.
+
+        Raises:
+            CorruptError: a weight is not finite.
+        """
+        spoilt = [key for key, tensor in self.tensors.items() if not tensor.isfinite().all()]
+        if spoilt:
+            raise CorruptError(
+                f"{self.checkpoint} has weights that are not finite: {spoilt[0]}, ..."
+            )
+        with torch.random.fork_rng(devices=[]):
+            model = create_model(self.name, **self.keywords)
+        model.load_state_dict(self.tensors)
+        return model.eval()
+
+
+def match(
+    system: str,
+    checkpoint: Path,
+    model: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Match:
+    """Reads a published file and finds the size it is of, see `matching_size`.
+
+    Raises:
+        UsageError: a checkpoint of another system or size, with the differences.
+        InputError, RefusedError, CorruptError: it is missing, unsafe or damaged.
+    """
+    state = read_state(checkpoint)
+    check_system(system, state, checkpoint)
+    tensors = rename(system, state.tensors)
+    name, keywords = matching_size(system, tensors, model, dict(changes or {}))
+    return Match(checkpoint, name, keywords, tensors, state.part)
+
+
+def check_system(system: str, state: State, checkpoint: Path) -> None:
+    """Refuses a state whose names are another system's. Those of DiT and SiT are the same."""
+    shares = {
+        known: sum(name.startswith(tuple(SYSTEMS[known].NAMES.prefixes)) for name in state.tensors)
+        / len(state.tensors)
+        for known in FAMILIES
+    }
+    best = max(shares.values())
+    alike = [known for known, share in shares.items() if share == best and best > 0.5]
+    if not alike:
+        some = ", ".join(list(state.tensors)[:SHOWN])
+        raise UsageError(
+            f"{checkpoint} is not a checkpoint of {', '.join(FAMILIES)}: its tensors are called "
+            f"{some}, ..."
+        )
+    if system not in alike:
+        names = " or ".join(FAMILIES[known].rstrip("-") for known in alike)
+        flags = " or ".join(f"--from {known}" for known in alike)
+        raise UsageError(f"{checkpoint} looks like a {names} checkpoint: {flags}.")
+
+
+def matching_size(
+    system: str, tensors: Mapping[str, Tensor], model: str | None, changes: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The preset that the tensors are of, and the keywords in which they differ from it.
+
+    Raises:
+        UsageError: there is none, with the differences to the nearest.
+    """
+    family = [name for name in MODELS if name.startswith(FAMILIES[system])]
+    if model is not None:
+        preset(model)  # raises for an unknown name
+        family = [name for name in family if name.lower() == model.lower()]
+        if not family:
+            raise UsageError(f"--model {model} is not a {FAMILIES[system].rstrip('-')}.")
+    compared = []
+    for name in family:
+        keywords = {**inferred(system, name, tensors, changes), **changes}
+        try:
+            with torch.device("meta"):
+                own = create_model(name, **keywords).state_dict()
+        except (ValueError, TypeError, RuntimeError) as error:
+            if changes:
+                raise UsageError(f"{name} cannot be built with {changes}: {error}.") from error
+            continue  # a patch that does not divide the picture
+        problems = differences(system, tensors, own)
+        if not problems:
+            return name, keywords
+        compared.append((len(problems), name, problems))
+    if not compared:
+        raise UsageError(f"no {FAMILIES[system].rstrip('-')} has positions of this number.")
+    raise UsageError(_explain(*min(compared)[1:], named=model is not None))
+
+
+def _explain(name: str, problems: list[str], named: bool) -> str:
+    counts = {
+        kind: sum(problem.startswith(kind) for problem in problems)
+        for kind in ("missing", "unexpected")
+    }
+    counts["of another shape"] = len(problems) - sum(counts.values())
+    total = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    whose = "these are not the weights of" if named else "no known size has these weights; nearest:"
+    more = "; ..." if len(problems) > SHOWN else ""
+    return (
+        f"{whose} {name}: {total} ({'; '.join(problems[:SHOWN])}{more}). For a size of your own "
+        "give --model NAME and --config KEY=VALUE for each keyword that differs from it."
+    )
