@@ -32,6 +32,7 @@ LAYERS = [
         "pretrained",
         "demo",
         "experiment",
+        "encoding",
     },
     {"cli", "__main__", "serve", "benchmarks", "train.py"},
 ]

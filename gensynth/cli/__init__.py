@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         convert,
         demo,
         ema,
+        encode,
         evaluate,
         models,
         sample,
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     for module in (
         train,
+        encode,
         sample,
         evaluate,
         serve,

@@ -10,6 +10,7 @@ import datasets
 from datasets import Dataset, IterableDataset
 
 from gensynth.config import Data
+from gensynth.data.encoded import check_rows, shards
 from gensynth.errors import InputError, UsageError
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -21,7 +22,10 @@ SPLITS = ("train", "test", "val")
 
 @dataclass
 class Source:
-    """A dataset whose rows are {"image": {"bytes", "path"}, "label": int}, and its class names."""
+    """A dataset whose rows are {"image": {"bytes", "path"}, "label": int}, and its class names.
+
+    Rows of source encoded are {"latents": bytes, "label": int}, see `gensynth.data.encoded`.
+    """
 
     rows: Dataset | IterableDataset
     classes: list[str]
@@ -33,7 +37,7 @@ class Source:
     def name_of(self, row: int) -> str:
         """How to find an image again: its file, or its row."""
         if not self.streamed:
-            path = self.rows[row]["image"].get("path")
+            path = (self.rows[row].get("image") or {}).get("path")
             if path and Path(path).is_file():
                 return str(path)
         return f"row {row}"
@@ -44,9 +48,14 @@ def open_source(data: Data) -> Source:
 
     Raises:
         InputError: nothing there, or a file that cannot be read.
-        UsageError: no image column, or class names that are neither stored nor given.
+        UsageError: no image column, class names that are neither stored nor given, or images
+            encoded for other settings.
+        CorruptError: encoded images are damaged.
     """
     rows = _load(data)
+    if data.source == "encoded":
+        check_rows(rows, data)
+        return Source(rows, _fitting(rows, data.classes or rows.features["label"].names))
     columns = rows.column_names
     if columns is None:
         columns = list(next(iter(rows), {}))
@@ -69,13 +78,7 @@ def open_source(data: Data) -> Source:
     if classes is None and isinstance(rows, IterableDataset):
         raise UsageError("this stream does not carry class names. Set data.classes.")
     if isinstance(rows, Dataset):
-        highest = _highest_label(rows)
-        classes = classes or [str(number) for number in range(highest + 1)]
-        if highest >= len(classes):
-            raise UsageError(
-                f"the data have label {highest}, but there are only {len(classes)} classes: "
-                f"{', '.join(classes[:12])}."
-            )
+        classes = _fitting(rows, classes)
     return Source(rows, list(classes or []))
 
 
@@ -91,6 +94,9 @@ def _load(data: Data) -> Dataset | IterableDataset:
         )
         if not Path(options["data_files"][data.split]).is_file():
             raise UsageError(f"fashion_mnist has the splits train and test, not {data.split!r}.")
+    elif data.source == "encoded":
+        name, options["split"] = "parquet", "encoded"  # data.split may be a part of one
+        options["data_files"] = {"encoded": [str(file) for file in shards(data)]}
     elif data.source == "imagefolder":
         if not Path(path).is_dir():
             raise InputError(f"there is no image folder {path}.")
@@ -143,6 +149,18 @@ def _column(given: str | None, usual: tuple[str, ...], columns: list[str], key: 
             raise UsageError(f"data.{key} {given!r} is not one of {', '.join(columns)}.")
         return given
     return next((name for name in usual if name in columns), None)
+
+
+def _fitting(rows: Dataset, classes: list[str] | None) -> list[str]:
+    """Names for all labels of the rows: those given, or else their numbers."""
+    highest = _highest_label(rows)
+    classes = classes or [str(number) for number in range(highest + 1)]
+    if highest >= len(classes):
+        raise UsageError(
+            f"the data have label {highest}, but there are only {len(classes)} classes: "
+            f"{', '.join(classes[:12])}."
+        )
+    return list(classes)
 
 
 def _highest_label(rows: Dataset) -> int:

@@ -26,18 +26,20 @@ Streamed = tuple[dict[str, Any], tuple[int, int]]  # a row, and its (epoch, offs
 class Batch(NamedTuple):
     """Images of one micro-batch.
 
-    images: uint8 [B, C, size, size]; labels: int64 [B]; unreadable: rows that could not be decoded
-    and were replaced; cursor: (epoch, offset) of the step's first row when streaming, else None;
-    crops: float32 [B, 4] with data.zoom, else None: height and width of each resized image, top and
-    left of the square cut out of it, all in positions of the latents. They are those before
-    mirroring: a mirrored image is the mirrored crop.
+    images: uint8 [B, C, size, size], None if they were encoded before; labels: int64 [B];
+    unreadable: rows that could not be decoded and were replaced; cursor: (epoch, offset) of the
+    step's first row when streaming, else None; crops: float32 [B, 4] with data.zoom, else None:
+    height and width of each resized image, top and left of the square cut out of it, all in
+    positions of the latents. They are those before mirroring: a mirrored image is the mirrored
+    crop. latents: float32 [B, C, h, w] or tokens int64 [B, h, w] if they were encoded before.
     """
 
-    images: Tensor
+    images: Tensor | None
     labels: Tensor
     unreadable: list[int]
     cursor: tuple[int, int] | None = None
     crops: Tensor | None = None
+    latents: Tensor | None = None
 
 
 class View(NamedTuple):
@@ -97,6 +99,21 @@ def stacked(views: Sequence[View], patch: int) -> tuple[Tensor, Tensor | None]:
     images = torch.stack([view.image for view in views])
     crops = [view.crop for view in views if view.crop is not None]
     return images, torch.tensor(crops, dtype=torch.float32) / patch if crops else None
+
+
+def streamed_label(row: dict[str, Any], num_classes: int) -> int:
+    """The label of a row, 0 without one; of a stream nobody has seen all labels before.
+
+    Raises:
+        UsageError: it is not one of the classes.
+    """
+    label = row.get("label", 0)
+    if not isinstance(label, int) or not 0 <= label < num_classes:
+        raise UsageError(
+            f"the stream has label {label!r}, but there are {num_classes} classes. "
+            "Set data.classes or data.label_column."
+        )
+    return label
 
 
 def _decoded(row: dict[str, Any], data: Data) -> Image:
@@ -235,12 +252,7 @@ class StreamedImages(torch_data.IterableDataset):
                 view = training_view(row, self.data, self.seed, position)
             except UNREADABLE:
                 continue
-            label = row.get("label", 0)
-            if not isinstance(label, int) or not 0 <= label < self.num_classes:
-                raise UsageError(
-                    f"the stream has label {label!r}, but there are {self.num_classes} classes. "
-                    "Set data.classes or data.label_column."
-                )
+            label = streamed_label(row, self.num_classes)
             return view, label, [] if nearest == index else [position]
         raise CorruptError(f"not one of {len(rows)} images of the stream in a row can be decoded.")
 

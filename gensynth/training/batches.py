@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from gensynth.config import Data, Training
+from gensynth.data.encoded import EncodedImages
 from gensynth.data.sources import Source
 from gensynth.data.training import Batch, Schedule, StreamedImages, TrainingImages
 from gensynth.errors import CorruptError, GensynthError, UsageError
@@ -41,17 +42,23 @@ def load_batches(
         cursor: for streams, a position and the (epoch, offset) at which the stream stands there.
         patch: side in pixels of a position of the latents.
     """
-    options: dict[str, Any]
     if source.streamed:
         dataset: Any = StreamedImages(
             source.rows, data, seed, len(source.classes), schedule, *cursor, patch
         )
         # Always one worker: datasets shuffles otherwise inside a worker than outside.
-        options, workers = {"batch_size": None}, 1
+        return read_ahead(dataset, 1, device, batch_size=None)
+    if data.source == "encoded":
+        dataset = EncodedImages(source.rows, data, seed)
     else:
         dataset = TrainingImages(source.rows, data, seed, patch)
-        options = {"batch_sampler": schedule, "collate_fn": _as_it_is}
-        workers = data.workers
+    return read_ahead(dataset, data.workers, device, batch_sampler=schedule)
+
+
+def read_ahead(
+    dataset: Any, workers: int, device: torch.device, **options: Any
+) -> Generator[Batch]:
+    """What a `DataLoader` with `options` gets of a dataset of batches, read by `workers` ahead."""
     loader = DataLoader(
         dataset,
         num_workers=workers,
@@ -59,6 +66,7 @@ def load_batches(
         prefetch_factor=4 if workers else None,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
+        collate_fn=_as_it_is,
         **options,
     )
     iterator: Any = iter(loader)
@@ -75,7 +83,7 @@ def load_batches(
             iterator._shutdown_workers()
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

@@ -264,3 +264,11 @@ def test_an_image_is_named_by_its_file_where_it_has_one(tmp_path, numbered):
     source = open_source(Data(source="imagefolder", path=str(tmp_path)))
     assert source.name_of(0) == str(tmp_path / "a" / "one.png")
     assert open_source(Data()).name_of(7) == "row 7"
+
+
+def test_a_row_without_an_image_is_named_by_its_number(tmp_path, numbered):
+    table = {"image": [{"bytes": numbered(1), "path": None}, None], "label": [0, 0]}
+    pa.parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    source = open_source(Data(source="parquet", path=str(tmp_path / "a.parquet")))
+    assert source.rows[1]["image"] is None
+    assert source.name_of(1) == "row 1"

@@ -1,0 +1,42 @@
+"""`gensynth encode`."""
+
+import shlex
+from pathlib import Path
+
+import typer
+
+REPLACED = ("data.source=", "data.path=", "data.streaming=")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("encode")(encode)
+
+
+def encode(
+    config: Path = typer.Option(..., "--config", help="YAML file of the experiment."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder to make."),
+    batch_size: int = typer.Option(32, "--batch-size", help="Images encoded together."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", show_default=False),
+) -> None:
+    """Encode an experiment's images once, to train from latents or tokens instead of images.
+
+    gensynth encode --config configs/imagenet256/dit_xl2.yaml --out latents
+
+    Then train with data.source=encoded data.path=latents and the same other settings. With
+    data.flip the mirrored images are encoded too. Tokens and pixels train as they do on the fly; of
+    a kl autoencoder the mean of the posterior is kept, where training on the fly draws a sample in
+    every step. Unreadable images are left out.
+
+    One process on one device; not for torchrun or accelerate launch. data.workers decode ahead.
+    """
+    from gensynth.experiment import load_experiment
+
+    experiment = load_experiment(config, overrides or [])
+    from gensynth.encoding import encode as run
+
+    encoding = run(experiment, out, batch_size)
+    print(f"{encoding.count} images as {encoding.dtype} {encoding.shape} in {out}")
+    kept = [given for given in overrides or [] if not given.startswith(REPLACED)]
+    streaming = ["data.streaming=false"] if experiment.data.streaming else []
+    kept += ["data.source=encoded", f"data.path={out}", *streaming]
+    print(f"Try: gensynth train --config {shlex.join([str(config), *kept])}")
