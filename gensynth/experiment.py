@@ -14,11 +14,19 @@ from gensynth.config import (
     Experiment,
     Flow,
     LayerSync,
+    Masked,
+    Reconstruction,
     Repa,
     parse_yaml,
 )
 from gensynth.errors import InputError, UsageError
 
+OBJECTIVES: dict[str, Any] = {
+    "flow": Flow,
+    "ddpm": DDPM,
+    "masked": Masked,
+    "reconstruction": Reconstruction,
+}
 REGULARIZERS = {"dispersive": Dispersive, "layersync": LayerSync, "repa": Repa}
 
 
@@ -72,11 +80,15 @@ def check_model(experiment: Experiment) -> None:
                 f"unknown key 'model.{key}' for {name}.{_nearest(key, known)} "
                 f"Known: {', '.join(known)}."
             )
+    _check_parts(experiment)
     _check_contradictions(experiment, given)
-    build_scheduler(experiment)
+    if experiment.objective.works_on != "pixels":
+        build_scheduler(experiment)
     try:
         with torch.device("meta"):
             model = build_model(experiment, num_classes=2)
+    except UsageError:
+        raise
     except (ValueError, TypeError, RuntimeError) as error:
         values = ", ".join(f"{key}={value!r}" for key, value in given.items()) or "its defaults"
         at = f"data.size {experiment.data.size}, autoencoder.patch {experiment.autoencoder.patch}"
@@ -94,11 +106,40 @@ def check_model(experiment: Experiment) -> None:
         check_regularizers(experiment, model)
 
 
+def _check_parts(experiment: Experiment) -> None:
+    """Objective, model and autoencoder have to work on the same thing."""
+    from gensynth.models import MODELS, preset
+
+    objective, codec, wanted = experiment.objective, experiment.autoencoder, ""
+    name = experiment.model.name
+    works_on = preset(name)[0].works_on
+    if works_on != objective.works_on:
+        others = [key for key, section in OBJECTIVES.items() if section.works_on == works_on]
+        known = [name for name, entry in MODELS.items() if entry[0].works_on == objective.works_on]
+        raise UsageError(
+            f"objective {objective.name} trains models of {objective.works_on}, and {name} is one "
+            f"of {works_on}: take objective {' or '.join(others)}, or one of: {', '.join(known)}."
+        )
+    if objective.works_on == "pixels":
+        if (codec.kind, codec.patch) != ("none", 1):
+            wanted = "autoencoder.kind=none and autoencoder.patch=1"
+        if experiment.data.source == "encoded":
+            wanted = "a data.source of images"
+    elif codec.gives != objective.works_on:
+        kinds = {"tokens": "vq", "latents": "none or kl"}[objective.works_on]
+        wanted = f"autoencoder.kind={kinds}"
+    if wanted:
+        raise UsageError(
+            f"objective {objective.name} trains on {objective.works_on}; set {wanted}."
+        )
+
+
 def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
     learns_variance = experiment.objective.name == "ddpm"
     channels = experiment.autoencoder.channels(experiment.data.channels)
-    if experiment.autoencoder.kind == "kl" and experiment.data.channels != 3:
-        raise UsageError("autoencoder.kind kl encodes RGB images; set data.channels=3.")
+    encoded = experiment.data.source == "encoded"
+    if encoded and any(term.name == "repa" for term in experiment.regularizers):
+        raise UsageError("regularizer repa looks at the images, which data.source encoded has not.")
     if given.get("size_conditioning") and experiment.data.zoom is None:
         raise UsageError(
             "model.size_conditioning has nothing to learn from without crops; set data.zoom, for "
@@ -142,7 +183,7 @@ def _explain(problem: Any, tree: dict[str, Any]) -> str:
     """One sentence about one problem that pydantic found."""
     # A discriminated union inserts its tag into the location; the user never wrote it.
     location = [str(part) for part in problem["loc"]]
-    if location[:1] == ["objective"] and location[1:2] in (["flow"], ["ddpm"]):
+    if location[:1] == ["objective"] and location[1:2] and location[1] in OBJECTIVES:
         del location[1]
     if location[:1] == ["regularizers"] and location[2:3] and location[2] in REGULARIZERS:
         del location[2]
@@ -153,8 +194,8 @@ def _explain(problem: Any, tree: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"'{key}' is missing."
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        allowed = "flow or ddpm" if key == "objective" else ", ".join(REGULARIZERS)
-        return f"'{key}.name' must be {'' if key == 'objective' else 'one of '}{allowed}."
+        allowed = OBJECTIVES if key == "objective" else REGULARIZERS
+        return f"'{key}.name' must be one of {', '.join(allowed)}."
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{message}."
@@ -166,7 +207,7 @@ def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
     section: Any = Experiment
     for part in location:
         if part == "objective":
-            section = DDPM if tree["objective"].get("name") == "ddpm" else Flow
+            section = OBJECTIVES.get(tree["objective"].get("name"), Flow)
         elif section is Experiment and part == "regularizers":
             section = tree["regularizers"]
         elif isinstance(section, list):

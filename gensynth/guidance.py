@@ -17,7 +17,7 @@ Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 NoiseLevel = Callable[[Tensor], Tensor]
 Scale = float | Callable[[Tensor], Tensor]
 
-SCHEDULES = ("constant", "power-cosine")
+SCHEDULES = ("constant", "linear", "power-cosine")
 # Levels come from float32 timesteps; a bound of an interval belongs to it.
 _ROUNDING = 1e-6
 
@@ -33,6 +33,11 @@ def power_cosine(scale: float, power: float, noise_level: NoiseLevel) -> Scale:
         return 1 + (scale - 1) * (1 - torch.cos(math.pi * progress)) / 2
 
     return at
+
+
+def linear(scale: float, noise_level: NoiseLevel) -> Scale:
+    """1 at pure noise, `scale` at data, on a line (Halton-MaskGIT, confidence_sampler.py)."""
+    return lambda timestep: 1 + (scale - 1) * (1 - noise_level(timestep))
 
 
 def limited_interval(scale: Scale, low: float, high: float, noise_level: NoiseLevel) -> Scale:
@@ -65,6 +70,8 @@ def scheduled(
     chosen: Scale = scale
     if schedule == "power-cosine" and scale > 1:
         chosen = power_cosine(scale, power, noise_level)
+    elif schedule == "linear" and scale > 1:
+        chosen = linear(scale, noise_level)
     if interval is None or scale == 1:
         return chosen
     return limited_interval(chosen, *interval, noise_level)
@@ -146,16 +153,17 @@ def _guided(
     def guided(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
         weight: float | Tensor
         if callable(scale):
-            weight = scale(timestep)[:, None, None, None]
+            weight = scale(timestep)
             if bool((weight == 1).all()):
                 return predict(sample, timestep, labels)
         else:
             weight = scale
         strong, weak = both(sample, timestep, labels)
-        count = sample.shape[1] if channels is None else channels
         if isinstance(weight, Tensor):
-            weight = weight.to(strong.dtype)
+            weight = weight.to(strong)[:, None, None, None]
+        # Token numbers have no channels: all that is said of them is guided.
+        count = channels or (sample.shape[1] if sample.ndim == strong.ndim else strong.shape[1])
         mixed = weak[:, :count].lerp(strong[:, :count], weight)
-        return torch.cat([mixed, strong[:, count:]], dim=1)
+        return torch.cat([mixed, strong[:, count:]], dim=1) if count < strong.shape[1] else mixed
 
     return guided

@@ -11,19 +11,21 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from gensynth import flow_schedulers, schedulers
+from gensynth import flow_schedulers, schedulers, token_decoders
 from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, InputError, RefusedError
 from gensynth.models import MODELS
 from gensynth.pipelines import PIPELINES
-from gensynth.pipelines.class_conditional import LABELS_FILE, ClassConditionalPipeline
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.saving import LABELS_FILE, SavedPipeline
 from gensynth.pretrained import DEFAULT, PRETRAINED
 
 INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 # What a model folder may name. Its word never imports anything: diffusers only finds modules that
 # are imported already, and these are.
-TRUSTED = {"diffusers", schedulers.__name__, flow_schedulers.__name__} | {
+SAMPLERS = (schedulers, flow_schedulers, token_decoders)
+TRUSTED = {"diffusers", *(module.__name__ for module in SAMPLERS)} | {
     part.__module__ for part in [*AUTOENCODERS.values(), *(entry[0] for entry in MODELS.values())]
 }
 
@@ -57,9 +59,10 @@ def load(
             f"{folder} cannot be loaded: its files are damaged or do not belong together "
             f"({_first_line(error)}). Fetch or export the model again."
         ) from error
-    _check_weights(folder / "model", pipeline.model)
-    _check_weights(folder / "autoencoder", pipeline.autoencoder)
-    pipeline.classes = _class_names(folder / LABELS_FILE, pipeline.model.config.num_classes)
+    for name, part in pipeline.components.items():
+        if isinstance(part, ModelMixin):
+            _check_weights(folder / name, part)
+    pipeline.classes = _class_names(folder / LABELS_FILE, len(pipeline.classes))
     pipeline.model.to(memory_format=torch.channels_last)
     pipeline.model.eval()
     return pipeline.to(device)
@@ -108,7 +111,7 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def _checked_index(folder: Path) -> type[ClassConditionalPipeline]:
+def _checked_index(folder: Path) -> type[SavedPipeline]:
     index = read_json(folder / INDEX)
     class_name = index.get("_class_name") if isinstance(index, dict) else None
     if not isinstance(class_name, str):

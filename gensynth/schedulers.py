@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.flow_schedulers import FlowODEScheduler, FlowScheduler, FlowSDEScheduler
+from gensynth.token_decoders import ConfidenceDecoder, HaltonDecoder, TokenDecoder
 
 _FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 _NOISE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
@@ -42,6 +43,7 @@ SCHEDULERS: dict[str, dict[str, dict[str, Any]]] = {
         "EulerAncestralDiscreteScheduler": _NOISE,
         "HeunDiscreteScheduler": _NOISE,
     },
+    "tokens": {"HaltonDecoder": {}, "ConfidenceDecoder": {}},
 }
 # These keep the sample at data + sigma * noise; the others at a mixture of unit variance.
 SIGMA_SCALED = (
@@ -92,7 +94,13 @@ class RespacedDDIMScheduler(DDIMScheduler):
 
 _OWN = {
     scheduler.__name__: scheduler
-    for scheduler in (RespacedDDIMScheduler, FlowODEScheduler, FlowSDEScheduler)
+    for scheduler in (
+        RespacedDDIMScheduler,
+        FlowODEScheduler,
+        FlowSDEScheduler,
+        HaltonDecoder,
+        ConfidenceDecoder,
+    )
 }
 
 
@@ -107,8 +115,8 @@ def create_scheduler(
 
     Args:
         name: of a scheduler that fits.
-        prediction: a key of `SCHEDULERS`: "epsilon" (diffusion), or "velocity", "noise", "score" or
-            "x" (flow).
+        prediction: a key of `SCHEDULERS`: "epsilon" (diffusion), "velocity", "noise", "score" or
+            "x" (flow), or "tokens".
         options: keywords of its constructor.
         path: the flow's; those of diffusers know the linear one only.
         betas: those of the diffusion, "linear" or "cosine", or diffusers' word for them.
@@ -136,10 +144,12 @@ def create_scheduler(
     return _made(kind, keywords, options or {}, [key for key in known if key not in _NOT_OPTIONS])
 
 
-def steps_range(scheduler: SchedulerMixin) -> tuple[int, int]:
-    """The fewest and the most steps that a scheduler can take."""
+def steps_range(scheduler: SchedulerMixin, positions: int) -> tuple[int, int]:
+    """The fewest and the most steps that a scheduler can take over latents of so many positions."""
     if isinstance(scheduler, FlowScheduler):
         return scheduler.steps_range
+    if isinstance(scheduler, TokenDecoder):
+        return 1, positions
     return 1, scheduler.config.num_train_timesteps
 
 

@@ -6,6 +6,7 @@ and at the end none is masked.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -48,16 +49,20 @@ class Draws:
 
 @dataclass
 class TokenStep:
-    """After step `index` of 1..`steps`: the tokens, what was drawn everywhere, and what was taken.
+    """After step `index` of 1..`steps`: the tokens int64 [B, h, w], and which were taken, bool.
 
-    `tokens` and `drawn` are int64 [B, h, w], `decided` is bool [B, h, w].
+    `everywhere` draws a token for every place, as flat int64 [B, N]; `drawn` is that as [B, h, w].
     """
 
     index: int
     steps: int
     tokens: Tensor
-    drawn: Tensor
     decided: Tensor
+    everywhere: Callable[[], Tensor]
+
+    @cached_property
+    def drawn(self) -> Tensor:
+        return self.everywhere().view_as(self.tokens)
 
 
 def draw_tokens(
@@ -90,7 +95,21 @@ def invert(weights: Tensor, uniform: Tensor) -> Tensor:
     return below.sum(dim=-1).clamp(max=weights.shape[-1] - 1)
 
 
-class HaltonDecoder(SchedulerMixin, ConfigMixin):
+class TokenDecoder(SchedulerMixin, ConfigMixin):
+    """Decides masked tokens step by step."""
+
+    def decode(
+        self, predict: Logits, tokens: Tensor, mask_token: int, steps: int, draws: Draws
+    ) -> Iterator[TokenStep]:
+        """Decides the masked ones among `tokens` [B, h, w]; the others stay.
+
+        Raises:
+            UsageError: more steps than masked tokens.
+        """
+        raise NotImplementedError
+
+
+class HaltonDecoder(TokenDecoder):
     """Decides tokens in the order of a Halton sequence (Halton-MaskGIT, arXiv 2503.17076).
 
     Args:
@@ -145,15 +164,17 @@ class HaltonDecoder(SchedulerMixin, ConfigMixin):
             logits = predict(image, index / max(1, steps - 1))
             temperature = float(temperatures[index] ** config.temperature_power)
             temperature *= 0.5 if index < config.warmup_steps else 1.0
-            drawn, _ = draw_tokens(
-                logits, draws.uniform[index], temperature, config.top_k, config.greedy
+            draw = partial(
+                draw_tokens, temperature=temperature, top_k=config.top_k, greedy=config.greedy
             )
             now = order[:, counts[index] : counts[index + 1]]
-            tokens = tokens.scatter(1, now, drawn.gather(1, now))
+            # Only those that are taken are drawn: with a large codebook drawing costs.
+            drawn = draw(take(logits, now), draws.uniform[index].gather(1, now))[0]
+            tokens = tokens.scatter(1, now, drawn)
             decided = torch.zeros_like(tokens, dtype=torch.bool).scatter(1, now, True)
-            yield TokenStep(
-                index + 1, steps, *(x.view(batch, height, width) for x in (tokens, drawn, decided))
-            )
+            rest = partial(first, draw, logits, draws.uniform[index])
+            taken = decided.view_as(image)
+            yield TokenStep(index + 1, steps, tokens.view_as(image), taken, rest)
 
     def places(self, to_decide: Tensor, roll: Tensor) -> Tensor:
         """The places where `to_decide` [h, w] is true, in their order: int64 [B, count]."""
@@ -168,7 +189,7 @@ class HaltonDecoder(SchedulerMixin, ConfigMixin):
         return place[index]
 
 
-class ConfidenceDecoder(SchedulerMixin, ConfigMixin):
+class ConfidenceDecoder(TokenDecoder):
     """Decides the tokens drawn with the most confidence first (MaskGIT, arXiv 2202.04200).
 
     Args:
@@ -223,7 +244,10 @@ class ConfidenceDecoder(SchedulerMixin, ConfigMixin):
             if not config.as_published:
                 decided &= masked
             tokens = torch.where(decided, drawn, tokens)
-            yield TokenStep(index + 1, steps, *(x.view(shape) for x in (tokens, drawn, decided)))
+            taken = decided.view(shape)
+            yield TokenStep(
+                index + 1, steps, tokens.view(shape), taken, partial(torch.clone, drawn)
+            )
 
     def counts(self, steps: int, tokens: int) -> list[int]:
         """How many tokens are decided after each step."""
@@ -243,6 +267,16 @@ class ConfidenceDecoder(SchedulerMixin, ConfigMixin):
         gumbel = -(-noise.double().clamp(min=1e-12).log()).log()
         size = self.config.noise_temperature * (1 - progress)
         return probability.log().double() + size * gumbel
+
+
+def take(logits: Tensor, places: Tensor) -> Tensor:
+    """The rows [B, K, V] of logits [B, N, V] at `places` [B, K]."""
+    return logits.gather(1, places[..., None].expand(-1, -1, logits.shape[-1]))
+
+
+def first(draw: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], *given: Tensor) -> Tensor:
+    """The tokens of a draw, without their probabilities."""
+    return draw(*given)[0]
 
 
 def check_choice(field: str, value: str, known: object) -> None:

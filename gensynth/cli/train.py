@@ -1,6 +1,7 @@
 """`gensynth train`."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -27,4 +28,11 @@ def train(
 
     folder = run(experiment)
     if processes().is_main_process:
-        print(f"Try: gensynth sample --model {folder}")
+        print(f"Try: {next_command(experiment, folder)}")
+
+
+def next_command(experiment: Any, folder: Path) -> str:
+    """What to do with the model of a finished run."""
+    if experiment.objective.works_on == "pixels":
+        return f"gensynth train --config FILE with autoencoder.kind=vq autoencoder.path={folder}"
+    return f"gensynth sample --model {folder}"

@@ -9,7 +9,16 @@ import yaml
 from pydantic import ConfigDict, Field, model_validator
 
 from gensynth.config.data import Autoencoder, Data
-from gensynth.config.objectives import DDPM, Dispersive, Flow, LayerSync, Masked, Repa
+from gensynth.config.objectives import (
+    DDPM,
+    Dispersive,
+    Flow,
+    LayerSync,
+    Masked,
+    Objective,
+    Reconstruction,
+    Repa,
+)
 from gensynth.config.section import Section, Seed
 from gensynth.config.training import (
     EMA,
@@ -34,7 +43,9 @@ __all__ = [
     "LayerSync",
     "Masked",
     "Model",
+    "Objective",
     "Optimizer",
+    "Reconstruction",
     "Repa",
     "Sampling",
     "Section",
@@ -54,7 +65,7 @@ class Experiment(Section):
     data: Data = Data()
     autoencoder: Autoencoder = Autoencoder()
     model: Model
-    objective: Annotated[Flow | DDPM, Field(discriminator="name")]
+    objective: Annotated[Objective, Field(discriminator="name")]
     regularizers: list[Annotated[Dispersive | LayerSync | Repa, Field(discriminator="name")]] = (
         Field(default_factory=list)
     )

@@ -15,7 +15,8 @@ from gensynth.config.section import (
 
 
 class Data(Section):
-    source: Literal["fashion_mnist", "parquet", "imagefolder", "webdataset", "hub"] = (
+    # encoded: a folder that `gensynth encode` made
+    source: Literal["fashion_mnist", "parquet", "imagefolder", "webdataset", "hub", "encoded"] = (
         "fashion_mnist"
     )
     path: str | None = None  # files, folder, glob or hub id; none for the bundled set
@@ -52,30 +53,61 @@ class Data(Section):
             raise ValueError("zoom cuts squares out of the images; it needs fit: crop")
         return self
 
+    @model_validator(mode="after")
+    def encoded_fits(self) -> Self:
+        if self.source == "encoded" and self.streaming:
+            raise ValueError("encoded images are read by position; set streaming: false")
+        if self.source == "encoded" and self.zoom:
+            raise ValueError("zoom draws new crops in every epoch; it cannot be of encoded images")
+        return self
+
+
+KIND_DEFAULTS: dict[str, dict[str, int]] = {
+    "kl": {"patch": 8, "latent_channels": 4},
+    "vq": {"patch": 16, "codebook_size": 16384},
+}
+
 
 class Autoencoder(Section):
-    kind: Literal["pixels", "kl"] = "pixels"
-    # Side in pixels of a latent position. pixels: of the square folded into channels, without loss;
-    # kl: the VAE's down-scaling, 8 unless given.
-    patch: Annotated[Literal[1, 2, 4, 8], BeforeValidator(no_truth_value)] = 1
-    path: str | None = None  # kl: folder or hub id of a diffusers AutoencoderKL
-    # kl: the VAE's channels, 4 unless given, so that a configuration is checked without the VAE.
+    # none: the pixels; kl: latents of a pretrained autoencoder; vq: tokens of a codebook
+    kind: Literal["none", "kl", "vq"] = "none"
+    # Side in pixels of a latent position. none: of the square folded into channels, without loss;
+    # kl and vq: the codec's down-scaling, 8 and 16 unless given.
+    patch: Annotated[Literal[1, 2, 4, 8, 16, 32, 64], BeforeValidator(no_truth_value)] = 1
+    # Folder or hub id. kl: a diffusers autoencoder; vq: a tokenizer, or the run that trained it.
+    path: str | None = None
+    # The codec's, given so that a configuration is checked without it: channels of kl (4 unless
+    # given), codes of vq (16384 unless given).
     latent_channels: Positive | None = None
+    codebook_size: Positive | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def defaults_of_kl(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("kind") == "kl":
-            return {"patch": 8, "latent_channels": 4, **given}
-        return given
+    def defaults_of_kind(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("kind") == "pixels":  # the old word
+            given = {**given, "kind": "none"}
+        return {**KIND_DEFAULTS.get(str(given.get("kind")), {}), **given}
 
     @model_validator(mode="after")
     def keys_fit_kind(self) -> Self:
-        if self.kind == "kl" and (not self.path or self.latent_channels is None):
-            raise ValueError("kind kl needs a path, for instance stabilityai/sd-vae-ft-ema")
-        if self.kind == "pixels" and (self.path or self.latent_channels):
-            raise ValueError("path and latent_channels are for kind kl")
+        own = {"none": (), "kl": ("path", "latent_channels"), "vq": ("path", "codebook_size")}
+        example = {"kl": "stabilityai/sd-vae-ft-ema", "vq": "runs/fashion_mnist/vq_nano"}
+        for key in ("path", "latent_channels", "codebook_size"):
+            value = getattr(self, key)
+            if value is not None and key not in own[self.kind]:
+                kinds = " and ".join(kind for kind in own if key in own[kind])
+                raise ValueError(f"{key} is for kind {kinds}")
+            if value is None and key in own[self.kind]:
+                wanted = f", for instance {example[self.kind]}" if key == "path" else ""
+                raise ValueError(f"kind {self.kind} needs a {key}{wanted}")
         return self
+
+    @property
+    def gives(self) -> str:
+        """What a model gets to see: "latents" or "tokens"."""
+        return "tokens" if self.kind == "vq" else "latents"
 
     def channels(self, image_channels: int) -> int:
         """Channels of the latents of an image with so many."""

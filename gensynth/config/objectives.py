@@ -1,15 +1,16 @@
 """The sections `objective:` and `regularizers:`."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gensynth.config.section import Positive, Section, Share
+from gensynth.config.section import NotNegative, Positive, Section, Share
 
 
 class Flow(Section):
     """Flow matching on a path from noise to data (SiT, arXiv 2401.08740)."""
 
+    works_on: ClassVar[str] = "latents"
     name: Literal["flow"]
     path: Literal["linear", "gvp", "vp"] = "linear"  # rectified flow, or variance preserving
     prediction: Literal["velocity", "noise", "score", "x"] = "velocity"
@@ -21,6 +22,11 @@ class Flow(Section):
     logit_std: Annotated[float, Field(gt=0)] = 1.0
     time_scale: Annotated[float, Field(gt=0)] = 1.0  # the model sees time in [0, time_scale]
     label_dropout: Share = 0.1
+
+    @property
+    def predicts(self) -> str:
+        """What a pipeline of the model starts from, a key of `schedulers.SCHEDULERS`."""
+        return self.prediction
 
     @model_validator(mode="after")
     def weighting_fits(self) -> Self:
@@ -37,6 +43,8 @@ class Flow(Section):
 class DDPM(Section):
     """iDDPM: noise prediction, learned range variance, hybrid loss (arXiv 2102.09672, as DiT)."""
 
+    works_on: ClassVar[str] = "latents"
+    predicts: ClassVar[str] = "epsilon"  # whatever `prediction` says is converted
     name: Literal["ddpm"]
     betas: Literal["linear", "cosine"] = "linear"  # of the 1000 timesteps
     prediction: Literal["epsilon", "x", "v"] = "epsilon"  # noise, image, or arXiv 2202.00512's v
@@ -55,12 +63,38 @@ class DDPM(Section):
 class Masked(Section):
     """Masked tokens (MaskGIT, arXiv 2202.04200, with Halton-MaskGIT's defaults)."""
 
+    works_on: ClassVar[str] = "tokens"
+    predicts: ClassVar[str] = "tokens"
     name: Literal["masked"]
     # Share masked at progress r, uniform in [0, 1].
     schedule: Literal["arccos", "cosine", "linear", "square", "cubic", "root"] = "arccos"
     loss_on: Literal["all", "masked"] = "all"  # tokens the loss is taken over
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_dropout: Share = 0.1
+
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Reconstruction(Section):
+    """A tokenizer gives images back through its codebook (VQGAN, arXiv 2012.09841; LlamaGen)."""
+
+    works_on: ClassVar[str] = "pixels"
+    predicts: ClassVar[str] = ""  # nothing is sampled
+    name: Literal["reconstruction"]
+    pixel: Literal["l1", "l2"] = "l1"  # error of the pixels in [-1, 1]
+    codebook: Weight = 1.0
+    commitment: Weight = 0.25  # holds the features near their codes
+    entropy: Weight = 0.0  # LlamaGen's; for sure features and used codes
+    perceptual: Weight = 0.0  # distance in features of EfficientNet-Lite0, which comes along
+    adversarial: Weight = 0.0  # of a patch discriminator that is trained beside
+    adversarial_start: NotNegative = 0  # step from which it counts
+    # Steps between replacing the codes that were not used since by features of the batch; 0: never.
+    revive_every: NotNegative = 100
+    label_dropout: ClassVar[float] = 0.0
+
+
+Objective = Flow | DDPM | Masked | Reconstruction
 
 
 class Dispersive(Section):

@@ -94,7 +94,8 @@ class Sampling(Section):
     every: NotNegative = 0  # steps between grids; 0 for none
     num: Positive = 40  # pictures in a grid
     guided_channels: Positive | None = None  # none: all; DiT and DiCo published with 3
-    guidance_schedule: Literal["constant", "power-cosine"] = "constant"  # the second is MDT's
+    # From no guidance at noise: linear is Halton-MaskGIT's, power-cosine MDT's.
+    guidance_schedule: Literal["constant", "linear", "power-cosine"] = "constant"
     guidance_power: Annotated[float, Field(gt=0)] = 4.0  # of power-cosine
     # Noise levels between which guidance acts, 0 at data and 1 at noise; none: all.
     guidance_interval: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None

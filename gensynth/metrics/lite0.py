@@ -69,7 +69,11 @@ class Lite0Features(nn.Module):
         """uint8 -> float32 [B, 3, size, size], (x - 127) / 128 as the network was trained."""
         pixels = images.float().expand(-1, 3, -1, -1)
         pixels = F.interpolate(pixels, (self.size, self.size), mode="bicubic", antialias=True)
-        pixels = (pixels.clamp(0, 255) - 127) / 128
+        return self.scaled(pixels.clamp(0, 255))
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        """Floats [B, 1 or 3, H, W] from 0 to 255 -> what the network was trained on, RGB."""
+        pixels = (pixels.expand(-1, 3, -1, -1) - 127) / 128
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def block(

@@ -1,7 +1,7 @@
 """Class label and seed -> picture, with any backbone, objective and fitting diffusers scheduler."""
 
 import difflib
-import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,19 +9,20 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
+from torch import Tensor
 
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
 from gensynth.guidance import check_interval
 from gensynth.pipelines.model_call import check_guide, fresh, guided_model
-from gensynth.pipelines.walk import Progress, walk
+from gensynth.pipelines.saving import SavedPipeline
+from gensynth.pipelines.walk import Progress, start, walk
 from gensynth.schedulers import create_scheduler, steps_range
 from gensynth.seeding import picture_generator
 
-LABELS_FILE = "labels.json"
+SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
 
 
 class Settings(NamedTuple):
@@ -34,7 +35,7 @@ class Settings(NamedTuple):
     guidance_interval: tuple[float, float] | None
 
 
-class ClassConditionalPipeline(DiffusionPipeline):
+class ClassConditionalPipeline(SavedPipeline):
     """Pictures of classes.
 
     Args:
@@ -42,8 +43,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         scheduler: one that fits `prediction`, from `create_scheduler`.
         autoencoder: pixels <-> latents.
         prediction: "velocity", "noise", "score" or "x" (flow; model time runs from 0 at noise to
-            `time_scale` at data, as in SiT) or "epsilon" (model time is the timestep of the
-            scheduler, as in DiT).
+            `time_scale` at data, as in SiT), "epsilon" (model time is the timestep of the
+            scheduler, as in DiT) or "tokens" (logits of masked tokens; the scheduler is a decoder).
         time_scale: the largest time that a flow model sees.
         size: height and width in pixels the model was trained at.
         steps, guidance: what to use when the caller does not say.
@@ -52,6 +53,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
         guidance_interval: noise levels (low, high) between which guidance acts; None for all.
         ddpm_prediction: what a model of an "epsilon" pipeline says, "epsilon", "x" or "v".
         path: of a flow, "linear", "gvp" or "vp".
+        codebook: `fingerprint()` of the tokenizer that the model was trained with; None: any.
+
+    Raises:
+        UsageError: a tokenizer that is not the model's.
     """
 
     def __init__(
@@ -70,8 +75,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
         guidance_interval: Sequence[float] | Mapping[str, float] | None = None,
         ddpm_prediction: str = "epsilon",
         path: str = "linear",
+        codebook: str | None = None,
     ):
         super().__init__()
+        check_codebook(model, autoencoder, codebook)
         if guidance_interval is not None:
             # Not a list: diffusers takes a pair in a saved index for a module and its class.
             low, high = check_interval(guidance_interval)
@@ -89,21 +96,15 @@ class ClassConditionalPipeline(DiffusionPipeline):
             guidance_interval=guidance_interval,
             ddpm_prediction=ddpm_prediction,
             path=path,
+            codebook=codebook,
         )
         self.classes: list[str] = [str(n) for n in range(model.config.num_classes)]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Writes the folder that `gensynth.load` reads: safetensors, configs and class names."""
-        super().save_pretrained(save_directory, safe_serialization=True, **kwargs)
-        for config in [
-            *Path(save_directory).glob("*/config.json"),
-            Path(save_directory) / self.config_name,
-        ]:
-            content = json.loads(config.read_text(encoding="utf-8"))
-            content.pop("_name_or_path", None)  # where it was loaded from is nobody's business
-            config.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        names = json.dumps(self.classes, ensure_ascii=False, indent=1)
-        (Path(save_directory) / LABELS_FILE).write_text(names + "\n", encoding="utf-8")
+        """Writes the folder that `gensynth.load` reads, with the mark of the codebook, if any."""
+        if hasattr(self.autoencoder, "fingerprint"):
+            self.register_to_config(codebook=self.autoencoder.fingerprint())
+        super().save_pretrained(save_directory, **kwargs)
 
     def label_id(self, label: int | str) -> int:
         """The number of a class given by number or name (upper and lower case are the same).
@@ -163,17 +164,27 @@ class ClassConditionalPipeline(DiffusionPipeline):
         )
         if len(labels) != len(seeds) or not labels:
             raise UsageError(f"{len(labels)} labels and {len(seeds)} seeds; give one of each.")
-        shape = self.autoencoder.latent_shape(*size)
-        device = self.model.device
-        classes = torch.tensor([self.label_id(label) for label in labels], device=device)
+        numbers = [self.label_id(label) for label in labels]
+        classes = torch.tensor(numbers, device=self.model.device)
         generators = [picture_generator(_whole_seed(seed)) for seed in seeds]
-        sample = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+        sample = start(self, sampler, size, generators)
         predict = guided_model(self, sampler, guidance, interval, guide)
         states = walk(self, sampler, predict, sample, steps, classes, generators)
         for sample, progress in states:  # noqa: B007 - the last one is the picture
             if on_step is not None:
                 on_step(progress)
         return [to_pil(pixels) for pixels in self.autoencoder.decode(sample)]
+
+    def showcase(
+        self, num: int, images: Tensor | None, on_step: Callable[[Progress], None]
+    ) -> list[Image.Image]:
+        """`num` pictures, classes in turn, seeds 0, 1, ...; `images` are not needed."""
+        pictures: list[Image.Image] = []
+        for begin in range(0, num, SHOWCASE_BATCH):
+            seeds = range(begin, min(begin + SHOWCASE_BATCH, num))
+            labels = [seed % len(self.classes) for seed in seeds]
+            pictures += self(labels, seeds, on_step=on_step)
+        return pictures
 
     def resolve(
         self,
@@ -198,9 +209,6 @@ class ClassConditionalPipeline(DiffusionPipeline):
             sampler = create_scheduler(
                 scheduler, self.config.prediction, path=self.config.path, betas=betas
             )
-        fewest, most = steps_range(sampler)
-        if not fewest <= steps <= most:
-            raise UsageError(f"steps must be from {fewest} to {most}, got {steps}.")
         if not 1 <= guidance < 1000:
             raise UsageError(f"guidance must be from 1 (none) upwards, got {guidance}.")
         given = guidance_interval or self.config.guidance_interval
@@ -216,10 +224,38 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 f"size {height}x{width} is not possible: each side must be a multiple of "
                 f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
             )
+        positions = math.prod(self.autoencoder.latent_shape(height, width)[-2:])
+        fewest, most = steps_range(sampler, positions)
+        if not fewest <= steps <= most:
+            raise UsageError(f"steps must be from {fewest} to {most}, got {steps}.")
         if guide is not None:
             check_guide(self, guide, guidance, (height, width))
         # A scheduler remembers its last run, so each call has its own.
         return Settings(steps, guidance, (height, width), fresh(sampler, self.model), interval)
+
+
+def check_codebook(model: ModelMixin, autoencoder: ModelMixin, codebook: str | None) -> None:
+    """Refuses a tokenizer that does not belong to a model of tokens.
+
+    Raises:
+        UsageError: another number of codes, or another codebook.
+    """
+    expected = model.config.codebook_size if model.works_on == "tokens" else None
+    size = getattr(autoencoder, "codebook_size", None)
+    if size != expected:
+        raise UsageError(
+            f"the model works on {_codes(expected)} and the autoencoder gives {_codes(size)}; "
+            "give the tokenizer that the model was trained with."
+        )
+    if codebook is not None and autoencoder.fingerprint() != codebook:
+        raise UsageError(
+            "this tokenizer has as many codes as the model's, but other ones; give the tokenizer "
+            "that the model was trained with."
+        )
+
+
+def _codes(size: int | None) -> str:
+    return "latents" if size is None else f"tokens of {size} codes"
 
 
 def _whole_seed(seed: int) -> int:

@@ -1,5 +1,6 @@
 """What a pipeline calls at every step: its model, converted to noise and guided."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.guidance import NoiseLevel, Predict, autoguidance, classifier_free, scheduled
+from gensynth.token_decoders import TokenDecoder
 
 if TYPE_CHECKING:
     from gensynth.pipelines.class_conditional import ClassConditionalPipeline
@@ -52,6 +54,8 @@ def guided_model(
 
 def noise_level(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) -> NoiseLevel:
     """0 at data and 1 at pure noise, of the timesteps that the model sees."""
+    if isinstance(sampler, TokenDecoder):
+        return lambda progress: 1 - progress
     if pipeline.config.prediction == "epsilon":
         return lambda timestep: timestep / sampler.config.num_train_timesteps
     return lambda timestep: 1 - timestep / pipeline.config.time_scale
@@ -59,6 +63,8 @@ def noise_level(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) -
 
 def model_call(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) -> Predict:
     """The model where and in the number format it is; noise also of one that predicts x or v."""
+    if isinstance(sampler, TokenDecoder):
+        return partial(token_logits, pipeline.model)
     model, kind = pipeline.model, pipeline.config.ddpm_prediction
 
     def predict(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
@@ -71,6 +77,13 @@ def model_call(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) ->
         return as_epsilon(kind, output, sample.float(), timestep, sampler.betas)
 
     return predict
+
+
+def token_logits(model: ModelMixin, tokens: Tensor, progress: Tensor, labels: Tensor) -> Tensor:
+    """float32 [B, codebook + 1, h, w] for tokens [B, h, w]; the model is not told the progress."""
+    keep = torch.zeros_like(labels, dtype=torch.bool)  # dropped labels have a number of their own
+    logits = model(tokens, labels, keep).float()
+    return logits.transpose(1, 2).unflatten(2, tokens.shape[1:])
 
 
 def as_epsilon(kind: str, output: Tensor, xt: Tensor, timestep: Tensor, betas: Tensor) -> Tensor:
@@ -129,5 +142,7 @@ def _meaning(pipeline: "ClassConditionalPipeline", size: tuple[int, int]) -> dic
     if pipeline.config.prediction == "epsilon":
         meaning["betas"] = pipeline.scheduler.config.get("beta_schedule")
     meaning["latent shape"] = tuple(pipeline.autoencoder.latent_shape(*size))
+    if hasattr(pipeline.autoencoder, "fingerprint"):
+        meaning["codebook"] = pipeline.autoencoder.fingerprint()
     meaning["number of classes"] = len(pipeline.classes)
     return meaning | {f"class {k}": name for k, name in enumerate(pipeline.classes)}

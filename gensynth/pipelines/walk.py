@@ -14,6 +14,7 @@ from torch import Tensor
 from gensynth.flow_schedulers import FlowScheduler
 from gensynth.guidance import Predict
 from gensynth.schedulers import SIGMA_SCALED
+from gensynth.token_decoders import Draws, TokenDecoder, TokenStep
 
 if TYPE_CHECKING:
     from gensynth.pipelines.class_conditional import ClassConditionalPipeline
@@ -28,6 +29,19 @@ class Progress:
     preview: Callable[[], Tensor]
 
 
+def start(
+    pipeline: "ClassConditionalPipeline",
+    sampler: SchedulerMixin,
+    size: tuple[int, int],
+    generators: list[torch.Generator],
+) -> Tensor:
+    """Where a walk to pictures of `size` begins: noise, or an image of masked tokens."""
+    shape, device = pipeline.autoencoder.latent_shape(*size), pipeline.model.device
+    if isinstance(sampler, TokenDecoder):
+        return torch.full((len(generators), *shape), pipeline.model.mask_token, device=device)
+    return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+
+
 def walk(
     pipeline: "ClassConditionalPipeline",
     sampler: SchedulerMixin,
@@ -40,6 +54,9 @@ def walk(
     """The sample [B, C, H, W] after every step; noise comes from each picture's own generator."""
     if isinstance(sampler, FlowScheduler):
         yield from integrate(pipeline, sampler, predict, sample, steps, classes, generators)
+        return
+    if isinstance(sampler, TokenDecoder):
+        yield from decode_tokens(pipeline, sampler, predict, sample, steps, classes, generators)
         return
     set_timesteps(pipeline, sampler, steps)
     sample = sample * getattr(sampler, "init_noise_sigma", 1.0)
@@ -73,6 +90,34 @@ def integrate(
     for state in sampler.integrate(output, sample, steps, draw):
         preview = partial(pipeline.autoencoder.decode, state.data)
         yield state.sample, Progress(state.index, state.steps, preview)
+
+
+def decode_tokens(
+    pipeline: "ClassConditionalPipeline",
+    decoder: TokenDecoder,
+    predict: Predict,
+    tokens: Tensor,
+    steps: int,
+    classes: Tensor,
+    generators: list[torch.Generator],
+) -> Iterator[tuple[Tensor, Progress]]:
+    """`walk` for masked tokens [B, h, w], which a decoder decides some at a time."""
+    draws = Draws.of(generators, steps, tokens[0].numel(), tokens.device)
+    mask_token = pipeline.model.mask_token
+
+    def logits(tokens: Tensor, progress: float) -> Tensor:
+        # On the CPU: what depends on it is decided without waiting for the device.
+        output = predict(tokens, torch.full((len(tokens),), progress), classes)
+        return output.flatten(2).transpose(1, 2)
+
+    for state in decoder.decode(logits, tokens, mask_token, steps, draws):
+        yield state.tokens, Progress(state.index, state.steps, partial(guess, pipeline, state))
+
+
+def guess(pipeline: "ClassConditionalPipeline", state: TokenStep) -> Tensor:
+    """The picture of the tokens so far, the masked ones as they would be drawn now."""
+    masked = state.tokens == pipeline.model.mask_token
+    return pipeline.autoencoder.decode(torch.where(masked, state.drawn, state.tokens))
 
 
 def set_timesteps(

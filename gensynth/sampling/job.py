@@ -56,13 +56,13 @@ def run(job: Job, out: Path | None = None) -> Path:
     settings = dict(job.settings)
     if job.guide is not None:
         settings["guide"] = load(job.guide, device=state.device)
+    resolved = pipeline.resolve(**settings)  # refuses what cannot be drawn
     labels = (
         list(range(len(pipeline.classes)))
         if job.labels is None
         else parse_labels(job.labels, pipeline)
     )
     pictures = plan(labels, job.num, job.seed)
-    resolved = pipeline.resolve(**settings)  # refuses what cannot be drawn
     fingerprint = describe(job, resolved, labels)
     if out is None:
         digest = hashlib.sha256(repr(sorted(fingerprint.items())).encode()).hexdigest()[:8]

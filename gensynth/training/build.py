@@ -6,51 +6,70 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from gensynth.autoencoders import KLAutoencoder, PixelAutoencoder
+from gensynth.autoencoders import PixelAutoencoder, open_autoencoder
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
 from gensynth.models import constructor_keywords, create_model, preset
+from gensynth.objectives import Objective, create_objective
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.saving import SavedPipeline
+from gensynth.pipelines.tokenizer import TokenizerPipeline
 from gensynth.schedulers import create_scheduler, steps_range
+from gensynth.seeding import derived_seed
+from gensynth.training.encoders import PerceptualDistance
 
 
 def build_autoencoder(experiment: Experiment) -> Any:
     """The codec of the `autoencoder:` section.
 
     Raises:
-        InputError, CorruptError: a VAE that cannot be fetched or is damaged.
-        UsageError: a VAE that is not what the section says.
+        InputError, CorruptError: one that cannot be fetched or is damaged.
+        UsageError: one that is not what the section says.
     """
     section = experiment.autoencoder
     if section.path is None:
         return PixelAutoencoder(channels=experiment.data.channels, patch=section.patch)
-    vae = KLAutoencoder.open(section.path)
-    for key, actual in (("patch", vae.patch), ("latent_channels", vae.config.latent_channels)):
-        if getattr(section, key) != actual:
+    codec = open_autoencoder(section.path, section.kind)
+    actual = {"patch": codec.patch}
+    if section.gives == "tokens":
+        actual["codebook_size"] = codec.codebook_size
+    else:
+        actual["latent_channels"] = codec.latent_shape(codec.patch, codec.patch)[0]
+    for key, value in actual.items():
+        if getattr(section, key) != value:
             raise UsageError(
                 f"autoencoder.{key} is {getattr(section, key)}, but that of {section.path} is "
-                f"{actual}."
+                f"{value}; set autoencoder.{key}={value}."
             )
-    return vae
+    if codec.channels != experiment.data.channels:
+        raise UsageError(
+            f"data.channels is {experiment.data.channels}, but {section.path} encodes images of "
+            f"{codec.channels} channels; set data.channels={codec.channels}."
+        )
+    return codec
 
 
 def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
     """The backbone with random weights, a function of the seed only.
 
-    Channels come from the autoencoder, classes from the data and the variance output from the
-    objective, unless `model:` says otherwise.
+    Channels and codes come from the autoencoder, classes from the data and the variance output
+    from the objective, unless `model:` says otherwise.
     """
-    channels = experiment.autoencoder.channels(experiment.data.channels)
+    codec = experiment.autoencoder
     learns_variance = experiment.objective.name == "ddpm"
     keywords: dict[str, Any] = {
-        "in_channels": channels,
+        "in_channels": codec.channels(experiment.data.channels),
+        "channels": experiment.data.channels,
         "num_classes": num_classes,
         "learn_sigma": learns_variance,
+        "input_size": experiment.data.size // codec.patch,
     }
+    if codec.codebook_size is not None:
+        keywords["codebook_size"] = codec.codebook_size
     if "discard_sigma" in preset(experiment.model.name)[1]:  # SiT, published with both halves
         keywords |= {"learn_sigma": True, "discard_sigma": not learns_variance}
-    if "input_size" in constructor_keywords(experiment.model.name):
-        keywords["input_size"] = experiment.data.size // experiment.autoencoder.patch
+    known = constructor_keywords(experiment.model.name)
+    keywords = {key: value for key, value in keywords.items() if key in known}
     given = experiment.model.model_extra or {}
     if isinstance(given.get("num_classes"), int) and given["num_classes"] < num_classes:
         raise UsageError(
@@ -66,10 +85,14 @@ def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
     return model.to(memory_format=torch.channels_last)
 
 
-def prediction(experiment: Experiment) -> str:
-    """What a pipeline of the model starts from: flow's prediction, or "epsilon" for ddpm."""
-    objective = experiment.objective
-    return objective.prediction if objective.name == "flow" else "epsilon"
+def build_objective(experiment: Experiment, model: ModelMixin) -> Objective:
+    """The objective of a model without wrappers, with the frozen network that it may compare by."""
+    perceptual = None
+    if getattr(experiment.objective, "perceptual", 0):
+        perceptual = PerceptualDistance().to(model.device).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(experiment.seed, "objective"))
+        return create_objective(experiment.objective, model, perceptual)
 
 
 def build_scheduler(experiment: Experiment) -> SchedulerMixin:
@@ -81,12 +104,13 @@ def build_scheduler(experiment: Experiment) -> SchedulerMixin:
     objective, sampling = experiment.objective, experiment.sampling
     scheduler = create_scheduler(
         sampling.scheduler,
-        prediction(experiment),
+        objective.predicts,
         sampling.scheduler_options,
         path=getattr(objective, "path", "linear"),
         betas=getattr(objective, "betas", "linear"),
     )
-    fewest, most = steps_range(scheduler)
+    side = experiment.data.size // experiment.autoencoder.patch
+    fewest, most = steps_range(scheduler, side * side)
     if not fewest <= sampling.steps <= most:
         raise UsageError(
             f"sampling.steps must be from {fewest} to {most} for {type(scheduler).__name__}, "
@@ -97,14 +121,16 @@ def build_scheduler(experiment: Experiment) -> SchedulerMixin:
 
 def build_pipeline(
     experiment: Experiment, model: ModelMixin, classes: list[str], autoencoder: ModelMixin
-) -> ClassConditionalPipeline:
-    """The pipeline that samples from `model` as the `sampling:` section says."""
+) -> SavedPipeline:
+    """The pipeline of `model`: it draws as the `sampling:` section says, or is a tokenizer."""
     objective, sampling = experiment.objective, experiment.sampling
+    if objective.works_on == "pixels":
+        return TokenizerPipeline(model, experiment.data.size, experiment.data.fit)
     pipeline = ClassConditionalPipeline(
         model,
         build_scheduler(experiment),
         autoencoder,
-        prediction=prediction(experiment),
+        prediction=objective.predicts,
         time_scale=getattr(experiment.objective, "time_scale", 1.0),
         size=experiment.data.size,
         steps=experiment.sampling.steps,

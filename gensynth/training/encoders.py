@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gensynth.autoencoders.levels import as_floats
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
 from gensynth.metrics.lite0 import BLOCKS, STAGES, Lite0Features
@@ -98,6 +99,34 @@ def _load_dinov2(path: str) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"regularizer repa cannot load the encoder {path}: {reason}") from error
+
+
+class PerceptualDistance(nn.Module):
+    """How unlike images look: squared differences of unit features, averaged over three depths.
+
+    As LPIPS (arXiv 1801.03924) without learned weights, in features of EfficientNet-Lite0, which
+    sees both images at their own size. `forward` takes images [B, 1 or 3, H, W] in [-1, 1], and
+    its gradient reaches the first ones.
+    """
+
+    BLOCKS_READ = (0, 2, 4)  # features every 2, 4 and 8 pixels
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Lite0Features()
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        both = as_floats(torch.cat([images, targets]).float())
+        network = self.network
+        hidden = network.convolve(network.scaled(both), "_conv_stem", stride=2)
+        hidden = F.relu6(network.normalise(hidden, "_bn0"))
+        distances = []
+        for index, (_, stride, expansion, channels) in enumerate(BLOCKS[:5]):
+            hidden = network.block(hidden, f"_blocks.{index}.", stride, expansion, channels)
+            if index in self.BLOCKS_READ:
+                image, target = F.normalize(hidden, dim=1).chunk(2)
+                distances.append((image - target.detach()).square().sum(dim=1).mean())
+        return torch.stack(distances).mean()
 
 
 def create_encoder(config: Repa) -> Lite0Encoder | Dinov2Encoder:

@@ -1,33 +1,34 @@
 """Grids of samples drawn while a model trains."""
 
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from gensynth.data.images import grid
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline, Progress
+from gensynth.pipelines.walk import Progress
 from gensynth.training.faults import StopRequest
-
-BATCH = 50
 
 
 class _Abandoned(Exception):
     pass
 
 
-def draw_grid(pipeline: ClassConditionalPipeline, num: int, path: Path, stop: StopRequest) -> None:
-    """Writes `num` pictures, classes in turn, seeds 0, 1, ...; gives up if the run should stop."""
-    columns = min(10, num)
-    classes = len(pipeline.classes)
+def draw_grid(
+    pipeline: Any, num: int, images: Tensor | None, path: Path, stop: StopRequest
+) -> None:
+    """Writes `num` pictures that show what a pipeline has learned; gives up if the run should stop.
+
+    `images` [B, C, H, W] are some of those that it is trained on.
+    """
 
     def watch(_progress: Progress) -> None:
         if stop.name is not None:
             raise _Abandoned
 
-    images = []
     try:
-        for first in range(0, num, BATCH):
-            seeds = range(first, min(first + BATCH, num))
-            images += pipeline([seed % classes for seed in seeds], seeds, on_step=watch)
+        pictures = pipeline.showcase(num, images, watch)
     except _Abandoned:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid(images, columns).save(path)
+    grid(pictures, min(10, num)).save(path)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gensynth.config import Dispersive, Experiment, LayerSync, Repa
 from gensynth.errors import UsageError
+from gensynth.models import example_inputs
 from gensynth.objectives import Loss
 from gensynth.objectives.hidden_states import hidden_shapes, hidden_states, token_shape
 from gensynth.objectives.regularizers import (
@@ -45,12 +46,7 @@ def check_regularizers(
     settings = experiment.training
     micro_batch = settings.batch_size // (settings.gradient_accumulation * processes)
     side = experiment.data.size // experiment.autoencoder.patch
-    shapes = hidden_shapes(
-        model.eval(),
-        torch.zeros(1, model.config.in_channels, side, side, device="meta"),
-        torch.zeros(1, device="meta"),
-        torch.zeros(1, dtype=torch.int64, device="meta"),
-    )
+    shapes = hidden_shapes(model.eval(), *example_inputs(model, side, side))
     for config in experiment.regularizers:
         check_states(config, shapes)
         if config.name == "dispersive" and micro_batch % config.group_size:
@@ -110,11 +106,11 @@ class Regularization:
         """Inside the block, the hidden states of the model's first forward pass."""
         return hidden_states(model, self.names) if self.names else nullcontext({})
 
-    def add(self, loss: Loss, states: Mapping[str, Tensor], images: Tensor) -> Loss:
+    def add(self, loss: Loss, states: Mapping[str, Tensor], images: Tensor | None) -> Loss:
         """`loss` with the weighted terms; its parts are told apart from them as "denoising".
 
         Args:
-            images: the micro-batch, uint8 [B, C, H, W].
+            images: the micro-batch, uint8 [B, C, H, W]; None if no encoder looks at them.
         """
         if not self.configs:
             return loss

@@ -9,13 +9,13 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, gather_object
 from torch import Tensor, nn
 
 from gensynth.config import Experiment
+from gensynth.data.encoded import check_encoding
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, Schedule
 from gensynth.errors import (
@@ -23,12 +23,16 @@ from gensynth.errors import (
     Stopped,
     UsageError,
 )
-from gensynth.objectives import create_objective
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training import output
 from gensynth.training.batches import Unreadable, check_split, load_batches
-from gensynth.training.build import build_autoencoder, build_model, build_pipeline
+from gensynth.training.build import (
+    build_autoencoder,
+    build_model,
+    build_objective,
+    build_pipeline,
+)
 from gensynth.training.checkpoint import Checkpoints
 from gensynth.training.ema import AVERAGES, WeightAverage
 from gensynth.training.faults import StopRequest, command
@@ -63,16 +67,18 @@ class Run:
         model = build_model(experiment, len(self.source.classes))
         self.device = self.accelerator.device
         self.autoencoder = build_autoencoder(experiment).to(self.device)
+        if experiment.data.source == "encoded":
+            check_encoding(experiment.data, self.autoencoder)
         self.regularization = Regularization(experiment, processes().num_processes)
-        trained = nn.ModuleList([model, self.regularization.module])
+        self.objective = build_objective(experiment, model.to(self.device))
+        self.beside: nn.Module = getattr(self.objective, "trained", nn.Identity())
+        trained = nn.ModuleList([model, self.regularization.module, self.beside])
         self.trained = list(trained.parameters())
         optimizer = create_optimizer(trained, experiment.optimizer)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.regularization.prepare(self.accelerator)
         self.bare_model = self.accelerator.unwrap_model(self.model)
-        self.objective = create_objective(
-            experiment.objective, null_label=self.bare_model.config.num_classes
-        )
+        self.prepare_objective()
         self.average = WeightAverage(self.bare_model, experiment.ema)
         self.checkpoints = Checkpoints(
             self.folder / "checkpoints",
@@ -81,6 +87,7 @@ class Run:
             self.accelerator.wait_for_everyone,
         )
         self.step = 0
+        self.images: Tensor | None = None  # of the newest micro-batch
         self.cursor: tuple[int, tuple[int, int]] = (0, (0, 0))  # stream position, (epoch, offset)
         rows = None if self.source.streamed else len(self.source.rows)
         self.unreadable = Unreadable(experiment.data.max_corrupt, rows, self.source.name_of)
@@ -174,9 +181,7 @@ class Run:
                 settings.batch_size,
                 self.device,
             )
-            images = batch.images.to(self.device, non_blocking=True)
-            latents = self.autoencoder.encode(images, random.apart("autoencoder"))
-            latents = latents.contiguous(memory_format=torch.channels_last)
+            images, latents = self.seen(batch, random)
             labels = batch.labels.to(self.device, non_blocking=True)
             passes = self.passes(random.apart("model"), latents, batch.crops)
             last = micro == settings.gradient_accumulation - 1
@@ -197,6 +202,14 @@ class Run:
             self.average.update()
         meter.images += settings.batch_size
 
+    def seen(self, batch: Batch, random: StepRandom) -> tuple[Tensor | None, Tensor]:
+        """Images, if the data hold them, and what the model is trained on, on the device."""
+        if batch.latents is not None:
+            return None, batch.latents.to(self.device, non_blocking=True)
+        assert batch.images is not None
+        self.images = batch.images.to(self.device, non_blocking=True)
+        return self.images, self.autoencoder.encode(self.images, random.apart("autoencoder"))
+
     def passes(
         self, random: StepRandom, latents: Tensor, crops: Tensor | None
     ) -> list[dict[str, Any]]:
@@ -209,9 +222,17 @@ class Run:
     def no_sync(self) -> ExitStack:
         """Inside, processes keep their gradients to themselves."""
         stack = ExitStack()
-        for module in (self.model, self.regularization.module):
+        for module in (self.model, self.regularization.module, self.beside):
             stack.enter_context(self.accelerator.no_sync(module))
         return stack
+
+    def prepare_objective(self) -> None:
+        """Puts what the objective trains and remembers under accelerate's care."""
+        objective: Any = self.objective
+        if any(True for _ in self.beside.parameters()):
+            self.beside = objective.trained = self.accelerator.prepare(self.beside)
+        if hasattr(objective, "state"):  # without weights, so not wrapped for processes
+            objective.state = self.accelerator.prepare_model(objective.state, evaluation_mode=True)
 
     def note(self, batch: Batch) -> None:
         """Keeps the place in a stream, and the images that could not be decoded."""
@@ -293,7 +314,8 @@ class Run:
         if self.accelerator.is_main_process:
             with self.average.applied():
                 path = self.folder / "samples" / f"step-{self.step:08d}.png"
-                draw_grid(self.pipeline(), self.experiment.sampling.num, path, self.stop)
+                number = self.experiment.sampling.num
+                draw_grid(self.pipeline(), number, self.images, path, self.stop)
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> None:
