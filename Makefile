@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint serve bench
+.PHONY: install demo demo-masked test lint serve bench
 
 install: $(INSTALLED)
 
@@ -19,6 +19,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	$(BIN)/gensynth demo
+
+demo-masked: $(INSTALLED)
+	$(BIN)/gensynth demo --masked
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

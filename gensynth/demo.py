@@ -1,23 +1,32 @@
-"""`make demo`: train, draw, measure, on the bundled data and in minutes."""
+"""`make demo` and `make demo-masked`: train, draw, measure, on the bundled data and in minutes."""
 
 import json
 import os
 import sys
 from pathlib import Path
 
-from gensynth.data.images import labelled_grid, to_pil
+import torch
+from PIL import Image
+
+from gensynth.autoencoders import open_autoencoder
+from gensynth.config import Data
+from gensynth.data.images import decode, labelled_grid, to_pil
+from gensynth.data.sources import open_source
 from gensynth.errors import InputError
 from gensynth.evaluation.evaluate import evaluate, summary, write_report
 from gensynth.evaluation.sources import open_images
 from gensynth.experiment import load_experiment
+from gensynth.loading import load
 from gensynth.progress import progress_bar
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
 from gensynth.training.curve import plot_loss
 from gensynth.training.loop import train
 
-CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist" / "demo.yaml"
-QUICK = ["training.steps=20", "training.batch_size=16", "checkpoint.every=10", "sampling.steps=4"]
+CONFIGS = Path(__file__).parent.parent / "configs" / "fashion_mnist"
+QUICK = ["training.steps=20", "training.batch_size=16", "checkpoint.every=10"]
+QUICK_STEPS = ["sampling.steps=4"]
+EDITED = {"Sneaker": 7, "Bag": 8, "Dress": 3, "T-shirt": 0}  # a class, and its number
 
 
 def run(out: Path, quick: bool = False) -> None:
@@ -32,12 +41,52 @@ def run(out: Path, quick: bool = False) -> None:
     Raises:
         InputError: gensynth was installed without its repository.
     """
-    if not CONFIG.is_file():
-        raise InputError("the demo needs the repository: clone it and run `make demo` there.")
-    experiment = load_experiment(CONFIG, [f"output={out}", *(QUICK if quick else [])])
-    train(experiment)
+    _train("demo", [f"output={out}", *(QUICK + QUICK_STEPS if quick else [])], out)
+    _look(out, quick)
+    print("\nTry next:")
+    _suggest(out)
+    print(f"  {_command()} train --config configs/fashion_mnist/dico_nano.yaml")
+
+
+def run_masked(out: Path, quick: bool = False) -> None:
+    """Trains `demo_vq.yaml`, on its tokens `demo_maskgit.yaml`, and looks at the result.
+
+    Beside what `run` writes: `tokenizer/`, a run of its own, `reconstructions.png` with test
+    images and what the tokenizer makes of them, and `edits.png` with test images whose right half
+    was drawn anew.
+
+    Raises:
+        InputError: gensynth was installed without its repository.
+    """
+    tokenizer = out / "tokenizer"
+    _train("demo_vq", [f"output={tokenizer}", *(QUICK if quick else [])], tokenizer)
+    changes = [f"output={out}", f"autoencoder.path={tokenizer}"]
+    _train("demo_maskgit", changes + (QUICK + QUICK_STEPS if quick else []), out)
+    tests = open_images("fashion_mnist:test")
+    shown = torch.stack([tests.read(index) for index in range(20)])
+    codec = open_autoencoder(str(tokenizer), "vq")
+    again = codec.decode(codec.encode(shown))
+    rows = {"test image": list(map(to_pil, shown)), "from tokens": list(map(to_pil, again))}
+    labelled_grid(rows).save(out / "reconstructions.png")
+    _edit(out)
+    _look(out, quick)
+    print(f"{out / 'reconstructions.png'}: test images, and what the tokenizer makes of them")
+    print(f"{out / 'edits.png'}: test images, and three times another right half")
+    print("\nTry next:")
+    _suggest(out)
+    print(f"  {_command()} train --config configs/fashion_mnist/maskgit_nano.yaml")
+
+
+def _train(name: str, overrides: list[str], out: Path) -> None:
+    config = CONFIGS / f"{name}.yaml"
+    if not config.is_file():
+        raise InputError("the demo needs the repository: clone it and run it there.")
+    train(load_experiment(config, overrides))
     plot_loss(out / "log.jsonl", out / "loss.png")
 
+
+def _look(out: Path, quick: bool) -> None:
+    """Draws pictures with the model of a run, measures them, and says where all of it is."""
     drawn = sample(
         Job(
             str(out),
@@ -64,11 +113,28 @@ def run(out: Path, quick: bool = False) -> None:
     print(f"\n{out / 'samples.png'}: ten pictures of each class")
     print(f"{out / 'loss.png'}: the loss")
     print(f"{out / 'metrics.json'}: {summary(report)}")
+
+
+def _edit(out: Path) -> None:
+    """`edits.png`: a test image of some classes, and its right half drawn three times."""
+    pipeline = load(out)
+    rows = open_source(Data(split="test", channels=1)).rows
+    mask = Image.new("L", (28, 28))
+    mask.paste(255, (14, 0, 28, 28))
+    sheet = {}
+    for name, label in EDITED.items():
+        row = next(row for row in rows if row["label"] == label)
+        image = decode(row["image"]["bytes"], channels=1)
+        hidden = Image.composite(Image.new("L", image.size, 128), image, mask)
+        edited = pipeline.edit(image, label=label, mask=mask, seeds=(0, 1, 2))
+        sheet[name] = [image, hidden, *edited]
+    labelled_grid(sheet).save(out / "edits.png")
+
+
+def _suggest(out: Path) -> None:
     command = _command()
-    print("\nTry next:")
     print(f"  {command} sample --model {out} --labels Sneaker,Bag --num 20 --out bags")
     print(f"  {command} serve {out}")
-    print(f"  {command} train --config configs/fashion_mnist/dico_nano.yaml")
 
 
 def _command() -> str:

@@ -138,6 +138,8 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
     learns_variance = experiment.objective.name == "ddpm"
     channels = experiment.autoencoder.channels(experiment.data.channels)
     encoded = experiment.data.source == "encoded"
+    if experiment.autoencoder.kind == "kl" and experiment.data.channels != 3:
+        raise UsageError("autoencoder.kind kl encodes RGB images; set data.channels=3.")
     if encoded and any(term.name == "repa" for term in experiment.regularizers):
         raise UsageError("regularizer repa looks at the images, which data.source encoded has not.")
     if given.get("size_conditioning") and experiment.data.zoom is None:
@@ -154,6 +156,19 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
         raise UsageError(
             f"model.in_channels is {given['in_channels']}, but the latents have {channels} "
             "channels; leave it out and it is chosen."
+        )
+    chosen = {"codebook_size": ("autoencoder", experiment.autoencoder.codebook_size)}
+    if experiment.objective.works_on == "pixels":
+        chosen = {"channels": ("data", experiment.data.channels)}
+    for key, (section, value) in chosen.items():
+        if value is not None and given.get(key, value) != value:
+            raise UsageError(
+                f"model.{key} is {given[key]}, but {section}.{key} is {value}; leave it out and "
+                "it is chosen."
+            )
+    if experiment.objective.works_on == "tokens" and experiment.sampling.guided_channels:
+        raise UsageError(
+            "sampling.guided_channels is of latents; tokens are guided whole. Leave it out."
         )
     if not given.get("null_label", True) and experiment.objective.label_dropout > 0:
         raise UsageError(

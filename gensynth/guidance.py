@@ -160,7 +160,8 @@ def _guided(
             weight = scale
         strong, weak = both(sample, timestep, labels)
         if isinstance(weight, Tensor):
-            weight = weight.to(strong)[:, None, None, None]
+            # Without waiting for the device, if it comes from the CPU.
+            weight = weight.to(strong, non_blocking=True)[:, None, None, None]
         # Token numbers have no channels: all that is said of them is guided.
         count = channels or (sample.shape[1] if sample.ndim == strong.ndim else strong.shape[1])
         mixed = weak[:, :count].lerp(strong[:, :count], weight)

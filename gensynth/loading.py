@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from gensynth import flow_schedulers, schedulers, token_decoders
 from gensynth.autoencoders import AUTOENCODERS
-from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.models import MODELS
 from gensynth.pipelines import PIPELINES
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
@@ -43,7 +43,8 @@ def load(
     Raises:
         InputError: there is no such model, or the folder is not one.
         RefusedError: the folder names code from elsewhere, or the file is a pickle.
-        CorruptError: the weights are damaged or belong to another model.
+        CorruptError: the weights are damaged or belong to another model, or the tokenizer is not
+            the one that the model was trained with.
     """
     folder = resolve(model)
     pipeline_class = _checked_index(folder)
@@ -59,6 +60,8 @@ def load(
             f"{folder} cannot be loaded: its files are damaged or do not belong together "
             f"({_first_line(error)}). Fetch or export the model again."
         ) from error
+    except UsageError as error:  # parts that are not each other's
+        raise CorruptError(f"{folder} cannot be loaded: {error}") from error
     for name, part in pipeline.components.items():
         if isinstance(part, ModelMixin):
             _check_weights(folder / name, part)

@@ -144,6 +144,17 @@ def create_scheduler(
     return _made(kind, keywords, options or {}, [key for key in known if key not in _NOT_OPTIONS])
 
 
+def with_options(scheduler: SchedulerMixin, options: Mapping[str, Any]) -> SchedulerMixin:
+    """A scheduler like this one but for some options of its constructor.
+
+    Raises:
+        UsageError: an option that it does not have or refuses; the message lists those it has.
+    """
+    known = list(inspect.signature(type(scheduler).__init__).parameters)
+    keywords = {key: value for key, value in scheduler.config.items() if key in known}
+    return _made(type(scheduler), keywords, options, [k for k in known if k not in _NOT_OPTIONS])
+
+
 def steps_range(scheduler: SchedulerMixin, positions: int) -> tuple[int, int]:
     """The fewest and the most steps that a scheduler can take over latents of so many positions."""
     if isinstance(scheduler, FlowScheduler):

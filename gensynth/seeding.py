@@ -6,6 +6,8 @@ the same step sees the same numbers whatever the number of processes or micro-ba
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -65,6 +67,21 @@ class StepRandom:
         return torch.randint(
             high, (self.batch_size,), generator=self.generator, device=self.device
         )[self.rows]
+
+    def all_rows(self) -> "StepRandom":
+        """The same numbers from their beginning, of every row of the global batch."""
+        rows = slice(0, self.batch_size)
+        return StepRandom(self.seed, self.step, rows, self.batch_size, self.device)
+
+    @contextmanager
+    def for_dropout(self) -> Iterator[None]:
+        """Inside, torch's own generators, which layers draw from, begin anew for these rows.
+
+        So a step that is repeated drops the same; other numbers of processes drop others.
+        """
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derived_seed(self.seed, "dropout", self.step, self.rows.start))
+            yield
 
     def apart(self, name: str) -> "StepRandom":
         """Other numbers for the same rows; drawing them leaves those of this object as they are."""

@@ -66,7 +66,12 @@ class TokenStep:
 
 
 def draw_tokens(
-    logits: Tensor, uniform: Tensor, temperature: float, top_k: int | None, greedy: bool = False
+    logits: Tensor,
+    uniform: Tensor,
+    temperature: float,
+    top_k: int | None,
+    greedy: bool = False,
+    scratch: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Tokens [B, N] and their probabilities, drawn by inverting the distribution function.
 
@@ -75,24 +80,30 @@ def draw_tokens(
         uniform: [B, N] in [0, 1).
         temperature: multiplies the logits, as in the official code: larger is sharper.
         top_k: draw among the most probable only.
+        scratch: float64 [B, N, codebook], written over.
     """
     probability = torch.softmax(logits[..., :-1].float() * temperature, dim=-1)
     if greedy:
         best, token = probability.max(dim=-1)
         return token, best
     if top_k is None:
-        token = invert(probability, uniform)
+        token = invert(probability, uniform, scratch)
     else:
         best, candidates = probability.topk(min(top_k, probability.shape[-1]), dim=-1)
         token = candidates.gather(-1, invert(best, uniform)[..., None])[..., 0]
     return token, probability.gather(-1, token[..., None])[..., 0]
 
 
-def invert(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Index [B, N] drawn with probabilities proportional to weights [B, N, V]."""
-    cumulative = weights.double().cumsum(dim=-1)
-    below = cumulative / cumulative[..., -1:] <= uniform[..., None]
-    return below.sum(dim=-1).clamp(max=weights.shape[-1] - 1)
+def invert(weights: Tensor, uniform: Tensor, scratch: Tensor | None = None) -> Tensor:
+    """Index [B, N] drawn with probabilities proportional to weights [B, N, V].
+
+    `scratch` float64 [B, N, V] is written over; large fresh memory costs more than the sums in it.
+    """
+    cumulative = weights.double() if scratch is None else scratch.copy_(weights.detach())
+    cumulative = cumulative.cumsum_(dim=-1)
+    # A binary search: comparing with all of a large codebook took as long as the sums.
+    index = torch.searchsorted(cumulative, uniform[..., None] * cumulative[..., -1:], right=True)
+    return index[..., 0].clamp(max=weights.shape[-1] - 1)
 
 
 class TokenDecoder(SchedulerMixin, ConfigMixin):
@@ -230,17 +241,24 @@ class ConfidenceDecoder(TokenDecoder):
         known = tokens.shape[1] - int((tokens[0] == mask_token).sum())
         counts = self.counts(steps, tokens.shape[1] - known)
         config = self.config
+        scratch = None
         for index in range(steps):
             progress = index / max(1, steps - 1)
             logits = predict(tokens.view(shape), progress)
+            if scratch is None and config.top_k is None and not config.greedy:
+                scratch = torch.empty_like(logits[..., :-1], dtype=torch.float64)
             drawn, probability = draw_tokens(
-                logits, draws.uniform[index], config.temperature, config.top_k, config.greedy
+                logits,
+                draws.uniform[index],
+                config.temperature,
+                config.top_k,
+                config.greedy,
+                scratch,
             )
             confidence = self.confidence(probability, draws.order[index], index, progress)
             masked = tokens == mask_token
             confidence = confidence.masked_fill(~masked, torch.inf)
-            least = confidence.topk(known + counts[index], dim=-1).values[:, -1:]
-            decided = confidence >= least
+            decided = self.chosen(confidence, known + counts[index])
             if not config.as_published:
                 decided &= masked
             tokens = torch.where(decided, drawn, tokens)
@@ -248,6 +266,13 @@ class ConfidenceDecoder(TokenDecoder):
             yield TokenStep(
                 index + 1, steps, tokens.view(shape), taken, partial(torch.clone, drawn)
             )
+
+    def chosen(self, confidence: Tensor, count: int) -> Tensor:
+        """The `count` most confident of [B, N], bool; of equal ones the first, all as published."""
+        if self.config.as_published:
+            return confidence >= confidence.topk(count, dim=-1).values[:, -1:]
+        best = confidence.argsort(dim=-1, descending=True, stable=True)[:, :count]
+        return torch.zeros_like(confidence, dtype=torch.bool).scatter(1, best, True)
 
     def counts(self, steps: int, tokens: int) -> list[int]:
         """How many tokens are decided after each step."""

@@ -53,6 +53,8 @@ def create_app(models: Sequence[str], hosts: Sequence[str] = LOOPBACK) -> FastAP
     if not models:
         raise UsageError("name at least one model to serve.")
     pipelines = {str(model): load(model) for model in models}
+    for pipeline in pipelines.values():
+        pipeline.resolve()  # a tokenizer, which draws nothing, refuses
     folder = _private_folder()
     # Gradio reads these when it is imported. What lies in its folder can be downloaded, and the
     # default is shared by all programs of the user.

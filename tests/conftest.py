@@ -55,17 +55,80 @@ def make_model() -> Callable:
 
 
 @pytest.fixture(scope="session")
-def make_pipeline(make_model: Callable) -> Callable:
-    """A class-conditional pipeline on 32 x 32 grey pixels folded into 4 channels."""
+def make_tokenizer() -> Callable:
+    """A tokenizer of grey images, 4 pixels a token, whose codes are far enough apart to be used."""
+    from gensynth.autoencoders import VQAutoencoder
+
+    def make(seed: int = 0, codebook_size: int = 16, channels: int = 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tokenizer = VQAutoencoder(
+                channels=channels,
+                widths=(4, 4, 4),
+                layers=1,
+                latent_channels=4,
+                codebook_size=codebook_size,
+                codebook_dim=4,
+                attention=False,
+                norm_groups=2,
+            )
+            torch.nn.init.normal_(tokenizer.quantizer.embedding.weight)
+        return tokenizer.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_token_model() -> Callable:
+    """A MaskGIT of 16 tokens in which labels and the other tokens matter."""
+    from gensynth import create_model
+
+    def make(seed: int = 0, codebook_size: int = 16, hidden_size: int = 16, **keywords):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = create_model(
+                "MaskGIT-nano",
+                input_size=8,
+                codebook_size=codebook_size,
+                hidden_size=hidden_size,
+                num_heads=2,
+                depth=1,
+                num_classes=10,
+                **keywords,
+            )
+            for parameter in model.parameters():
+                torch.nn.init.normal_(parameter, std=0.3)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(make_tokenizer: Callable, tmp_path_factory) -> Path:
+    """What a tokenizer's run leaves under `model/`. Copy it before changing anything in it."""
+    from gensynth.pipelines.tokenizer import TokenizerPipeline
+
+    folder = tmp_path_factory.mktemp("tokenizer") / "tiny"
+    TokenizerPipeline(make_tokenizer(), size=32).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_pipeline(
+    make_model: Callable, make_token_model: Callable, make_tokenizer: Callable
+) -> Callable:
+    """A class-conditional pipeline of 32 x 32 grey pixels, in 4 channels or in 8 x 8 tokens."""
     from gensynth.autoencoders import PixelAutoencoder
     from gensynth.pipelines.class_conditional import ClassConditionalPipeline
     from gensynth.schedulers import create_scheduler
 
-    def make(prediction: str = "velocity", model=None, **settings):
+    def make(prediction: str = "velocity", model=None, autoencoder=None, **settings):
+        tokens = prediction == "tokens"
+        own = make_token_model() if tokens else make_model(learn_sigma=prediction == "epsilon")
         pipeline = ClassConditionalPipeline(
-            model or make_model(learn_sigma=prediction == "epsilon"),
+            model or own,
             create_scheduler(None, prediction),
-            PixelAutoencoder(1, 2),
+            autoencoder or (make_tokenizer() if tokens else PixelAutoencoder(1, 2)),
             prediction=prediction,
             **{"size": 32, "steps": 3, "time_scale": 1000.0, **settings},
         )

@@ -164,7 +164,7 @@ def test_settings_make_the_scale():
     assert torch.equal(cosine(t), power_cosine(3.0, 2.0, level)(t))
     both = scheduled(3.0, level, "power-cosine", 2.0, (0.5, 1.0))(t)
     assert both.tolist() == [1.0, cosine(t)[1].item()]
-    with pytest.raises(UsageError, match="constant, power-cosine, got 'cosine'"):
+    with pytest.raises(UsageError, match="constant, linear, power-cosine, got 'cosine'"):
         scheduled(2.0, level, "cosine")
 
 

@@ -12,6 +12,8 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from gensynth.autoencoders import VQAutoencoder
+from gensynth.config import Experiment
 from gensynth.experiment import load_experiment
 from gensynth.models import preset
 from gensynth.training.loop import train
@@ -22,6 +24,8 @@ NARROW = {
     "DiC": {"hidden_size": 8, "depth": [1, 1, 1, 1, 1]},
     "DiCo": {"hidden_size": 8, "depth": [1, 1, 1, 1, 1]},
     "DiT": {"hidden_size": 32, "depth": 2, "num_heads": 2},
+    "MaskGIT": {"hidden_size": 16, "depth": 1, "num_heads": 2},
+    "VQAutoencoder": {"widths": [4, 4, 4], "latent_channels": 4, "norm_groups": 2},
     "MDTv2": {"hidden_size": 32, "depth": 4, "decode_layer": 2, "num_heads": 2},
 }
 
@@ -59,11 +63,28 @@ def vae(tmp_path_factory) -> Path:
     return folder
 
 
+def save_tokenizer(experiment: Experiment, folder: Path) -> None:
+    """A tokenizer with random weights that is what the `autoencoder:` section says."""
+    section = experiment.autoencoder
+    levels = section.patch.bit_length()
+    VQAutoencoder(
+        channels=experiment.data.channels,
+        widths=[4] * levels,
+        layers=1,
+        latent_channels=4,
+        codebook_size=section.codebook_size,
+        attention=False,
+        norm_groups=2,
+    ).save_pretrained(folder)
+
+
 def test_there_is_one_for_every_system():
     names = {path.relative_to(ROOT / "configs").as_posix() for path in CONFIGS}
     systems = {"dit_xl2", "sit_xl2", "dic_xl", "dico_xl", "mdtv2_xl2"}
     nano = {"dit_nano", "sit_nano", "dic_nano", "dico_nano", "mdtv2_nano"}
     assert {f"imagenet{size}/{name}.yaml" for size in (256, 512) for name in systems} <= names
+    masked = {"vq_nano", "maskgit_nano"}
+    assert {f"fashion_mnist/{name}.yaml" for name in masked} <= names
     assert {f"{d}/{name}.yaml" for d in ("cifar10", "tiny_imagenet") for name in nano} <= names
 
 
@@ -76,6 +97,9 @@ def test_two_steps(path, images, vae, tmp_path):
         overrides += ["data.source=parquet", f"data.path='{images}'"]
     if full.autoencoder.kind == "kl":
         overrides += [f"autoencoder.path='{vae}'"]
+    if full.autoencoder.kind == "vq":
+        save_tokenizer(full, tmp_path / "tokenizer")
+        overrides += [f"autoencoder.path='{tmp_path / 'tokenizer'}'"]
     run = train(
         load_experiment(
             path,

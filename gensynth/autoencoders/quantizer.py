@@ -1,5 +1,6 @@
 """Nearest codes of a codebook, and the losses that train it (VQGAN, arXiv 2012.09841; LlamaGen)."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -64,12 +65,19 @@ class Quantizer(nn.Module):
 
     def distances(self, rows: Tensor) -> Tensor:
         """Squared distances [B, h, w, codebook_size] of rows [B, h, w, D]."""
-        codes = self.codes()
+        codes = self.codes().to(rows)
         products = rows @ codes.transpose(0, 1)
         return rows.square().sum(-1, keepdim=True) + codes.square().sum(-1) - 2 * products
 
     def forward(self, features: Tensor) -> Quantized:
-        """[B, D, h, w] -> codes and losses."""
+        """[B, D, h, w] -> codes and losses, in float32: halves of it choose other codes."""
+        kind = features.device.type
+        known = torch.amp.is_autocast_available(kind)  # not where shapes are checked
+        with torch.autocast(kind, enabled=False) if known else nullcontext():
+            return self.quantized(features.float())
+
+    def quantized(self, features: Tensor) -> Quantized:
+        """`forward` of float32 features [B, D, h, w]."""
         rows = self.as_rows(features)
         distances = self.distances(rows)
         indices = distances.argmin(dim=-1)

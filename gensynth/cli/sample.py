@@ -1,6 +1,7 @@
 """`gensynth sample`."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -36,7 +37,10 @@ def sample(
     size: str = typer.Option(
         None, "--size", metavar="N|HxW", help="Pixels. [default: the model's]"
     ),
-    scheduler: str = typer.Option(None, "--scheduler", help="A fitting diffusers scheduler."),
+    scheduler: str = typer.Option(None, "--scheduler", help="A fitting scheduler or decoder."),
+    option: list[str] = typer.Option(
+        [], "--option", metavar="KEY=VALUE", help="Of the scheduler, such as top_k=50; repeatable."
+    ),
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
     out: Path = typer.Option(None, "--out", "-o", help="Folder. [default: samples/MODEL-HASH]"),
     kind: str = typer.Option("png", "--format", help="png, webp or npz."),
@@ -49,8 +53,14 @@ def sample(
     torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
     (torchrun takes --num for an option of its own; -n is the same).
     """
-    settings = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "size": _size(size)}
-    settings["guidance_interval"] = _interval(guidance_interval)
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "guidance": guidance,
+        "scheduler": scheduler,
+        "size": size_of(size, "--size"),
+    }
+    settings["guidance_interval"] = interval_of(guidance_interval)
+    settings["scheduler_options"] = options_of(option)
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
@@ -60,17 +70,32 @@ def sample(
         print(folder)
 
 
-def _size(text: str | None) -> int | tuple[int, int] | None:
+def size_of(text: str | None, name: str) -> int | tuple[int, int] | None:
+    """Pixels of "32" or "32x48"."""
     if text is None:
         return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdigit() for side in sides):
-        raise UsageError(f"--size must look like 32 or 32x48 (height x width), got {text!r}.")
+        raise UsageError(f"{name} must look like 32 or 32x48 (height x width), got {text!r}.")
     numbers = [int(side) for side in sides]
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _interval(text: str | None) -> tuple[float, float] | None:
+def options_of(texts: list[str]) -> dict[str, Any] | None:
+    """Keywords of "top_k=50" and the like."""
+    from gensynth.config.yaml_text import parse_yaml
+
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--option must look like key=value, got {text!r}.")
+        options[key.strip()] = parse_yaml(value, f"--option {text}")
+    return options or None
+
+
+def interval_of(text: str | None) -> tuple[float, float] | None:
+    """Two noise levels of "0.2,0.7"."""
     if text is None:
         return None
     try:

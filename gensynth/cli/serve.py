@@ -9,7 +9,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     models: list[str] = typer.Argument(
-        None, metavar="[MODEL]...", help="Names, folders or hub ids. [default: dico-nano-fashion]"
+        None, metavar="[MODEL]...", help="Names, folders or hub ids. [default: those that come along]"
     ),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
@@ -18,7 +18,7 @@ def serve(
 
     gensynth serve runs/demo --port 8000
     """
-    from gensynth.pretrained import DEFAULT
+    from gensynth.pretrained import PRETRAINED
     from gensynth_serve.app import serve as run
 
-    run(models or [DEFAULT], host, port)
+    run(models or list(PRETRAINED), host, port)

@@ -23,7 +23,7 @@ from gensynth.models.layers.positions import resized_table
 
 # Sizes of the README; `nano` is ours.
 PRESETS: dict[str, dict[str, object]] = {
-    "MaskGIT-nano": {"hidden_size": 128, "depth": 6, "num_heads": 4},
+    "MaskGIT-nano": {"hidden_size": 128, "depth": 5, "num_heads": 4},
     "MaskGIT-T": {"hidden_size": 384, "depth": 6, "num_heads": 6},
     "MaskGIT-S": {"hidden_size": 512, "depth": 12, "num_heads": 6},
     "MaskGIT-B": {"hidden_size": 768, "depth": 12, "num_heads": 12},

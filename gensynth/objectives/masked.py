@@ -24,7 +24,12 @@ def mask_tokens(tokens: Tensor, progress: Tensor, noise: Tensor, schedule: str) 
 
 
 def token_loss(
-    logits: Tensor, tokens: Tensor, mask: Tensor, masked_only: bool, smoothing: float = 0.0
+    logits: Tensor,
+    tokens: Tensor,
+    mask: Tensor,
+    masked_only: bool,
+    smoothing: float = 0.0,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Mean cross entropy of logits [B, N, V + 1] against tokens [B, h, w].
 
@@ -32,6 +37,7 @@ def token_loss(
         mask: bool [B, h, w], which tokens the model did not see.
         masked_only: the mean is over these; otherwise over all, as Halton-MaskGIT's.
         smoothing: share of the target spread over all tokens.
+        count: number to divide the sum over masked tokens by; None: there are so many.
     """
     losses = F.cross_entropy(
         logits.flatten(0, 1).float(), tokens.flatten(), label_smoothing=smoothing, reduction="none"
@@ -39,7 +45,7 @@ def token_loss(
     if not masked_only:
         return losses.mean()
     chosen = mask.flatten()
-    return (losses * chosen).sum() / chosen.sum().clamp(min=1)
+    return (losses * chosen).sum() / (chosen.sum().clamp(min=1) if count is None else count)
 
 
 class MaskedObjective:
@@ -59,8 +65,11 @@ class MaskedObjective:
         passes: Sequence[Mapping[str, Any]] = ({},),
     ) -> Loss:
         """Loss of one micro-batch: tokens int64 [B, h, w], labels [B]."""
-        progress = random.uniform()
-        losses = [self.one_pass(model, latents, labels, random, progress, p) for p in passes]
+        # Of all rows: the number of masked tokens to divide by is the global batch's, so that the
+        # loss does not depend on how the batch is split.
+        everyone = random.all_rows()
+        draws = (everyone, everyone.uniform(), random.rows)
+        losses = [self.one_pass(model, latents, labels, draws, keywords) for keywords in passes]
         return sum_of_passes(passes, losses)
 
     def one_pass(
@@ -68,17 +77,18 @@ class MaskedObjective:
         model: nn.Module,
         tokens: Tensor,
         labels: Tensor,
-        random: StepRandom,
-        progress: Tensor,
+        draws: tuple[StepRandom, Tensor, slice],
         keywords: Mapping[str, Any],
     ) -> Loss:
-        config = self.config
-        noise = random.uniform(*tokens.shape[1:])
-        mask = mask_tokens(tokens, progress, noise, config.schedule)
-        dropped = random.uniform() < config.label_dropout
+        """One pass; `draws` are of the global batch, with its progress and the rows that count."""
+        config, (everyone, progress, rows) = self.config, draws
+        masks = mask_tokens(tokens, progress, everyone.uniform(*tokens.shape[1:]), config.schedule)
+        mask = masks[rows]
+        count = masks.sum().clamp(min=1) * (len(mask) / len(masks))
+        dropped = everyone.uniform()[rows] < config.label_dropout
         hidden = torch.where(mask, self.mask_token, tokens)
         logits = model(hidden, labels, dropped, **keywords)
-        total = token_loss(logits, tokens, mask, config.loss_on == "masked", config.label_smoothing)
+        masked_only = config.loss_on == "masked"
+        total = token_loss(logits, tokens, mask, masked_only, config.label_smoothing, count)
         right = (logits.argmax(dim=-1) == tokens.flatten(1)) & mask.flatten(1)
-        accuracy = right.sum() / mask.sum().clamp(min=1)
-        return Loss(total, {"masked_accuracy": accuracy.detach()})
+        return Loss(total, {"masked_accuracy": right.sum() / count})

@@ -16,10 +16,11 @@ from torch import Tensor
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
 from gensynth.guidance import check_interval
+from gensynth.pipelines import editing
 from gensynth.pipelines.model_call import check_guide, fresh, guided_model
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pipelines.walk import Progress, start, walk
-from gensynth.schedulers import create_scheduler, steps_range
+from gensynth.schedulers import create_scheduler, steps_range, with_options
 from gensynth.seeding import picture_generator
 
 SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
@@ -138,6 +139,7 @@ class ClassConditionalPipeline(SavedPipeline):
         on_step: Callable[[Progress], None] | None = None,
         guidance_interval: tuple[float, float] | None = None,
         guide: "ClassConditionalPipeline | None" = None,
+        scheduler_options: Mapping[str, Any] | None = None,
     ) -> list[Image.Image]:
         """One picture for each pair of label and seed.
 
@@ -154,13 +156,14 @@ class ClassConditionalPipeline(SavedPipeline):
             guidance_interval: noise levels from 0 (data) to 1 between which guidance acts.
             guide: a worse pipeline of the same kind: guidance leads away from it instead of from
                 the null label (arXiv 2406.02507).
+            scheduler_options: keywords of the scheduler in which it differs from the model's.
 
         Raises:
             UsageError: labels and seeds of unlike number, a value out of range, or a guide that
                 does not fit.
         """
         steps, guidance, size, sampler, interval = self.resolve(
-            steps, guidance, size, scheduler, guidance_interval, guide
+            steps, guidance, size, scheduler, guidance_interval, guide, scheduler_options
         )
         if len(labels) != len(seeds) or not labels:
             raise UsageError(f"{len(labels)} labels and {len(seeds)} seeds; give one of each.")
@@ -174,6 +177,29 @@ class ClassConditionalPipeline(SavedPipeline):
             if on_step is not None:
                 on_step(progress)
         return [to_pil(pixels) for pixels in self.autoencoder.decode(sample)]
+
+    def edit(
+        self,
+        image: Image.Image,
+        label: int | str | None = None,
+        mask: Image.Image | None = None,
+        seeds: Sequence[int] = (0,),
+        steps: int | None = None,
+        guidance: float | None = None,
+        strength: float = 1.0,
+        scheduler: str | None = None,
+        outpaint: tuple[int, int] | None = None,
+        anchor: str = "center",
+        edge: int | None = None,
+        on_step: Callable[[Progress], None] | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        guide: "ClassConditionalPipeline | None" = None,
+    ) -> list[Image.Image]:
+        """The image with a part drawn anew, once for each seed; see `editing.Edit`."""
+        how: dict[str, Any] = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
+        how["guide"], how["guidance_interval"] = guide, guidance_interval
+        wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
+        return editing.edit(self, wanted, seeds, on_step)
 
     def showcase(
         self, num: int, images: Tensor | None, on_step: Callable[[Progress], None]
@@ -194,6 +220,7 @@ class ClassConditionalPipeline(SavedPipeline):
         scheduler: str | None = None,
         guidance_interval: tuple[float, float] | None = None,
         guide: "ClassConditionalPipeline | None" = None,
+        scheduler_options: Mapping[str, Any] | None = None,
     ) -> Settings:
         """The settings of a call with the model's own in place of None, and a fresh scheduler.
 
@@ -209,6 +236,8 @@ class ClassConditionalPipeline(SavedPipeline):
             sampler = create_scheduler(
                 scheduler, self.config.prediction, path=self.config.path, betas=betas
             )
+        if scheduler_options:
+            sampler = with_options(sampler, scheduler_options)
         if not 1 <= guidance < 1000:
             raise UsageError(f"guidance must be from 1 (none) upwards, got {guidance}.")
         given = guidance_interval or self.config.guidance_interval

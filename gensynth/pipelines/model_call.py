@@ -81,8 +81,10 @@ def model_call(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) ->
 
 def token_logits(model: ModelMixin, tokens: Tensor, progress: Tensor, labels: Tensor) -> Tensor:
     """float32 [B, codebook + 1, h, w] for tokens [B, h, w]; the model is not told the progress."""
+    there = model.device
     keep = torch.zeros_like(labels, dtype=torch.bool)  # dropped labels have a number of their own
-    logits = model(tokens, labels, keep).float()
+    logits = model(tokens.to(there), labels.to(there), keep.to(there))
+    logits = logits.to(tokens.device, torch.float32)
     return logits.transpose(1, 2).unflatten(2, tokens.shape[1:])
 
 
@@ -115,9 +117,10 @@ def check_guide(
     """Refuses a guide that cannot guide.
 
     Raises:
-        UsageError: it speaks of other pictures than the model, with the differences; or guidance
-            is 1, so that it would not be asked.
+        UsageError: it draws nothing; it speaks of other pictures than the model, with the
+            differences; or guidance is 1, so that it would not be asked.
     """
+    guide.resolve(guidance=1)  # a tokenizer refuses
     if guidance == 1:
         raise UsageError("a guide has no effect with guidance 1; give a guidance above 1.")
     known = [_meaning(pipeline, size), _meaning(guide, size)]

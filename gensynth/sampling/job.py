@@ -95,6 +95,8 @@ def describe(job: Job, resolved: Settings, labels: list[int]) -> dict[str, Any]:
         "size": list(resolved.size),
     }
     # Only where they are used, so that folders without them can still be completed.
+    if job.settings.get("scheduler_options"):
+        described["scheduler_options"] = job.settings["scheduler_options"]
     if resolved.guidance_interval is not None:
         described["guidance_interval"] = list(resolved.guidance_interval)
     if job.guide is not None:

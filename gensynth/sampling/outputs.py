@@ -46,6 +46,8 @@ def recipe(
     }
     if resolved.guidance_interval is not None:
         content["guidance_interval"] = list(resolved.guidance_interval)
+    if settings.get("scheduler_options"):
+        content["scheduler_options"] = settings["scheduler_options"]
     return content if guide is None else {**content, "guide": guide}
 
 

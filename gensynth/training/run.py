@@ -187,6 +187,7 @@ class Run:
             last = micro == settings.gradient_accumulation - 1
             with nullcontext() if last else self.no_sync():
                 with (
+                    random.for_dropout(),
                     self.accelerator.autocast(),
                     self.regularization.watching(self.bare_model) as states,
                 ):
@@ -276,7 +277,8 @@ class Run:
         self.note_running()
 
     def check_weights(self) -> None:
-        if not (self.average.finite() and self.regularization.finite()):
+        beside = all(bool(weight.isfinite().all()) for weight in self.beside.parameters())
+        if not (self.average.finite() and self.regularization.finite() and beside):
             raise self.divergence("the weights are not finite")
 
     def snapshot(self, last: bool) -> None:

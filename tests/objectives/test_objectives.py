@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from gensynth.config import DDPM, Flow
+from gensynth.models import create_model
 from gensynth.objectives import create_objective, drop_labels
 from gensynth.objectives.ddpm import DDPMObjective, full_chain, loss_terms
 from gensynth.objectives.flow import FlowObjective
@@ -192,7 +193,10 @@ def test_label_dropout_share():
     ("config", "kind"), [(Flow(name="flow"), FlowObjective), (DDPM(name="ddpm"), DDPMObjective)]
 )
 def test_create_objective(config, kind):
-    assert isinstance(create_objective(config, 10), kind)
+    model = create_model("DiCo-nano", num_classes=7, hidden_size=8, depth=[1, 1, 1, 1, 1])
+    objective = create_objective(config, model)
+    assert isinstance(objective, kind)
+    assert objective.null_label == 7
 
 
 def test_split_batch_sees_the_draws_of_the_whole():

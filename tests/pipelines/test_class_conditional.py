@@ -45,6 +45,7 @@ class KnowsThePicture(ModelMixin, ConfigMixin):
     """The model that training on one picture would end in: exact noise, velocity, score, data."""
 
     size_multiple = 4
+    works_on = "latents"
 
     @register_to_config
     def __init__(self, prediction: str, time_scale: float, num_classes: int = 10):
@@ -72,6 +73,23 @@ class KnowsThePicture(ModelMixin, ConfigMixin):
         return torch.cat([noise, torch.zeros_like(noise)], dim=1)
 
 
+class KnowsTheTokens(ModelMixin, ConfigMixin):
+    """The model that training on the tokens of one picture would end in."""
+
+    size_multiple = 1
+    works_on = "tokens"
+
+    @register_to_config
+    def __init__(self, num_classes: int = 10, codebook_size: int = 16):
+        super().__init__()
+        self.mask_token = codebook_size
+        self.register_buffer("picture", (torch.arange(64) * 5 % 16).view(1, 8, 8))
+
+    def forward(self, token_ids, class_labels, drop_label):
+        logits = torch.nn.functional.one_hot(self.picture.flatten(1), self.mask_token + 1)
+        return 100.0 * logits.expand(len(token_ids), -1, -1)
+
+
 # At time 1 the velocity of this model is 0 / 0; and few steps of an SDE leave noise.
 OPTIONS = {
     "FlowODEScheduler": {"sample_eps": 1e-3},
@@ -84,7 +102,8 @@ OPTIONS = {
 def test_a_perfect_model_draws_its_picture_and_previews_it_at_every_step(
     make_pipeline, prediction, scheduler, steps
 ):
-    model = KnowsThePicture(prediction, time_scale=1000.0)
+    tokens = prediction == "tokens"
+    model = KnowsTheTokens() if tokens else KnowsThePicture(prediction, time_scale=1000.0)
     draw = make_pipeline(prediction, model)
     draw.scheduler = create_scheduler(scheduler, prediction, OPTIONS.get(scheduler))
     expected = draw.autoencoder.decode(model.picture)[0].int()

@@ -21,6 +21,7 @@ class KnowsThePicture(ModelMixin, ConfigMixin):
     """A diffusion model that training on one picture would end in."""
 
     size_multiple = 4
+    works_on = "latents"
 
     @register_to_config
     def __init__(self, kind: str, learn_sigma: bool = True, num_classes: int = 10):

@@ -1,4 +1,7 @@
-"""One word of the configuration changes the backbone or the mixer, and two processes train it."""
+"""One word of the configuration changes the backbone or the mixer, and two processes train it.
+
+One block changes what is generated: latents, a tokenizer, or the tokens of one.
+"""
 
 import subprocess
 import sys
@@ -17,13 +20,19 @@ VARIANTS = [
         f"model.name=DiT-nano/2 model.mixer={mixer}"
         for mixer in ("linear", "local", "rala", "inline", "nala")
     ),
+    # In quotation marks YAML reads JSON. The second is trained on the tokens of the first.
+    'model={"name":"VQ-nano"} autoencoder={"kind":"none"} objective={"name":"reconstruction"}',
+    'model={"name":"MaskGIT-nano"} objective={"name":"masked"} '
+    'autoencoder={"kind":"vq","path":"FOLDER/11","patch":4,"codebook_size":512}',
 ]
 
 
 def test_every_backbone_and_mixer_learns_in_two_processes(tmp_path):
     worker = Path(__file__).parent / "swap_worker.py"
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    subprocess.run([*launch, str(worker), str(tmp_path), *VARIANTS], check=True, timeout=900)
+    variants = [variant.replace("FOLDER", str(tmp_path)) for variant in VARIANTS]
+    assert variants[11].startswith('model={"name":"VQ-nano"}')
+    subprocess.run([*launch, str(worker), str(tmp_path), *variants], check=True, timeout=900)
     for number, variant in enumerate(VARIANTS):
         curve = losses(tmp_path / str(number))
         assert len(curve) == 20, variant

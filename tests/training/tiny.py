@@ -37,10 +37,46 @@ def write_experiment(folder: Path, **changes) -> Path:
         "checkpoint": {"every": 4},
         "sampling": {"steps": 2},
     }
+    return _written(folder / "experiment.yaml", tree, changes)
+
+
+def write_tokenizer(folder: Path, **changes) -> Path:
+    """A tiny tokenizer's experiment, with a discriminator and with codes that are replaced."""
+    path = write_experiment(folder)
+    tree = yaml.safe_load(path.read_text())
+    tree["autoencoder"] = {"kind": "none"}
+    tree["model"] = {
+        "name": "VQ-nano",
+        "widths": [4, 4, 4],
+        "latent_channels": 4,
+        "codebook_size": 16,
+        "codebook_dim": 4,
+        "norm_groups": 2,
+    }
+    tree["objective"] = {
+        "name": "reconstruction",
+        "adversarial": 0.1,
+        "adversarial_start": 2,
+        "revive_every": 3,
+    }
+    return _written(path, tree, changes)
+
+
+def write_masked(folder: Path, tokenizer: Path, **changes) -> Path:
+    """A tiny MaskGIT's experiment on the 8 x 8 tokens of the tokenizer in a folder."""
+    path = write_experiment(folder)
+    tree = yaml.safe_load(path.read_text())
+    codec = {"kind": "vq", "path": str(tokenizer), "patch": 4, "codebook_size": 16}
+    tree["autoencoder"] = codec
+    tree["model"] = {"name": "MaskGIT-nano", "hidden_size": 16, "num_heads": 2, "depth": 1}
+    tree["objective"] = {"name": "masked"}
+    return _written(path, tree, changes)
+
+
+def _written(path: Path, tree: dict, changes: dict) -> Path:
     for key, value in changes.items():
         section, name = key.split(".")
         tree[section][name] = value
-    path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path
 

@@ -1,0 +1,148 @@
+"""Guessing masked tokens: the loss, which tokens it is over, dropped labels, and splits."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gensynth.config import Masked
+from gensynth.objectives import create_objective
+from gensynth.objectives.masked import MaskedObjective, token_loss
+from gensynth.seeding import StepRandom
+
+CODES = 16
+
+
+def random(size: int, step: int = 0) -> StepRandom:
+    return StepRandom(0, step, slice(0, size), size)
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randint(CODES, shape, generator=torch.Generator().manual_seed(0))
+
+
+class KnowsTheTokens(nn.Module):
+    """Is sure of the right token where it is masked, and of the next one where it is shown."""
+
+    def __init__(self, tokens, of_shown: int = 0):
+        super().__init__()
+        self.tokens, self.of_shown, self.calls = tokens, of_shown, []
+
+    def forward(self, token_ids, class_labels, drop_label, **keywords):
+        self.calls.append((token_ids, class_labels, drop_label, keywords))
+        shown = (token_ids != CODES) * self.of_shown
+        right = (self.tokens + shown).flatten(1) % CODES
+        return 30.0 * nn.functional.one_hot(right, CODES + 1)
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+def test_a_perfect_model_has_no_loss(loss_on):
+    tokens, labels = drawn(6, 4, 4), torch.arange(6)
+    objective = MaskedObjective(Masked(name="masked", loss_on=loss_on), CODES)
+    loss = objective.loss(KnowsTheTokens(tokens), tokens, labels, random(6))
+    assert loss.total < 1e-6
+    assert loss.parts["masked_accuracy"] == pytest.approx(1.0)
+    worse = objective.loss(KnowsTheTokens((tokens + 1) % CODES), tokens, labels, random(6))
+    assert worse.total > 10
+    assert worse.parts["masked_accuracy"] == 0
+
+
+def test_the_loss_is_over_masked_tokens_or_over_all():
+    """A model that is wrong about every token it is shown."""
+    tokens, labels = drawn(8, 4, 4), torch.zeros(8, dtype=torch.int64)
+    model = KnowsTheTokens(tokens, of_shown=1)
+    masked = MaskedObjective(Masked(name="masked", loss_on="masked"), CODES)
+    assert masked.loss(model, tokens, labels, random(8)).total < 1e-6
+    everywhere = MaskedObjective(Masked(name="masked", loss_on="all"), CODES)
+    total = everywhere.loss(model, tokens, labels, random(8)).total
+    shown = (model.calls[-1][0] != CODES).float().mean()
+    assert total.item() == pytest.approx(30 * shown.item(), rel=1e-4)
+
+
+def test_only_the_masked_tokens_are_hidden():
+    tokens, model = drawn(8, 4, 4), KnowsTheTokens(drawn(8, 4, 4))
+    MaskedObjective(Masked(name="masked"), CODES).loss(
+        model, tokens, torch.zeros(8, dtype=torch.int64), random(8)
+    )
+    seen = model.calls[0][0]
+    assert torch.equal(seen[seen != CODES], tokens[seen != CODES])
+    assert (seen == CODES).any() and (seen != CODES).any()
+
+
+# The mean over progress of each schedule.
+MEANS = {"arccos": 2 / math.pi, "cosine": 2 / math.pi, "linear": 1 / 2, "square": 2 / 3}
+
+
+@pytest.mark.parametrize("schedule", [*MEANS, "cubic", "root"])
+def test_the_share_of_masked_tokens(schedule):
+    mean = {**MEANS, "cubic": 3 / 4, "root": 1 / 3}[schedule]
+    tokens, model = drawn(2000, 4, 4), KnowsTheTokens(drawn(2000, 4, 4))
+    labels = torch.zeros(2000, dtype=torch.int64)
+    objective = MaskedObjective(Masked(name="masked", schedule=schedule), CODES)
+    objective.loss(model, tokens, labels, random(2000))
+    masked = (model.calls[0][0] == CODES).float()
+    assert masked.mean().item() == pytest.approx(mean, abs=0.02)
+    assert masked.mean(dim=(1, 2)).std() > 0.2  # the share differs from image to image
+
+
+def test_label_dropout():
+    tokens, labels = drawn(2000, 2, 2), torch.arange(2000) % 10
+    for share in (0.0, 0.1, 1.0):
+        model = KnowsTheTokens(tokens)
+        objective = MaskedObjective(Masked(name="masked", label_dropout=share), CODES)
+        objective.loss(model, tokens, labels, random(2000))
+        _, seen, dropped, _ = model.calls[0]
+        assert torch.equal(seen, labels)
+        assert dropped.float().mean().item() == pytest.approx(share, abs=0.03)
+        assert dropped.any() == (share > 0)
+
+
+def test_passes_share_the_progress_and_nothing_else():
+    tokens, model = drawn(64, 8, 8), KnowsTheTokens(drawn(64, 8, 8))
+    objective = MaskedObjective(Masked(name="masked", label_dropout=0.5), CODES)
+    labels = torch.zeros(64, dtype=torch.int64)
+    loss = objective.loss(model, tokens, labels, random(64), ({}, {"mask": 0.3}))
+    (one, _, dropped, none), (other, _, dropped2, keywords) = model.calls
+    assert (none, keywords) == ({}, {"mask": 0.3})
+    assert not torch.equal(one, other) and not torch.equal(dropped, dropped2)
+    shares = [(seen == CODES).float().mean(dim=(1, 2)) for seen in (one, other)]
+    assert torch.corrcoef(torch.stack(shares))[0, 1] > 0.8
+    assert set(loss.parts) == {"masked_accuracy", "mask_masked_accuracy"}
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+def test_a_split_batch_has_the_loss_of_the_whole(loss_on):
+    """Its parts hold unlike numbers of masked tokens."""
+    tokens, labels = drawn(6, 4, 4), torch.arange(6)
+    guess = KnowsTheTokens(drawn(6, 4, 4).roll(1, 0))
+    objective = MaskedObjective(Masked(name="masked", loss_on=loss_on), CODES)
+    whole = objective.loss(guess, tokens, labels, random(6))
+    parts = []
+    for rows in (slice(0, 2), slice(2, 4), slice(4, 6)):
+        guess.tokens = drawn(6, 4, 4).roll(1, 0)[rows]
+        part = StepRandom(0, 0, rows, 6)
+        parts.append(objective.loss(guess, tokens[rows], labels[rows], part))
+    torch.testing.assert_close(torch.stack([part.total for part in parts]).mean(), whole.total)
+    accuracies = torch.stack([part.parts["masked_accuracy"] for part in parts])
+    torch.testing.assert_close(accuracies.mean(), whole.parts["masked_accuracy"])
+
+
+def test_smoothing_against_its_formula():
+    logits = torch.randn(2, 4, CODES + 1, generator=torch.Generator().manual_seed(1))
+    tokens, mask = drawn(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool)
+    log = logits.log_softmax(-1)
+    right = log.gather(-1, tokens.flatten(1)[..., None])[..., 0]
+    expected = -(0.9 * right + 0.1 * log.mean(-1)).mean()
+    torch.testing.assert_close(token_loss(logits, tokens, mask, False, 0.1), expected)
+
+
+def test_nothing_masked_is_no_loss():
+    tokens = drawn(2, 2, 2)
+    logits = torch.zeros(2, 4, CODES + 1)
+    assert token_loss(logits, tokens, torch.zeros_like(tokens, dtype=torch.bool), True) == 0
+
+
+def test_the_mask_token_is_the_models(make_token_model):
+    objective = create_objective(Masked(name="masked"), make_token_model())
+    assert isinstance(objective, MaskedObjective) and objective.mask_token == CODES
