@@ -4,6 +4,7 @@ Both decide some tokens in every step, from the logits of all. A token once deci
 and at the end none is masked.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -106,6 +107,13 @@ class HaltonDecoder(TokenDecoder):
         schedule: str = "arccos",
     ):
         check_choice("schedule", schedule, MASKED_SHARE)
+        check_count("top_k", top_k, 1)
+        check_count("warmup_steps", warmup_steps, 0)
+        check_numbers(
+            temperature=temperature,
+            last_temperature=last_temperature,
+            temperature_power=temperature_power,
+        )
 
     def decode(
         self,
@@ -188,6 +196,8 @@ class ConfidenceDecoder(TokenDecoder):
     ):
         check_choice("schedule", schedule, MASKED_SHARE)
         check_choice("order_noise", order_noise, ORDER_NOISE)
+        check_count("top_k", top_k, 1)
+        check_numbers(temperature=temperature, noise_temperature=noise_temperature)
 
     def decode(
         self, predict: Logits, tokens: Tensor, mask_token: int, steps: int, draws: Draws
@@ -268,3 +278,16 @@ def check_choice(field: str, value: str, known: object) -> None:
     names = list(known)  # type: ignore[call-overload]
     if value not in names:
         raise UsageError(f"{field} must be one of {', '.join(names)}, got {value!r}.")
+
+
+def check_count(field: str, value: object, low: int) -> None:
+    """None, or a whole number from `low`."""
+    if value is not None and (type(value) is not int or value < low):
+        raise UsageError(f"{field} must be a whole number from {low}, got {value!r}.")
+
+
+def check_numbers(**fields: object) -> None:
+    for field, value in fields.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:  # type: ignore[operator]
+            raise UsageError(f"{field} must be a number from 0, got {value!r}.")

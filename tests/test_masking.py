@@ -81,3 +81,21 @@ def test_a_config_survives_json():
     decoder = ConfidenceDecoder(temperature=1.1, schedule="cosine")
     again = ConfidenceDecoder.from_config(decoder.config)
     assert again.config.temperature == 1.1 and again.config.schedule == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("decoder", "options", "message"),
+    [
+        (HaltonDecoder, {"top_k": 0}, "top_k must be a whole number from 1, got 0"),
+        (HaltonDecoder, {"top_k": "many"}, "top_k must be a whole number"),
+        (HaltonDecoder, {"warmup_steps": 1.5}, "warmup_steps must be a whole number from 0"),
+        (HaltonDecoder, {"temperature": -1.0}, "temperature must be a number from 0, got -1.0"),
+        (HaltonDecoder, {"last_temperature": "warm"}, "last_temperature must be a number"),
+        (ConfidenceDecoder, {"noise_temperature": float("nan")}, "noise_temperature must be"),
+        (ConfidenceDecoder, {"top_k": True}, "top_k must be a whole number"),
+        (ConfidenceDecoder, {"order_noise": "loud"}, "order_noise must be one of"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(decoder, options, message):
+    with pytest.raises(UsageError, match=message):
+        decoder(**options)

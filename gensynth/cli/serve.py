@@ -9,7 +9,9 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     models: list[str] = typer.Argument(
-        None, metavar="[MODEL]...", help="Names, folders or hub ids. [default: those that come along]"
+        None,
+        metavar="[MODEL]...",
+        help="Names, folders or hub ids. [default: those that come along]",
     ),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
