@@ -174,7 +174,8 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
         raise UsageError(
             "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
         )
-    if experiment.sampling.guidance > 1 and experiment.objective.label_dropout == 0:
+    draws = experiment.objective.works_on != "pixels"  # a tokenizer does not, whatever is set
+    if draws and experiment.sampling.guidance > 1 and experiment.objective.label_dropout == 0:
         raise UsageError(
             "sampling.guidance above 1 needs a model that has seen dropped labels; set "
             "objective.label_dropout=0.1 or sampling.guidance=1."

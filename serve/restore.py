@@ -35,6 +35,13 @@ def restored(
     """
     recipe = _recipe(path)
     notes = []
+    if "edit" in recipe:
+        if recipe.get("label") is None:
+            raise InputError(
+                "this picture was edited from another one without a class, so its settings alone "
+                "draw nothing. Use gensynth edit and the picture it was made of."
+            )
+        notes.append("it was edited from another picture, which these settings do not draw again")
     if recipe.get("model") in pipelines:
         model = recipe["model"]
     else:

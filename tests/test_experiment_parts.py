@@ -127,11 +127,6 @@ def test_what_fits_survives_a_round_trip(write, kind):
         ("tokenizer", ["model.norm_groups=7"], ["cannot be built", "norm_groups=7"]),
         (
             "tokenizer",
-            ["regularizers=[{name: layersync, pairs: [[encoder.conv_in, decoder.conv_in]]}]"],
-            ["regularizers"],
-        ),
-        (
-            "tokenizer",
             ["training.gradient_checkpointing=true"],
             ["gradient_checkpointing", "VQ-nano"],
         ),
@@ -166,3 +161,8 @@ def test_the_model_takes_its_codes_from_the_autoencoder(write):
     assert (model.mask_token, model.grid_size, model.config.num_classes) == (512, (8, 8), 10)
     tokenizer = build_model(load_experiment(write(TOKENIZER), ["data.channels=1"]), 10)
     assert tokenizer.channels == 1
+
+
+def test_how_to_sample_does_not_matter_to_a_tokenizer(write):
+    tree = {**TOKENIZER, "sampling": {"guidance": 2.0, "steps": 5000, "guided_channels": 3}}
+    assert load_experiment(write(tree)).sampling.guidance == 2

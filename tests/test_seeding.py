@@ -57,3 +57,26 @@ def test_the_global_generator_is_left_alone():
     draws(StepRandom(0, 0, slice(0, 2), 2))
     torch.randn(2, generator=picture_generator(1))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_all_rows_begin_anew():
+    part = StepRandom(0, 3, slice(2, 4), 6)
+    part.uniform()  # what was drawn before does not matter
+    everyone = part.all_rows()
+    whole = StepRandom(0, 3, slice(0, 6), 6)
+    assert torch.equal(everyone.uniform(2), whole.uniform(2))
+    assert torch.equal(everyone.normal()[part.rows], whole.normal()[2:4])
+
+
+def test_dropout_is_a_function_of_seed_step_and_rows():
+    def dropped(seed: int = 0, step: int = 0, first: int = 0) -> torch.Tensor:
+        with StepRandom(seed, step, slice(first, first + 2), 4).for_dropout():
+            return torch.nn.functional.dropout(torch.ones(1000))
+
+    state = torch.get_rng_state()
+    one = dropped()
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(5)
+    assert torch.equal(one, dropped())
+    for other in (dropped(seed=1), dropped(step=1), dropped(first=2)):
+        assert not torch.equal(one, other)

@@ -194,10 +194,12 @@ class ClassConditionalPipeline(SavedPipeline):
         on_step: Callable[[Progress], None] | None = None,
         guidance_interval: tuple[float, float] | None = None,
         guide: "ClassConditionalPipeline | None" = None,
+        scheduler_options: Mapping[str, Any] | None = None,
     ) -> list[Image.Image]:
         """The image with a part drawn anew, once for each seed; see `editing.Edit`."""
         how: dict[str, Any] = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
-        how["guide"], how["guidance_interval"] = guide, guidance_interval
+        how |= {"guide": guide, "guidance_interval": guidance_interval}
+        how["scheduler_options"] = scheduler_options
         wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
         return editing.edit(self, wanted, seeds, on_step)
 

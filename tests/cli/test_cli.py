@@ -60,7 +60,9 @@ def test_the_guard_does_catch_an_import():
 
 COMMANDS = [
     "train",
+    "encode",
     "sample",
+    "edit",
     "evaluate",
     "serve",
     "config",
@@ -116,6 +118,7 @@ def test_bad_flags_import_nothing_heavy(arguments, words):
         (["train", "--config", "nowhere.yaml"], 3, "no configuration file"),
         (["sample", "--size", "axb"], 2, "--size"),
         (["sample", "--guidance-interval", "0.5"], 2, "--guidance-interval"),
+        (["edit", "a.png", "--outpaint", "32x", "--out", "x"], 2, "--outpaint"),
         (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
     ],
 )

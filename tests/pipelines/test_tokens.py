@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -244,34 +244,50 @@ def test_a_folder_holds_the_whole_pipeline(draw, half, tmp_path):
 # Waiting for the device
 
 
-class OnDevice(TorchDispatchMode):
+class OnDevice(TorchFunctionMode):
     """Follows what is computed from a model's weights, and notes where the host looks at it.
 
     On a GPU all of this is there, and the host would wait for it.
     """
 
-    LOOKS = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim")
+    LOOKS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "cpu", "numpy"} | {
+        *("nonzero", "equal", "allclose", "masked_select", "unique", "argwhere")
+    }
 
-    def __init__(self, model):
+    def __init__(self, *models):
         super().__init__()
         self.there, self.looks, self.active = WeakIdKeyDictionary(), [], True
-        for tensor in model.state_dict(keep_vars=True).values():
-            self.there[tensor] = True
+        for model in models:
+            for tensor in model.state_dict(keep_vars=True).values():
+                self.there[tensor] = True
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         result = func(*args, **(kwargs or {}))
         if any(tensor in self.there for tensor in given):
-            name = func.overloadpacket.__name__
-            masks = name in ("index", "index_put_") and any(
-                t.dtype == torch.bool for t in given[1:]
-            )
+            name = getattr(func, "__name__", "")
+            items = name in ("__getitem__", "__setitem__")
+            masks = items and any(tensor.dtype == torch.bool for tensor in given[1:])
             if self.active and (name in self.LOOKS or masks):
                 self.looks.append(name)
             for leaf in tree_leaves(result):
                 if isinstance(leaf, torch.Tensor):
                     self.there[leaf] = True
         return result
+
+
+def test_looks_of_the_host_are_noticed(make_token_model):
+    model = make_token_model()
+    with OnDevice(model) as watch, torch.inference_mode():
+        logits = model(
+            torch.zeros(1, 8, 8, dtype=torch.long), torch.tensor([1]), torch.tensor([False])
+        )
+        masked = logits.argmax(dim=-1) == 3
+        torch.arange(3).tolist()  # on the CPU
+        assert watch.looks == []
+        for look in (lambda: bool(masked.any()), lambda: int(masked.sum()), lambda: logits[masked]):
+            look()
+    assert watch.looks == ["__bool__", "__int__", "__getitem__"]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
@@ -289,11 +305,9 @@ def test_no_step_waits_for_the_device(make_pipeline, schedule, guided_by, decode
 
     with OnDevice(draw.model) as watch:
         draw([1, 2], [1, 2], on_step=finish, **guide)
-        assert watch.looks == []
-        assert all(tokens in watch.there for tokens, *_ in seen[1:])  # the decoder's are followed
-        watch.active = True
-        bool((draw.model.token_embedder.weight + 1 > 0).any())
-    assert watch.looks == ["_local_scalar_dense"]
+    assert watch.looks == []
+    assert len(seen) == 5 and not watch.active
+    assert all(tokens in watch.there for tokens, *_ in seen[1:])  # the decoder's are followed
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

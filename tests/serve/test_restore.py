@@ -104,6 +104,21 @@ def test_text_that_is_no_recipe_is_refused(tmp_path, pipelines, text):
         restored(png(tmp_path / "a.png", text), pipelines, "tiny")
 
 
+EDITED = {**RECIPE, "edit": {"image": "bag.png", "image_sha256": "0" * 16, "mask": None}}
+
+
+def test_an_edited_picture_is_said_to_be_one(tmp_path, pipelines):
+    order, text = restored(png(tmp_path / "a.png", EDITED), pipelines, "tiny")
+    assert (order.labels, order.seed) == ([8], 7)
+    assert text.startswith("Restored: Bag") and "edited from another picture" in text
+
+
+def test_an_edited_picture_without_a_class_is_refused(tmp_path, pipelines):
+    path = png(tmp_path / "a.png", {**EDITED, "label": None, "class": None})
+    with pytest.raises(InputError, match="edited from another one without a class"):
+        restored(path, pipelines, "tiny")
+
+
 def test_pictures_of_others_and_other_formats_are_refused(tmp_path, pipelines):
     for name, options in (("a.png", {}), ("a.jpg", {}), ("a.gif", {}), ("a.tiff", {})):
         Image.new("L", (8, 8)).save(tmp_path / name, **options)

@@ -49,3 +49,36 @@ def test_guidance_reaches_the_pipeline():
     assert pipeline.resolve().guidance_interval == (0.2, 0.7)
     assert isinstance(pipeline.scheduler, DDPMScheduler)
     assert len(pipeline([1], [1])) == 1
+
+
+def test_decoder_and_guidance_reach_a_pipeline_of_tokens(tokenizer_folder):
+    sampling = {
+        "scheduler": "ConfidenceDecoder",
+        "scheduler_options": {"noise_temperature": 2.0},
+        "guidance": 3.0,
+        "guidance_schedule": "linear",
+        "guidance_interval": [0.1, 0.9],
+    }
+    experiment = Experiment.model_validate(
+        {
+            "output": "out",
+            "data": {"size": 32, "channels": 1},
+            "autoencoder": {
+                "kind": "vq",
+                "path": str(tokenizer_folder),
+                "patch": 4,
+                "codebook_size": 16,
+            },
+            "model": {"name": "MaskGIT-nano", "hidden_size": 16, "num_heads": 2, "depth": 1},
+            "objective": {"name": "masked"},
+            "sampling": {"steps": 3, **sampling},
+        }
+    )
+    backbone = build_model(experiment, len(CLASSES)).eval()
+    pipeline = build_pipeline(experiment, backbone, CLASSES, build_autoencoder(experiment))
+    resolved = pipeline.resolve()
+    assert type(resolved.scheduler).__name__ == "ConfidenceDecoder"
+    assert resolved.scheduler.config.noise_temperature == 2.0
+    assert (resolved.guidance, resolved.guidance_interval) == (3.0, (0.1, 0.9))
+    assert pipeline.config.guidance_schedule == "linear"
+    assert len(pipeline([1], [1])) == 1

@@ -72,7 +72,7 @@ def test_a_resumed_run_is_bit_equal(kind, stop_at, kinds, whole, tmp_path):
 
 @pytest.mark.parametrize("loss_on", ["all", "masked"])
 def test_accumulation_changes_only_rounding(loss_on, kinds, tmp_path):
-    changes = {"objective.loss_on": loss_on, "model.dropout": 0.0}
+    changes = {"objective.loss_on": loss_on, "model.dropout": 0.0, "optimizer.lr": 3e-2}
     one = train(load_experiment(kinds["masked"](tmp_path / "one", **changes), [STEPS]))
     four = kinds["masked"](tmp_path / "four", **changes)
     run = train(load_experiment(four, [STEPS, "training.gradient_accumulation=4"]))

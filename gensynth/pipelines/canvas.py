@@ -1,0 +1,251 @@
+"""Where an edited picture lies: its own pixels, the model's pixels, and what is redrawn of them."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from gensynth.data.images import pad_square, to_tensor
+from gensynth.errors import UsageError
+
+GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+MAX_ASPECT = 16  # long side over short side; beyond it the work canvas is a thread of tokens
+MAX_PIXELS = 2**27  # of a larger canvas, about 11,000 x 11,000
+FAR = 2**30  # pixels, more than any picture has
+# Where the image lies on a larger canvas: shares of the new rows above it and columns before it.
+ANCHORS = {
+    "center": (0.5, 0.5),
+    "top": (0.0, 0.5),
+    "bottom": (1.0, 0.5),
+    "left": (0.5, 0.0),
+    "right": (0.5, 1.0),
+    "top-left": (0.0, 0.0),
+    "top-right": (0.0, 1.0),
+    "bottom-left": (1.0, 0.0),
+    "bottom-right": (1.0, 1.0),
+}
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """An image of any mode as L if it is grey, else as RGB; transparency is laid over white.
+
+    16-bit grey is scaled to 8 bits. The rules are those of `data.images.decode`.
+    """
+    grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # Pillow clips 16-bit values when it converts them; users mean a rescale.
+        depth = 257 if image.mode != "F" else 1
+        levels = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
+        image = Image.fromarray(levels.round().astype(np.uint8))
+    if has_alpha(image):
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("L" if grey else "RGB")
+
+
+def has_alpha(image: Image.Image) -> bool:
+    return image.mode in WITH_ALPHA or "transparency" in image.info
+
+
+def redrawn_by(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Where a mask is white (128 and above): bool [H, W] for an image of `size` (width, height).
+
+    Of a mask with transparency, as drawing programs make of a layer, the opaque part counts as
+    white, whatever its colour.
+
+    Raises:
+        UsageError: the mask has another size than the image.
+    """
+    if mask.size != size:
+        raise UsageError(
+            f"the mask is {mask.height}x{mask.width} and the image {size[1]}x{size[0]} (height x "
+            "width); give a mask of the image's size."
+        )
+    if has_alpha(mask):
+        alpha = np.asarray(mask.convert("RGBA").getchannel("A"))
+        if (alpha < 255).any():
+            return alpha >= 128
+    return np.asarray(flatten(mask).convert("L")) >= 128
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A picture to be redrawn in part.
+
+    Attributes:
+        picture: mode L or RGB, at its own size [H, W]; new area repeats the edge of the image.
+        redrawn: bool [H, W], which of its pixels are to be replaced.
+        corner: row and column of the given image's first pixel in it.
+        work: height and width in the model's pixels.
+        padded: whether the picture lies unscaled in the middle of the work canvas; else it is
+            resized to it.
+    """
+
+    picture: Image.Image
+    redrawn: np.ndarray
+    corner: tuple[int, int]
+    work: tuple[int, int]
+    padded: bool
+
+    @property
+    def margin(self) -> tuple[int, int]:
+        """Row and column of the picture's first pixel in a padded work canvas."""
+        height, width = self.work
+        return (height - self.picture.height) // 2, (width - self.picture.width) // 2
+
+    def work_pixels(self, channels: int) -> Tensor:
+        """The picture on the work canvas, uint8 [channels, h, w]."""
+        image = self.picture.convert("L" if channels == 1 else "RGB")
+        if self.padded:
+            return to_tensor(pad_square(image, self.work[0]))
+        return to_tensor(image.resize(self.work[::-1], Image.Resampling.BICUBIC))
+
+    def redrawn_tokens(self, grid: tuple[int, int]) -> Tensor:
+        """bool [h, w], the tokens in whose square a redrawn pixel lies, wholly or in part."""
+        pixels = self.redrawn
+        if self.padded:
+            top, left = self.margin
+            pixels = np.zeros(self.work, dtype=bool)
+            pixels[top : top + self.picture.height, left : left + self.picture.width] = self.redrawn
+        # The windows of this pooling cover whole pixels, also where a token is smaller than one.
+        return F.adaptive_max_pool2d(torch.from_numpy(pixels).float()[None], grid)[0] > 0
+
+    def pixels_of_a_token(self, patch: int) -> float:
+        """How many pixels of the picture one token's side covers; `patch` on the work canvas."""
+        if self.padded:
+            return patch
+        return patch * math.sqrt(self.redrawn.size / math.prod(self.work))
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """Steps from each pixel to the nearest kept one, int32 [H, W]; 0 outside the mask."""
+        depth = np.where(self.redrawn, FAR, 0).astype(np.int32)
+        for axis in (0, 1):
+            ramp = np.expand_dims(np.arange(depth.shape[axis], dtype=np.int32), 1 - axis)
+            before = np.minimum.accumulate(depth - ramp, axis) + ramp
+            after = np.flip(np.minimum.accumulate(np.flip(depth + ramp, axis), axis), axis) - ramp
+            depth = np.minimum(before, after)
+        return depth
+
+    def finished(self, drawn: Image.Image, edge: int) -> Image.Image:
+        """The picture with the redrawn pixels of `drawn`, an image of the work canvas's size.
+
+        A share of `drawn` that grows over `edge` pixels from the border of the mask inwards is
+        blended into the picture. Kept pixels are those of the picture, bit for bit.
+        """
+        if self.padded:
+            top, left = self.margin
+            drawn = drawn.crop((left, top, left + self.picture.width, top + self.picture.height))
+        else:
+            drawn = drawn.resize(self.picture.size, Image.Resampling.BICUBIC)
+        share = np.minimum(self.depth.astype(np.float32) / (edge + 1), 1)
+        old, new = (np.asarray(image) for image in (self.picture, drawn.convert(self.picture.mode)))
+        redrawn = self.redrawn
+        if old.ndim == 3:
+            share, redrawn = share[..., None], redrawn[..., None]
+        blended = (old + share * (new.astype(np.float32) - old)).round().astype(np.uint8)
+        return Image.fromarray(np.where(redrawn, blended, old))
+
+
+def make_canvas(
+    image: Image.Image,
+    mask: Image.Image | None,
+    outpaint: tuple[int, int] | None,
+    anchor: str,
+    colour: bool,
+    size: int,
+    multiple: int,
+) -> Canvas:
+    """The canvas of an image, with everything redrawn if there is neither mask nor new area.
+
+    Args:
+        mask: white where the image is to be redrawn.
+        outpaint: height and width in pixels of a larger canvas; the new area is redrawn.
+        anchor: where the image lies on it, a key of `ANCHORS`.
+        colour: whether the model draws colours; the picture is RGB then, or if the image is.
+        size: pixels of a side of the model's images.
+        multiple: what the sides of the work canvas must be multiples of.
+
+    Raises:
+        UsageError: a mask that does not fit or keeps all or nothing, a canvas that is not larger,
+            or a picture that is too narrow.
+    """
+    flat = flatten(image).convert("RGB") if colour else flatten(image)
+    redrawn = None if mask is None else redrawn_by(mask, flat.size)
+    if redrawn is not None and not redrawn.any() and outpaint is None:
+        raise UsageError("nothing to redraw: the mask has no white pixel.")
+    picture, corner = flat, (0, 0)
+    if outpaint is not None:
+        picture, redrawn, corner = _extended(flat, redrawn, outpaint, anchor)
+    elif anchor != "center":
+        raise UsageError(
+            "an anchor says where the image lies on a larger canvas; give outpaint too, or no "
+            "anchor."
+        )
+    if redrawn is None:
+        redrawn = np.ones((picture.height, picture.width), dtype=bool)
+    elif redrawn.all():
+        raise UsageError(
+            "everything would be redrawn; that is gensynth sample, or leave the mask away for "
+            "variations."
+        )
+    return Canvas(picture, redrawn, corner, *work_size(picture.size, size, multiple))
+
+
+def work_size(own: tuple[int, int], size: int, multiple: int) -> tuple[tuple[int, int], bool]:
+    """Height and width of the work canvas, and whether the picture is padded to it, not resized.
+
+    A picture whose longer side is from half of `size` to `size` is padded to a square of `size`.
+    Another is resized to about the area of that square, each side to the nearest multiple.
+
+    Args:
+        own: width and height of the picture.
+
+    Raises:
+        UsageError: a picture that is too narrow.
+    """
+    width, height = own
+    if max(own) > MAX_ASPECT * min(own):
+        raise UsageError(
+            f"a picture of {height}x{width} (height x width) is too narrow to edit; the longer "
+            f"side may be {MAX_ASPECT} times the shorter, so cut a part out first."
+        )
+    if size / 2 <= max(own) <= size:
+        return (size, size), True
+    scale = size / math.sqrt(width * height)
+    rows, columns = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+    return (rows, columns), False
+
+
+def _extended(
+    flat: Image.Image, redrawn: np.ndarray | None, outpaint: tuple[int, int], anchor: str
+) -> tuple[Image.Image, np.ndarray, tuple[int, int]]:
+    """The picture, what is redrawn and the image's corner on a larger canvas."""
+    height, width = outpaint
+    rows, columns = height - flat.height, width - flat.width
+    if rows < 0 or columns < 0 or rows + columns == 0:
+        raise UsageError(
+            f"outpaint {height}x{width} must be larger than the image's {flat.height}x{flat.width} "
+            "(height x width) in one direction and not smaller in the other."
+        )
+    if height * width > MAX_PIXELS:
+        raise UsageError(
+            f"outpaint {height}x{width} has too many pixels; {MAX_PIXELS:,} are possible."
+        )
+    if anchor not in ANCHORS:
+        raise UsageError(f"anchor must be one of {', '.join(ANCHORS)}, got {anchor!r}.")
+    top, left = (
+        int(gap * share) for gap, share in zip((rows, columns), ANCHORS[anchor], strict=True)
+    )
+    around = ((top, rows - top), (left, columns - left))
+    if redrawn is None:
+        redrawn = np.zeros((flat.height, flat.width), dtype=bool)
+    pixels = np.asarray(flat)
+    extended = np.pad(pixels, around if pixels.ndim == 2 else (*around, (0, 0)), mode="edge")
+    return Image.fromarray(extended), np.pad(redrawn, around, constant_values=True), (top, left)

@@ -1,0 +1,244 @@
+"""An editing job: an image file, a mask and seeds -> one picture, or a folder of variants."""
+
+import contextlib
+import hashlib
+import io
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from gensynth.data.images import UNREADABLE, grid
+from gensynth.errors import InputError, RefusedError, UsageError
+from gensynth.files import new_folder
+from gensynth.loading import load
+from gensynth.pipelines.canvas import Canvas, flatten
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.editing import Edit, Plan, draw, make_plan, most_different, structures
+from gensynth.processes import processes
+from gensynth.progress import progress_bar
+from gensynth.sampling.generate import Picture, generate
+from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
+
+SHEET = "sheet.png"
+TILE = 512  # pixels of the longer side of a picture on the sheet
+RED = np.array([255, 0, 0])  # laid half over what is redrawn
+CANDIDATES = 4  # structures to choose from, for each variant that is wanted
+FILE_KINDS = (".png", ".webp")
+
+
+@dataclass
+class EditJob:
+    """What to redraw.
+
+    Args:
+        model: name or folder of a model of tokens.
+        image, mask: files. White in the mask is redrawn.
+        num: how many variants.
+        seed: of the first.
+        similar: seeds seed, seed + 1, ... instead of those whose structures differ most.
+        batch_size: pictures drawn together.
+        changes: the further keywords of `pipelines.editing.Edit`.
+    """
+
+    model: str
+    image: Path
+    mask: Path | None = None
+    num: int = 1
+    seed: int = 0
+    similar: bool = False
+    batch_size: int = 16
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def run(job: EditJob, out: Path) -> Path:
+    """Draws an editing job and returns `out`: a picture, or a folder of them with a `sheet.png`.
+
+    One variant with a name in .png or .webp is a file. A folder is there whole or not at all.
+
+    Raises:
+        UsageError, InputError, RefusedError, OutputError, DeviceMemoryError: with what to do.
+    """
+    as_file = check(job, out)
+    (image, image_hash), (mask, mask_hash) = read(job.image), read(job.mask)
+    assert image is not None
+    pipeline = load(job.model, device=processes().device)
+    wanted = Edit(image, mask=mask, **job.changes)
+    plan = make_plan(pipeline, wanted)
+    hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
+    drawn = variants(job, pipeline, wanted, plan)
+    with reporting_write_errors(out):
+        if as_file:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            for picture, result in drawn:
+                save_picture(result, out, edit_recipe(job, pipeline, plan, picture, hashes))
+            return out
+        with new_folder(out) as folder:
+            tiles = first_tiles(flatten(image), plan.canvas)
+            for picture, result in drawn:
+                text = edit_recipe(job, pipeline, plan, picture, hashes)
+                save_picture(result, folder / f"{picture.index:06d}.png", text)
+                tiles.append(tile(result))
+            save_picture(grid(tiles), folder / SHEET, None)
+    return out
+
+
+def check(job: EditJob, out: Path) -> bool:
+    """Whether `out` is a file, for a job that can be drawn into it.
+
+    Raises:
+        UsageError: a number out of range, several processes, or several variants for one file.
+        RefusedError: `out` is there already.
+    """
+    if job.num < 1:
+        raise UsageError(f"--num-variants must be at least 1, got {job.num}.")
+    if not 0 <= job.seed < 2**63 - CANDIDATES * job.num:
+        raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
+    if processes().num_processes > 1:
+        raise UsageError("gensynth edit is one process; start it without torchrun or accelerate.")
+    named_as_file = out.suffix in FILE_KINDS
+    if named_as_file and job.num > 1:
+        raise UsageError(f"{job.num} variants need a folder; {out} is the name of one picture.")
+    if out.is_dir() and not named_as_file:
+        if any(out.iterdir()):
+            raise RefusedError(f"{out} is a folder that is not empty; choose another --out.")
+    elif out.exists():
+        raise RefusedError(f"{out} exists already; choose another --out.")
+    return named_as_file
+
+
+def read(path: Path | None) -> tuple[Image.Image | None, str | None]:
+    """The first frame of an image file, upright, and 16 hex digits of its SHA-256; None for None.
+
+    Raises:
+        InputError: the file is missing or not a readable image.
+    """
+    if path is None:
+        return None, None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content))
+        image.load()
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path} is not a readable image: {str(error).rstrip('.')}. Give another file."
+        ) from error
+    # As in data.images.decode: a damaged EXIF block does not spoil the picture.
+    with contextlib.suppress(*UNREADABLE, struct.error, TypeError, KeyError):
+        image = ImageOps.exif_transpose(image)
+    return image, hashlib.sha256(content).hexdigest()[:16]
+
+
+def variants(
+    job: EditJob, pipeline: ClassConditionalPipeline, wanted: Edit, plan: Plan
+) -> Iterator[tuple[Picture, Image.Image]]:
+    """The results of a job in order, with a progress bar on stderr."""
+    with progress_bar() as bar:
+        task = bar.add_task("editing", total=job.num)
+        seeds: Sequence[int] = range(job.seed, job.seed + job.num)
+        if not job.similar:
+            seeds = diverse_seeds(pipeline, wanted, job.num, job.seed, batch_size=job.batch_size)
+
+        def results(labels: list[int], seeds: list[int]) -> list[Image.Image]:
+            return draw(pipeline, plan, seeds)
+
+        for item in generate(cast(Any, results), _pictures(seeds), job.batch_size):
+            yield item
+            bar.advance(task)
+
+
+def diverse_seeds(
+    pipeline: ClassConditionalPipeline,
+    wanted: Edit,
+    num: int,
+    seed: int = 0,
+    candidates: int | None = None,
+    batch_size: int = 16,
+) -> list[int]:
+    """The seeds of `num` results that differ much from each other: `seed` and others after it.
+
+    Structures first, texture later (arXiv 2103.10022, there with a hierarchical VQ-VAE): of each
+    candidate seed half of the tokens are decided, the structures that lie farthest from each other
+    are chosen, and only their seeds need be drawn to the end, each by itself as any seed is.
+
+    Args:
+        candidates: how many seeds to choose from, seed, seed + 1, ...; None: four times `num`.
+
+    Raises:
+        UsageError: fewer candidates than `num`, or as `edit`.
+        DeviceMemoryError: a batch does not fit.
+    """
+    candidates = CANDIDATES * num if candidates is None else candidates
+    if not 1 <= num <= candidates:
+        raise UsageError(f"choose from 1 to {candidates} of {candidates} candidates, got {num}.")
+    if num == 1:
+        return [seed]
+    plan = make_plan(pipeline, wanted)
+
+    def results(labels: list[int], seeds: list[int]) -> np.ndarray:
+        return structures(pipeline, plan, seeds)
+
+    pictures = _pictures(range(seed, seed + candidates))
+    drawn: list[Any] = [row for _, row in generate(cast(Any, results), pictures, batch_size)]
+    return [seed + number for number in most_different(np.stack(drawn), num)]
+
+
+def edit_recipe(
+    job: EditJob,
+    pipeline: ClassConditionalPipeline,
+    plan: Plan,
+    picture: Picture,
+    hashes: dict[str, str | None],
+) -> dict[str, Any]:
+    """Everything needed to draw a result again, beside the files that `hashes` are of."""
+    steps, guidance, size, sampler, interval = plan.settings
+    settings = {"steps": steps, "guidance": guidance, "size": size, "guidance_interval": interval}
+    settings["scheduler"] = type(sampler).__name__
+    settings["scheduler_options"] = job.changes.get("settings", {}).get("scheduler_options")
+    named = recipe(job.model, pipeline, picture, settings)
+    kept = not plan.canvas.redrawn.all()
+    outpaint = job.changes.get("outpaint")
+    return named | {
+        "label": plan.label,
+        "class": None if plan.label is None else pipeline.classes[plan.label],
+        "size": [plan.canvas.picture.height, plan.canvas.picture.width],
+        "edit": {
+            "image": job.image.name,
+            "mask": None if job.mask is None else job.mask.name,
+            **hashes,
+            "strength": job.changes.get("strength", 1.0),
+            "outpaint": outpaint and list(outpaint),
+            "anchor": job.changes.get("anchor", "center") if outpaint else None,
+            "edge": plan.edge if kept else None,
+        },
+    }
+
+
+def first_tiles(flat: Image.Image, canvas: Canvas) -> list[Image.Image]:
+    """The image where it lies on its canvas, and, if some is kept, what is redrawn in red."""
+    top, left = canvas.corner
+    original = Image.new("RGB", canvas.picture.size, "white")
+    original.paste(flat, (left, top))
+    if canvas.redrawn.all():
+        return [tile(original)]
+    pixels = np.asarray(original)
+    marked = np.where(canvas.redrawn[..., None], (pixels + RED) // 2, pixels)
+    return [tile(original), tile(Image.fromarray(marked.astype(np.uint8)))]
+
+
+def tile(image: Image.Image) -> Image.Image:
+    """The image for the sheet, scaled down if it is large."""
+    if max(image.size) <= TILE:
+        return image
+    return ImageOps.contain(image, (TILE, TILE))
+
+
+def _pictures(seeds: Sequence[int]) -> list[Picture]:
+    return [Picture(index, 0, seed) for index, seed in enumerate(seeds)]
