@@ -22,16 +22,26 @@ UNREADABLE = (
 )
 
 
+GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
 def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> Image.Image:
     """The first frame of an image file as mode L (1 channel) or RGB (3 channels).
-
-    16-bit greyscale is scaled to 8 bits; transparency is laid over white; CMYK, palettes and
-    greyscale are converted.
 
     Args:
         source: the file's bytes, or its path.
         channels: 1 or 3.
         exif_rotate: turn the image upright if its EXIF orientation says so.
+
+    Raises:
+        one of `UNREADABLE`: the file cannot be decoded completely.
+    """
+    return flatten(open_frame(source, exif_rotate)).convert("L" if channels == 1 else "RGB")
+
+
+def open_frame(source: bytes | str, exif_rotate: bool = True) -> Image.Image:
+    """The first frame of an image file as it is stored, upright unless asked otherwise.
 
     Raises:
         one of `UNREADABLE`: the file cannot be decoded completely.
@@ -42,15 +52,30 @@ def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> 
         # A damaged EXIF block does not spoil the picture, only what it says about it.
         with contextlib.suppress(*UNREADABLE, struct.error, TypeError, KeyError):
             image = ImageOps.exif_transpose(image)
+    return image
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """An image of any mode as L if it is grey, else as RGB.
+
+    16-bit greyscale is scaled to 8 bits; transparency is laid over white; CMYK and palettes are
+    converted.
+    """
+    grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         # Pillow clips 16-bit values when it converts them; users mean a rescale.
         depth = 257 if image.mode != "F" else 1
-        grey = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
-        image = Image.fromarray(grey.round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        levels = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
+        image = Image.fromarray(levels.round().astype(np.uint8))
+    if has_alpha(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("L" if channels == 1 else "RGB")
+    return image.convert("L" if grey else "RGB")
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether a part of the image may be transparent."""
+    return image.mode in WITH_ALPHA or "transparency" in image.info
 
 
 def resize_short_side(image: Image.Image, side: int) -> Image.Image:

@@ -10,11 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gensynth.data.images import pad_square, to_tensor
+from gensynth.data.images import flatten, has_alpha, pad_square, to_tensor
 from gensynth.errors import UsageError
 
-GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 MAX_ASPECT = 16  # long side over short side; beyond it the work canvas is a thread of tokens
 MAX_PIXELS = 2**27  # of a larger canvas, about 11,000 x 11,000
 FAR = 2**30  # pixels, more than any picture has
@@ -30,27 +28,6 @@ ANCHORS = {
     "bottom-left": (1.0, 0.0),
     "bottom-right": (1.0, 1.0),
 }
-
-
-def flatten(image: Image.Image) -> Image.Image:
-    """An image of any mode as L if it is grey, else as RGB; transparency is laid over white.
-
-    16-bit grey is scaled to 8 bits. The rules are those of `data.images.decode`.
-    """
-    grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow clips 16-bit values when it converts them; users mean a rescale.
-        depth = 257 if image.mode != "F" else 1
-        levels = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
-        image = Image.fromarray(levels.round().astype(np.uint8))
-    if has_alpha(image):
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("L" if grey else "RGB")
-
-
-def has_alpha(image: Image.Image) -> bool:
-    return image.mode in WITH_ALPHA or "transparency" in image.info
 
 
 def redrawn_by(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:

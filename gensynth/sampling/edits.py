@@ -1,9 +1,6 @@
 """An editing job: an image file, a mask and seeds -> one picture, or a folder of variants."""
 
-import contextlib
 import hashlib
-import io
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image, ImageOps
 
-from gensynth.data.images import UNREADABLE, grid
+from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.files import new_folder
 from gensynth.loading import load
-from gensynth.pipelines.canvas import Canvas, flatten
+from gensynth.pipelines.canvas import Canvas
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.pipelines.editing import Edit, Plan, draw, make_plan, most_different, structures
 from gensynth.processes import processes
@@ -25,7 +22,8 @@ from gensynth.sampling.generate import Picture, generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 
 SHEET = "sheet.png"
-TILE = 512  # pixels of the longer side of a picture on the sheet
+TILE = 512  # most pixels of the longer side of a picture on the sheet
+SMALL = 128  # pixels that small ones are enlarged to
 RED = np.array([255, 0, 0])  # laid half over what is redrawn
 CANDIDATES = 4  # structures to choose from, for each variant that is wanted
 FILE_KINDS = (".png", ".webp")
@@ -124,15 +122,11 @@ def read(path: Path | None) -> tuple[Image.Image | None, str | None]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
-        image: Image.Image = Image.open(io.BytesIO(content))
-        image.load()
+        image = open_frame(content)
     except UNREADABLE as error:
         raise InputError(
             f"{path} is not a readable image: {str(error).rstrip('.')}. Give another file."
         ) from error
-    # As in data.images.decode: a damaged EXIF block does not spoil the picture.
-    with contextlib.suppress(*UNREADABLE, struct.error, TypeError, KeyError):
-        image = ImageOps.exif_transpose(image)
     return image, hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -234,10 +228,12 @@ def first_tiles(flat: Image.Image, canvas: Canvas) -> list[Image.Image]:
 
 
 def tile(image: Image.Image) -> Image.Image:
-    """The image for the sheet, scaled down if it is large."""
-    if max(image.size) <= TILE:
-        return image
-    return ImageOps.contain(image, (TILE, TILE))
+    """The image for the sheet, scaled down if it is large and enlarged in squares if small."""
+    if max(image.size) > TILE:
+        return ImageOps.contain(image, (TILE, TILE))
+    factor = max(1, SMALL // max(image.size))
+    enlarged = (factor * image.width, factor * image.height)
+    return image.resize(enlarged, Image.Resampling.NEAREST)
 
 
 def _pictures(seeds: Sequence[int]) -> list[Picture]:

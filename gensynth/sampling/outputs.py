@@ -91,7 +91,7 @@ def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
     height, width = recipe["size"]
     chunks.add_text(
         "parameters",
-        f"{recipe['class']}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
+        f"{recipe['class'] or ''}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
         f"CFG scale: {recipe['guidance']}, Seed: {recipe['seed']}, Size: {width}x{height}, "
         f"Model: {recipe['model']}",
     )

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gensynth.data.images import decode
+from gensynth.data.images import decode, flatten
 from gensynth.errors import UsageError
 from gensynth.masking import decided_counts, halton_order
-from gensynth.pipelines.canvas import ANCHORS, Canvas, flatten, make_canvas, work_size
+from gensynth.pipelines.canvas import ANCHORS, Canvas, make_canvas, work_size
 from gensynth.pipelines.editing import (
     Edit,
     make_plan,

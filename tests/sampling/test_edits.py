@@ -97,8 +97,10 @@ def test_a_folder_of_variants(job, tmp_path, pipeline):
 def test_the_sheet_shows_the_image_what_is_redrawn_and_the_variants(job, tmp_path):
     out = run(job(num=2), tmp_path / "out")
     sheet = array(out / SHEET)
-    tiles = [sheet[y : y + 28, x : x + 28] for y in (2, 32) for x in (2, 32)]
-    assert sheet.shape == (62, 62, 3)
+    # Each pixel is a square of 4 x 4.
+    tiles = [sheet[y : y + 112 : 4, x : x + 112 : 4] for y in (2, 116) for x in (2, 116)]
+    assert sheet.shape == (230, 230, 3)
+    assert (sheet[2:114, 2:114] == tiles[0].repeat(4, axis=0).repeat(4, axis=1)).all()
     assert (tiles[0] == array(noise())[..., None]).all()
     assert (tiles[1][:10] == tiles[0][:10]).all()
     assert (tiles[1][10:, :, 0] == (tiles[0][10:, :, 0] + 255) // 2).all()
@@ -109,7 +111,7 @@ def test_the_sheet_shows_the_image_what_is_redrawn_and_the_variants(job, tmp_pat
 def test_the_sheet_shows_the_image_on_its_larger_canvas(job, tmp_path):
     changes = {"outpaint": (28, 40), "anchor": "right"}
     sheet = array(run(job(mask=None, changes=changes), tmp_path / "out") / SHEET)
-    original, marked = sheet[2:30, 2:42], sheet[2:30, 44:84]
+    original, marked = sheet[2:86:3, 2:122:3], sheet[2:86:3, 124:244:3]
     assert (original[:, :12] == 255).all() and (marked[:, :12] == [255, 127, 127]).all()
     for shown in (original, marked):
         assert (shown[:, 12:] == array(noise())[..., None]).all()
