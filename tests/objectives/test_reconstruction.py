@@ -14,7 +14,6 @@ from gensynth.seeding import StepRandom
 from gensynth.training.encoders import PerceptualDistance
 
 LABELS = torch.zeros(4, dtype=torch.int64)
-TERMS = ("reconstruction", "codebook", "commitment")
 
 
 def random(step: int = 0, rows: slice = slice(0, 4)) -> StepRandom:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from test_processes import ROOT, torchrun
 from tiny import losses, weights, write_masked, write_tokenizer
@@ -14,6 +15,7 @@ from tiny import losses, weights, write_masked, write_tokenizer
 import gensynth
 from gensynth.encoding import encode
 from gensynth.errors import CorruptError, DivergedError, UsageError
+from gensynth.evaluation.evaluate import evaluate
 from gensynth.experiment import load_experiment
 from gensynth.pipelines.tokenizer import TokenizerPipeline
 from gensynth.sampling.job import Job
@@ -123,8 +125,6 @@ def test_two_processes_train_what_one_does(two, tmp_path):
 
 
 def test_two_processes_sample_the_pictures_of_one(two, tmp_path):
-    from PIL import Image
-
     model = str(two["masked"].parent / "run")
     job = ["sample", "--model", model, "-n", "5", "--out"]
     done = torchrun("-m", "gensynth", *job, str(tmp_path / "two"), "--batch-size", "2")
@@ -136,6 +136,19 @@ def test_two_processes_sample_the_pictures_of_one(two, tmp_path):
     for name in names:
         a, b = (np.asarray(Image.open(tmp_path / n / name)).astype(int) for n in ("one", "two"))
         assert np.abs(a - b).max() <= 1
+
+
+def test_what_a_masked_run_draws_is_evaluated(whole, tmp_path):
+    model = str(whole["masked"])
+    one, other = (
+        sample(
+            Job(model, None, 4, seed, {}),
+            tmp_path / f"{seed}",
+        )
+        for seed in (0, 10)
+    )
+    report = evaluate(one, str(other))
+    assert report["num_samples"] == 4 and np.isfinite(report["value"])
 
 
 def test_the_parts_of_a_tokenizers_loss_are_logged(whole):
@@ -238,8 +251,6 @@ def test_an_exported_average_draws(kinds, tmp_path):
 
 @pytest.mark.parametrize("kind", ["tokenizer", "masked"])
 def test_grids_while_it_trains(kind, kinds, tmp_path):
-    from PIL import Image
-
     changes = {"sampling.every": 2, "sampling.num": 6}
     run = train(load_experiment(kinds[kind](tmp_path, **changes), ["training.steps=4"]))
     names = [path.name for path in sorted((run / "samples").glob("*.png"))]
