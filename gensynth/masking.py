@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -56,6 +57,11 @@ def halton_order(size: int) -> Tensor:
     Sampler/halton_sampler.py). The official code draws 10,000 points, which miss places of large
     squares; here points are drawn until all are found.
     """
+    return torch.tensor(_halton_places(size))
+
+
+@lru_cache(maxsize=16)
+def _halton_places(size: int) -> tuple[tuple[int, int], ...]:
     found: dict[tuple[int, int], None] = {}
     first, count = 1, NUM_HALTON_POINTS
     while len(found) < size * size:
@@ -64,7 +70,7 @@ def halton_order(size: int) -> Tensor:
         for place in zip(rows.long().tolist(), columns.long().tolist(), strict=True):
             found.setdefault(place)
         first += count
-    return torch.tensor(list(found))
+    return tuple(found)
 
 
 def van_der_corput(index: Tensor, base: int) -> Tensor:

@@ -1,17 +1,25 @@
-"""Makes the pictures of the README: the grid of the bundled model, and the web page.
+"""Makes the pictures of the docs: grids of the bundled models, edits, and the web page.
 
-python tools/make_figures.py                 # docs/images/dico_nano_fashion.png
+python tools/make_figures.py                 # grids: docs/images/{dico_nano,maskgit}_fashion.png
+python tools/make_figures.py --edits         # also docs/images/edit/, by the commands of masked.md
 python tools/make_figures.py --web-page      # also web_page.png; needs Chromium and playwright
 """
 
 import argparse
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from gensynth import load
-from gensynth.data.images import labelled_grid
+from gensynth.config import Data
+from gensynth.data.images import decode, labelled_grid
+from gensynth.data.sources import open_source
+from gensynth.pretrained import PRETRAINED
 from gensynth.sampling.generate import generate, plan
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -19,13 +27,49 @@ CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-def grid(path: Path) -> None:
+# Rows of the bundled test images; boxes (left, upper, right, lower) in which masks are white.
+PULLOVER, SHIRT, SNEAKER = 55, 113, 61
+SLEEVE, SLEEVES = [(19, 3, 28, 28)], [(0, 3, 9, 28), (19, 3, 28, 28)]
+
+
+def grid(model: str, path: Path) -> None:
     """Ten pictures of each class, seeds 0 to 99 in turn, with the model's own settings."""
-    pipeline = load()
+    pipeline = load(model)
     pictures = [image for _, image in generate(pipeline, plan(range(10), 100, 0), batch_size=50)]
     rows = {name: pictures[label::10] for label, name in enumerate(pipeline.classes)}
     labelled_grid(rows).save(path)
     print(path)
+
+
+def edits(folder: Path) -> None:
+    """The images and masks that masked.md edits, and what its commands make of them."""
+    rows = open_source(Data(split="test", channels=1)).rows
+    folder.mkdir(exist_ok=True)
+    for name, row in (("pullover", PULLOVER), ("tshirt", SHIRT), ("sneaker", SNEAKER)):
+        image = decode(rows[row]["image"]["bytes"], channels=1)
+        if name == "sneaker":
+            name, image = "half_sneaker", image.crop((0, 0, 14, 28))
+        image.save(folder / f"{name}.png")
+    for name, boxes in (("sleeve", SLEEVE), ("sleeves", SLEEVES)):
+        mask = Image.new("L", (28, 28))
+        for box in boxes:
+            mask.paste(255, box)
+        mask.save(folder / f"{name}_mask.png")
+    text = (IMAGES.parent / "masked.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in text.splitlines():
+        if line.startswith("    gensynth edit docs/images/edit/"):
+            draw_edit(shlex.split(line), folder)
+
+
+def draw_edit(command: list[str], folder: Path) -> None:
+    """Runs one command of masked.md, and keeps its sheet as NAME.png where it writes to NAME."""
+    name = Path(command.pop()).name
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / name
+        root = IMAGES.parent.parent
+        subprocess.run([sys.executable, "-m", *command, str(out)], check=True, cwd=root)
+        (out / "sheet.png").replace(folder / f"{name}.png")
+    print(folder / f"{name}.png")
 
 
 def web_page(path: Path) -> None:
@@ -60,10 +104,14 @@ def web_page(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--edits", action="store_true")
     parser.add_argument("--web-page", action="store_true")
     args = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
-    grid(IMAGES / "dico_nano_fashion.png")
+    for model, folder in PRETRAINED.items():
+        grid(model, IMAGES / f"{folder.name}.png")
+    if args.edits:
+        edits(IMAGES / "edit")
     if args.web_page:
         web_page(IMAGES / "web_page.png")
 

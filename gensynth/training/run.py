@@ -5,14 +5,12 @@ import math
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, gather_object
-from torch import Tensor, nn
 
 from gensynth.config import Experiment
 from gensynth.data.encoded import check_encoding
@@ -27,20 +25,15 @@ from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training import output
 from gensynth.training.batches import Unreadable, check_split, load_batches
-from gensynth.training.build import (
-    build_autoencoder,
-    build_model,
-    build_objective,
-    build_pipeline,
-)
+from gensynth.training.build import build_pipeline
 from gensynth.training.checkpoint import Checkpoints
 from gensynth.training.ema import AVERAGES, WeightAverage
 from gensynth.training.faults import StopRequest, command
 from gensynth.training.grids import draw_grid
+from gensynth.training.learner import Learner
 from gensynth.training.log import TrainingLog, write_status
 from gensynth.training.meter import Meter
-from gensynth.training.optim import create_optimizer, learning_rate, set_learning_rate
-from gensynth.training.regularization import Regularization
+from gensynth.training.optim import learning_rate, set_learning_rate
 from gensynth.training.snapshots import drop_later
 
 
@@ -64,22 +57,11 @@ class Run:
         )
         stop.connect()
         self.source: Source = open_source(experiment.data)
-        model = build_model(experiment, len(self.source.classes))
         self.device = self.accelerator.device
-        self.autoencoder = build_autoencoder(experiment).to(self.device)
+        self.learner = Learner(experiment, self.accelerator, len(self.source.classes))
         if experiment.data.source == "encoded":
-            check_encoding(experiment.data, self.autoencoder)
-        self.regularization = Regularization(experiment, processes().num_processes)
-        self.objective = build_objective(experiment, model.to(self.device))
-        self.beside: nn.Module = getattr(self.objective, "trained", nn.Identity())
-        trained = nn.ModuleList([model, self.regularization.module, self.beside])
-        self.trained = list(trained.parameters())
-        optimizer = create_optimizer(trained, experiment.optimizer)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.regularization.prepare(self.accelerator)
-        self.bare_model = self.accelerator.unwrap_model(self.model)
-        self.prepare_objective()
-        self.average = WeightAverage(self.bare_model, experiment.ema)
+            check_encoding(experiment.data, self.learner.autoencoder)
+        self.average = WeightAverage(self.learner.bare_model, experiment.ema)
         self.checkpoints = Checkpoints(
             self.folder / "checkpoints",
             experiment.checkpoint.keep,
@@ -87,7 +69,6 @@ class Run:
             self.accelerator.wait_for_everyone,
         )
         self.step = 0
-        self.images: Tensor | None = None  # of the newest micro-batch
         self.cursor: tuple[int, tuple[int, int]] = (0, (0, 0))  # stream position, (epoch, offset)
         rows = None if self.source.streamed else len(self.source.rows)
         self.unreadable = Unreadable(experiment.data.max_corrupt, rows, self.source.name_of)
@@ -143,7 +124,7 @@ class Run:
             # An earlier, shorter run's; until this one ends its checkpoints stand for it.
             for name in ("model", AVERAGES):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        self.model.train()
+        self.learner.model.train()
         while self.step < settings.steps:
             self.one_step(schedule, meter)
             self.step += 1
@@ -168,7 +149,7 @@ class Run:
         """One optimiser step over the global batch."""
         settings = self.experiment.training
         rate = learning_rate(self.experiment.optimizer, self.step, settings.steps)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.learner.optimizer, rate)
         for micro in range(settings.gradient_accumulation):
             waiting = time.perf_counter()
             batch = next(self.batches)
@@ -181,59 +162,16 @@ class Run:
                 settings.batch_size,
                 self.device,
             )
-            images, latents = self.seen(batch, random)
-            labels = batch.labels.to(self.device, non_blocking=True)
-            passes = self.passes(random.apart("model"), latents, batch.crops)
-            last = micro == settings.gradient_accumulation - 1
-            with nullcontext() if last else self.no_sync():
-                with (
-                    random.for_dropout(),
-                    self.accelerator.autocast(),
-                    self.regularization.watching(self.bare_model) as states,
-                ):
-                    loss = self.objective.loss(self.model, latents, labels, random, passes)
-                    loss = self.regularization.add(loss, states, images)
-                self.accelerator.backward(loss.total / settings.gradient_accumulation)
+            parts = settings.gradient_accumulation
+            loss = self.learner.backward(batch, random, parts, last=micro == parts - 1)
             meter.add({"loss": loss.total.detach(), **loss.parts})
         if self.experiment.optimizer.clip is not None:
-            self.accelerator.clip_grad_norm_(self.trained, self.experiment.optimizer.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+            self.accelerator.clip_grad_norm_(self.learner.weights, self.experiment.optimizer.clip)
+        self.learner.optimizer.step()
+        self.learner.optimizer.zero_grad()
         if not self.accelerator.optimizer_step_was_skipped:  # fp16: the gradients overflowed
             self.average.update()
         meter.images += settings.batch_size
-
-    def seen(self, batch: Batch, random: StepRandom) -> tuple[Tensor | None, Tensor]:
-        """Images, if the data hold them, and what the model is trained on, on the device."""
-        if batch.latents is not None:
-            return None, batch.latents.to(self.device, non_blocking=True)
-        assert batch.images is not None
-        self.images = batch.images.to(self.device, non_blocking=True)
-        return self.images, self.autoencoder.encode(self.images, random.apart("autoencoder"))
-
-    def passes(
-        self, random: StepRandom, latents: Tensor, crops: Tensor | None
-    ) -> list[dict[str, Any]]:
-        """Further keywords of each forward pass of a step, from a model that has any."""
-        if not hasattr(self.bare_model, "training_passes"):
-            return [{}]
-        crops = None if crops is None else crops.to(self.device)
-        return self.bare_model.training_passes(random, *latents.shape[-2:], crops)
-
-    def no_sync(self) -> ExitStack:
-        """Inside, processes keep their gradients to themselves."""
-        stack = ExitStack()
-        for module in (self.model, self.regularization.module, self.beside):
-            stack.enter_context(self.accelerator.no_sync(module))
-        return stack
-
-    def prepare_objective(self) -> None:
-        """Puts what the objective trains and remembers under accelerate's care."""
-        objective: Any = self.objective
-        if any(True for _ in self.beside.parameters()):
-            self.beside = objective.trained = self.accelerator.prepare(self.beside)
-        if hasattr(objective, "state"):  # without weights, so not wrapped for processes
-            objective.state = self.accelerator.prepare_model(objective.state, evaluation_mode=True)
 
     def note(self, batch: Batch) -> None:
         """Keeps the place in a stream, and the images that could not be decoded."""
@@ -251,7 +189,7 @@ class Run:
         values = meter.read(self.accelerator)
         if not math.isfinite(values["loss"]):
             raise self.divergence(f"the loss is {values['loss']}")
-        values["lr"] = self.optimizer.param_groups[0]["lr"]
+        values["lr"] = self.learner.optimizer.param_groups[0]["lr"]
         self.log.record(self.step, values)
 
     def count_unreadable(self) -> None:
@@ -277,8 +215,7 @@ class Run:
         self.note_running()
 
     def check_weights(self) -> None:
-        beside = all(bool(weight.isfinite().all()) for weight in self.beside.parameters())
-        if not (self.average.finite() and self.regularization.finite() and beside):
+        if not (self.average.finite() and self.learner.finite()):
             raise self.divergence("the weights are not finite")
 
     def snapshot(self, last: bool) -> None:
@@ -308,7 +245,10 @@ class Run:
 
     def pipeline(self) -> Any:
         return build_pipeline(
-            self.experiment, self.bare_model, self.source.classes, self.autoencoder
+            self.experiment,
+            self.learner.bare_model,
+            self.source.classes,
+            self.learner.autoencoder,
         )
 
     def sample_grid(self) -> None:
@@ -317,7 +257,7 @@ class Run:
             with self.average.applied():
                 path = self.folder / "samples" / f"step-{self.step:08d}.png"
                 number = self.experiment.sampling.num
-                draw_grid(self.pipeline(), number, self.images, path, self.stop)
+                draw_grid(self.pipeline(), number, self.learner.images, path, self.stop)
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> None:

@@ -71,9 +71,9 @@ def test_a_damaged_vae_in_a_model_is_refused(config, tmp_path):
 
 def test_the_vae_is_never_trained(config):
     run = Run(*arguments(load_experiment(config)))
-    trained = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
-    assert not trained & {id(parameter) for parameter in run.autoencoder.parameters()}
-    assert not any(parameter.requires_grad for parameter in run.autoencoder.parameters())
+    trained = {id(p) for group in run.learner.optimizer.param_groups for p in group["params"]}
+    assert not trained & {id(parameter) for parameter in run.learner.autoencoder.parameters()}
+    assert not any(parameter.requires_grad for parameter in run.learner.autoencoder.parameters())
 
 
 def arguments(experiment):

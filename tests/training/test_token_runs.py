@@ -280,7 +280,7 @@ def test_a_spoilt_discriminator_is_never_saved(kinds, tmp_path):
     run = Run(experiment, output.prepare(experiment), stop)
     run.check_weights()
     with torch.no_grad():
-        next(run.beside.parameters()).fill_(torch.nan)
+        next(run.learner.beside.parameters()).fill_(torch.nan)
     with pytest.raises(DivergedError, match="weights are not finite"):
         run.check_weights()
 
