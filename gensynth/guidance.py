@@ -144,7 +144,10 @@ def _guided(
     scale: Scale,
     channels: int | None,
 ) -> Predict:
-    """`weak + scale * (strong - weak)` in the leading channels, for `both` -> (strong, weak)."""
+    """`weak + scale * (strong - weak)` in the leading channels, for `both` -> (strong, weak).
+
+    Both must be new tensors: the weak one is written over.
+    """
     if not callable(scale) and not scale >= 1:  # also refuses NaN
         raise ValueError(f"guidance must be at least 1, got {scale}")
     if scale == 1:
@@ -164,7 +167,8 @@ def _guided(
             weight = weight.to(strong, non_blocking=True)[:, None, None, None]
         # Token numbers have no channels: all that is said of them is guided.
         count = channels or (sample.shape[1] if sample.ndim == strong.ndim else strong.shape[1])
-        mixed = weak[:, :count].lerp(strong[:, :count], weight)
+        # In place: with a large codebook fresh memory costs more than the mixing.
+        mixed = weak[:, :count].lerp_(strong[:, :count], weight)
         return torch.cat([mixed, strong[:, count:]], dim=1) if count < strong.shape[1] else mixed
 
     return guided

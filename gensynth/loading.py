@@ -55,13 +55,13 @@ def load(
         pipeline = pipeline_class.from_pretrained(
             str(folder), use_safetensors=True, dtype=torch.float32, low_cpu_mem_usage=False
         )
+    except UsageError as error:  # parts that are not each other's
+        raise CorruptError(f"{folder} cannot be loaded: {error}") from error
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise CorruptError(
             f"{folder} cannot be loaded: its files are damaged or do not belong together "
             f"({_first_line(error)}). Fetch or export the model again."
         ) from error
-    except UsageError as error:  # parts that are not each other's
-        raise CorruptError(f"{folder} cannot be loaded: {error}") from error
     for name, part in pipeline.components.items():
         if isinstance(part, ModelMixin):
             _check_weights(folder / name, part)

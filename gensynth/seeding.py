@@ -8,15 +8,30 @@ the same step sees the same numbers whatever the number of processes or micro-ba
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import index
 
 import torch
 from torch import Tensor
+
+from gensynth.errors import UsageError
 
 
 def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that is a pure function of `parts`; other parts give an unrelated seed."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+def whole_seed(seed: int) -> int:
+    """The seed of a picture, checked.
+
+    Raises:
+        UsageError: not a whole number from 0 to 2^63 - 1.
+    """
+    whole = hasattr(seed, "__index__")
+    if not whole or not 0 <= seed < 2**63:
+        raise UsageError(f"a seed must be a whole number from 0 to 2^63 - 1, got {seed}.")
+    return index(seed)
 
 
 def picture_generator(seed: int) -> torch.Generator:

@@ -216,7 +216,8 @@ class ConfidenceDecoder(TokenDecoder):
             progress = index / max(1, steps - 1)
             logits = predict(tokens.view(shape), progress)
             if scratch is None and config.top_k is None and not config.greedy:
-                scratch = torch.empty_like(logits[..., :-1], dtype=torch.float64)
+                single = torch.empty_like(logits[..., :-1], dtype=torch.float32)
+                scratch = single, torch.empty_like(single, dtype=torch.float64)
             drawn, probability = draw_tokens(
                 logits,
                 draws.uniform[index],
@@ -248,6 +249,8 @@ class ConfidenceDecoder(TokenDecoder):
         """How many tokens are decided after each step."""
         if not self.config.as_published:
             return decided_counts(self.config.schedule, steps, tokens)
+        if steps < 2:
+            raise UsageError("as_published needs 2 steps or more: the first decides one token.")
         share = 1 - masked_share(self.config.schedule, torch.linspace(0, 1, steps))
         counts = (share * tokens).int().tolist()
         return [max(count, index + 1) for index, count in enumerate(counts)]

@@ -24,7 +24,8 @@ def test_scratch_memory_changes_nothing():
         torch.randn(2, 9, 8, generator=generator),
         torch.rand(2, 9, generator=generator),
     )
-    scratch = torch.full((2, 9, 7), torch.nan, dtype=torch.float64)
+    single = torch.full((2, 9, 7), torch.nan)
+    scratch = single, single.double()
     for top_k in (None, 3):
         fresh = draw_tokens(logits, uniform, 1.0, top_k)
         reused = draw_tokens(logits, uniform, 1.0, top_k, scratch=scratch)

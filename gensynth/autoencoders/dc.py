@@ -22,7 +22,7 @@ class DCAutoencoder(ScaledLatents, AutoencoderDC):
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> float32 [B, C, H / patch, W / patch], of about unit variance."""
-        return self.scaled(super().encode(from_levels(images)).latent)
+        return self.scaled(super().encode(from_levels(images).to(self.dtype)).latent)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

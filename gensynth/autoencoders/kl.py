@@ -29,7 +29,7 @@ class KLAutoencoder(ScaledLatents, AutoencoderKL):
 
         With `random` a sample of the posterior, as DiT trains; without, its mean.
         """
-        posterior = super().encode(from_levels(images)).latent_dist
+        posterior = super().encode(from_levels(images).to(self.dtype)).latent_dist
         latents = posterior.mean
         if random is not None:
             latents = latents + posterior.std * random.normal(*latents.shape[1:])

@@ -26,7 +26,7 @@ class TaesdAutoencoder(ScaledLatents, AutoencoderTiny):
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> float32 [B, C, H / patch, W / patch], of about unit variance."""
-        return self.scaled(super().encode(from_levels(images)).latents)
+        return self.scaled(super().encode(from_levels(images).to(self.dtype)).latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

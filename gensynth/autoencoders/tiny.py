@@ -96,7 +96,7 @@ class TinyAutoencoder(ScaledLatents, ModelMixin, ConfigMixin):
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> float32 [B, C, H / 8, W / 8] of about unit variance."""
-        return self.scaled(self.encoder((from_levels(images) + 1) / 2))
+        return self.scaled(self.encoder((from_levels(images).to(self.dtype) + 1) / 2))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, C, H, W] -> tokens int64 [B, H / patch, W / patch]."""
-        return self.quantizer.nearest(self.features(from_levels(images)))
+        return self.quantizer.nearest(self.features(from_levels(images).to(self.dtype)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class VQModelAutoencoder(VQModel):
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> tokens int64 [B, H / patch, W / patch]."""
-        features = super().encode(from_levels(images)).latents
+        features = super().encode(from_levels(images).to(self.dtype)).latents
         _, _, (_, _, tokens) = self.quantize(features)
         return tokens.view(len(features), *features.shape[2:])
 

@@ -27,7 +27,9 @@ def edit(
         "center", "--anchor", help="Where the picture lies on it: center, top, top-left, ..."
     ),
     strength: float = typer.Option(
-        1.0, "--strength", help="Share of the masked tokens to redraw, above 0."
+        None,
+        "--strength",
+        help="Share of the masked tokens to redraw. [default: 1, or 0.5 without mask and canvas]",
     ),
     num_variants: int = typer.Option(1, "--num-variants", "-n", help="Number of results."),
     seed: int = typer.Option(0, "--seed", help="Seed of the first result."),
@@ -55,8 +57,9 @@ def edit(
 
     gensynth edit shirt.png --mask sleeves.png --label Pullover --num-variants 6 --out pullovers
 
-    Outside the mask no pixel changes. Without --mask and --outpaint the whole picture is varied;
-    --strength 0.3 keeps most of it. Of four times as many seeds those are drawn to the end whose
+    Outside the mask no pixel changes (transparency is laid over white and 16 bits become 8 before).
+    Without --mask and --outpaint the whole picture is varied; --strength 0.3 keeps most of it. Of
+    four times as many seeds those are drawn to the end whose
     results promise to differ most. A folder also gets sheet.png: the picture, what is redrawn in
     red, the results.
     """

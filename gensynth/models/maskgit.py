@@ -179,7 +179,8 @@ class MaskGIT(ModelMixin, ConfigMixin):
         """Logits [B, h * w, codebook_size + 1] of tokens [B, h, w] for classes [B].
 
         Args:
-            token_ids: int64, from 0 to `codebook_size` (masked).
+            token_ids: int64, from 0 to `codebook_size` (masked); not checked, which would make a
+                GPU wait.
             drop_label: bool [B], where the class is not to be used.
 
         Raises:

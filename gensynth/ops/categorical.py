@@ -10,7 +10,7 @@ def draw_tokens(
     temperature: float,
     top_k: int | None,
     greedy: bool = False,
-    scratch: Tensor | None = None,
+    scratch: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Tokens [B, N] and their probabilities, drawn by inverting the distribution function.
 
@@ -19,14 +19,16 @@ def draw_tokens(
         uniform: [B, N] in [0, 1).
         temperature: multiplies the logits, as in the official code: larger is sharper.
         top_k: draw among the most probable only.
-        scratch: float64 [B, N, codebook], written over.
+        scratch: float32 and float64 [B, N, codebook], written over.
     """
-    probability = torch.softmax(logits[..., :-1].float() * temperature, dim=-1)
+    single, double = scratch or (None, None)
+    scaled = torch.mul(logits[..., :-1].float(), temperature, out=single)
+    probability = torch.softmax(scaled, dim=-1)
     if greedy:
         best, token = probability.max(dim=-1)
         return token, best
     if top_k is None:
-        token = invert(probability, uniform, scratch)
+        token = invert(probability, uniform, double)
     else:
         best, candidates = probability.topk(min(top_k, probability.shape[-1]), dim=-1)
         token = candidates.gather(-1, invert(best, uniform)[..., None])[..., 0]

@@ -77,8 +77,15 @@ class Canvas:
         return (height - self.picture.height) // 2, (width - self.picture.width) // 2
 
     def work_pixels(self, channels: int) -> Tensor:
-        """The picture on the work canvas, uint8 [channels, h, w]."""
-        image = self.picture.convert("L" if channels == 1 else "RGB")
+        """The picture on the work canvas, uint8 [channels, h, w], without what is redrawn of it.
+
+        There every pixel is the nearest kept one's: what lies under the mask has no effect.
+        """
+        image = self.picture
+        if not self.redrawn.all():
+            rows, columns, _ = self.nearest
+            image = Image.fromarray(np.asarray(image)[rows, columns])
+        image = image.convert("L" if channels == 1 else "RGB")
         if self.padded:
             return to_tensor(pad_square(image, self.work[0]))
         return to_tensor(image.resize(self.work[::-1], Image.Resampling.BICUBIC))
@@ -100,15 +107,25 @@ class Canvas:
         return patch * math.sqrt(self.redrawn.size / math.prod(self.work))
 
     @cached_property
-    def depth(self) -> np.ndarray:
-        """Steps from each pixel to the nearest kept one, int32 [H, W]; 0 outside the mask."""
-        depth = np.where(self.redrawn, FAR, 0).astype(np.int32)
-        for axis in (0, 1):
-            ramp = np.expand_dims(np.arange(depth.shape[axis], dtype=np.int32), 1 - axis)
-            before = np.minimum.accumulate(depth - ramp, axis) + ramp
-            after = np.flip(np.minimum.accumulate(np.flip(depth + ramp, axis), axis), axis) - ramp
-            depth = np.minimum(before, after)
-        return depth
+    def nearest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row and column of the kept pixel nearest to each, and the steps to it: int64 [H, W].
+
+        Steps are along rows and columns. Some pixel has to be kept.
+        """
+        height, width = self.redrawn.shape
+        y, x = np.arange(height)[:, None], np.arange(width)[None]
+        # In its own column first; then, over all columns, the least sum. Each sum carries the
+        # number of its column along, so that the least one says which it is.
+        above = np.maximum.accumulate(np.where(self.redrawn, -FAR, y), axis=0)
+        below = np.minimum.accumulate(np.where(self.redrawn, FAR, y)[::-1], axis=0)[::-1]
+        row = np.where(y - above <= below - y, above, below)
+        steps = np.abs(row - y)
+        left = np.minimum.accumulate((steps - x) * width + x, axis=1) % width
+        right = np.minimum.accumulate(((steps + x) * width + x)[:, ::-1], axis=1)[:, ::-1] % width
+        from_left = np.take_along_axis(steps, left, 1) + x - left
+        from_right = np.take_along_axis(steps, right, 1) + right - x
+        column = np.where(from_left <= from_right, left, right)
+        return np.take_along_axis(row, column, 1), column, np.minimum(from_left, from_right)
 
     def finished(self, drawn: Image.Image, edge: int) -> Image.Image:
         """The picture with the redrawn pixels of `drawn`, an image of the work canvas's size.
@@ -121,7 +138,9 @@ class Canvas:
             drawn = drawn.crop((left, top, left + self.picture.width, top + self.picture.height))
         else:
             drawn = drawn.resize(self.picture.size, Image.Resampling.BICUBIC)
-        share = np.minimum(self.depth.astype(np.float32) / (edge + 1), 1)
+        if self.redrawn.all():
+            return drawn.convert(self.picture.mode)
+        share = np.minimum(self.nearest[2].astype(np.float32) / (edge + 1), 1)
         old, new = (np.asarray(image) for image in (self.picture, drawn.convert(self.picture.mode)))
         redrawn = self.redrawn
         if old.ndim == 3:
@@ -138,6 +157,7 @@ def make_canvas(
     colour: bool,
     size: int,
     multiple: int,
+    pad: bool,
 ) -> Canvas:
     """The canvas of an image, with everything redrawn if there is neither mask nor new area.
 
@@ -148,6 +168,7 @@ def make_canvas(
         colour: whether the model draws colours; the picture is RGB then, or if the image is.
         size: pixels of a side of the model's images.
         multiple: what the sides of the work canvas must be multiples of.
+        pad: whether the model was trained on images with black around them.
 
     Raises:
         UsageError: a mask that does not fit or keeps all or nothing, a canvas that is not larger,
@@ -155,8 +176,11 @@ def make_canvas(
     """
     flat = flatten(image).convert("RGB") if colour else flatten(image)
     redrawn = None if mask is None else redrawn_by(mask, flat.size)
-    if redrawn is not None and not redrawn.any() and outpaint is None:
-        raise UsageError("nothing to redraw: the mask has no white pixel.")
+    if mask is not None and redrawn is not None and not redrawn.any() and outpaint is None:
+        raise UsageError(
+            "nothing to redraw: the mask has no pixel of 128 or above; its brightest is "
+            f"{np.asarray(flatten(mask).convert('L')).max()}."
+        )
     picture, corner = flat, (0, 0)
     if outpaint is not None:
         picture, redrawn, corner = _extended(flat, redrawn, outpaint, anchor)
@@ -172,14 +196,16 @@ def make_canvas(
             "everything would be redrawn; that is gensynth sample, or leave the mask away for "
             "variations."
         )
-    return Canvas(picture, redrawn, corner, *work_size(picture.size, size, multiple))
+    return Canvas(picture, redrawn, corner, *work_size(picture.size, size, multiple, pad))
 
 
-def work_size(own: tuple[int, int], size: int, multiple: int) -> tuple[tuple[int, int], bool]:
+def work_size(
+    own: tuple[int, int], size: int, multiple: int, pad: bool
+) -> tuple[tuple[int, int], bool]:
     """Height and width of the work canvas, and whether the picture is padded to it, not resized.
 
-    A picture whose longer side is from half of `size` to `size` is padded to a square of `size`.
-    Another is resized to about the area of that square, each side to the nearest multiple.
+    With `pad`, a picture whose longer side is from half of `size` to `size` is padded to a square
+    of `size`. Another is resized to about the area of that square, sides to the nearest multiple.
 
     Args:
         own: width and height of the picture.
@@ -193,7 +219,7 @@ def work_size(own: tuple[int, int], size: int, multiple: int) -> tuple[tuple[int
             f"a picture of {height}x{width} (height x width) is too narrow to edit; the longer "
             f"side may be {MAX_ASPECT} times the shorter, so cut a part out first."
         )
-    if size / 2 <= max(own) <= size:
+    if pad and size / 2 <= max(own) <= size:
         return (size, size), True
     scale = size / math.sqrt(width * height)
     rows, columns = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))

@@ -21,7 +21,7 @@ from gensynth.pipelines.model_call import check_guide, fresh, guided_model
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pipelines.walk import Progress, start, walk
 from gensynth.schedulers import create_scheduler, steps_range, with_options
-from gensynth.seeding import picture_generator
+from gensynth.seeding import picture_generator, whole_seed
 
 SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
 
@@ -55,6 +55,7 @@ class ClassConditionalPipeline(SavedPipeline):
         ddpm_prediction: what a model of an "epsilon" pipeline says, "epsilon", "x" or "v".
         path: of a flow, "linear", "gvp" or "vp".
         codebook: `fingerprint()` of the tokenizer that the model was trained with; None: any.
+        fit: how the training images were brought to their size, "crop" or "pad".
 
     Raises:
         UsageError: a tokenizer that is not the model's.
@@ -77,6 +78,7 @@ class ClassConditionalPipeline(SavedPipeline):
         ddpm_prediction: str = "epsilon",
         path: str = "linear",
         codebook: str | None = None,
+        fit: str = "crop",
     ):
         super().__init__()
         check_codebook(model, autoencoder, codebook)
@@ -98,6 +100,7 @@ class ClassConditionalPipeline(SavedPipeline):
             ddpm_prediction=ddpm_prediction,
             path=path,
             codebook=codebook,
+            fit=fit,
         )
         self.classes: list[str] = [str(n) for n in range(model.config.num_classes)]
 
@@ -169,7 +172,7 @@ class ClassConditionalPipeline(SavedPipeline):
             raise UsageError(f"{len(labels)} labels and {len(seeds)} seeds; give one of each.")
         numbers = [self.label_id(label) for label in labels]
         classes = torch.tensor(numbers, device=self.model.device)
-        generators = [picture_generator(_whole_seed(seed)) for seed in seeds]
+        generators = [picture_generator(whole_seed(seed)) for seed in seeds]
         sample = start(self, sampler, size, generators)
         predict = guided_model(self, sampler, guidance, interval, guide)
         states = walk(self, sampler, predict, sample, steps, classes, generators)
@@ -186,7 +189,7 @@ class ClassConditionalPipeline(SavedPipeline):
         seeds: Sequence[int] = (0,),
         steps: int | None = None,
         guidance: float | None = None,
-        strength: float = 1.0,
+        strength: float | None = None,
         scheduler: str | None = None,
         outpaint: tuple[int, int] | None = None,
         anchor: str = "center",
@@ -258,7 +261,10 @@ class ClassConditionalPipeline(SavedPipeline):
         positions = math.prod(self.autoencoder.latent_shape(height, width)[-2:])
         fewest, most = steps_range(sampler, positions)
         if not fewest <= steps <= most:
-            raise UsageError(f"steps must be from {fewest} to {most}, got {steps}.")
+            raise UsageError(
+                f"steps must be from {fewest} to {most}, got {steps} ({type(sampler).__name__} "
+                f"at {height}x{width})."
+            )
         if guide is not None:
             check_guide(self, guide, guidance, (height, width))
         # A scheduler remembers its last run, so each call has its own.
@@ -287,9 +293,3 @@ def check_codebook(model: ModelMixin, autoencoder: ModelMixin, codebook: str | N
 
 def _codes(size: int | None) -> str:
     return "latents" if size is None else f"tokens of {size} codes"
-
-
-def _whole_seed(seed: int) -> int:
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"a seed must be a whole number from 0 to 2^63 - 1, got {seed}.")
-    return seed

@@ -22,7 +22,7 @@ from gensynth.masking import decided_counts
 from gensynth.pipelines.canvas import Canvas, make_canvas
 from gensynth.pipelines.model_call import guided_model
 from gensynth.pipelines.walk import Progress, walk
-from gensynth.seeding import picture_generator
+from gensynth.seeding import picture_generator, whole_seed
 from gensynth.token_decoders import HaltonDecoder
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ class Edit:
     a variation: everything has been through the tokens, so no pixel need be the same.
 
     Args:
-        image: of any mode and size. One whose longer side is between half the model's size and
-            that size is seen by the model with black around it; others are resized to its area.
+        image: of any mode and size. The model sees it resized to about its own area; one trained
+            on padded images sees those from half its size to its size with black around them.
         label: class of the redrawn part, by number or name; None for no class, without guidance.
         mask: white (128 and above, or opaque) where to redraw; of the image's size.
         strength: share in (0, 1] of the masked tokens that are redrawn, spread over them in Halton
-            order. The others come back as the tokenizer renders them.
+            order. The others come back as the tokenizer renders them. None: 1, or 0.5 of a
+            variation, of which a part has to stay.
         outpaint: height and width in pixels of a larger canvas, whose new area is redrawn.
         anchor: where the image lies on it, a key of `canvas.ANCHORS`: "center", "top-left", ...
         edge: how many pixels inside the mask are blended with the image, 0 for a hard edge; None:
@@ -57,7 +58,7 @@ class Edit:
     image: Image.Image
     label: int | str | None = None
     mask: Image.Image | None = None
-    strength: float = 1.0
+    strength: float | None = None
     outpaint: tuple[int, int] | None = None
     anchor: str = "center"
     edge: int | None = None
@@ -75,6 +76,7 @@ class Plan(NamedTuple):
         settings: of the pipeline, for the work canvas.
         guide: for autoguidance.
         edge: how many pixels are blended.
+        strength: share of the masked tokens that are redrawn.
     """
 
     canvas: Canvas
@@ -84,6 +86,7 @@ class Plan(NamedTuple):
     settings: "Settings"
     guide: "ClassConditionalPipeline | None"
     edge: int
+    strength: float
 
 
 def edit(
@@ -111,8 +114,7 @@ def make_plan(pipeline: "ClassConditionalPipeline", wanted: Edit) -> Plan:
         raise UsageError(
             "editing needs a model of tokens, such as maskgit-fashion; this one draws none."
         )
-    if not 0 < wanted.strength <= 1:
-        raise UsageError(f"strength must be above 0 and at most 1, got {wanted.strength}.")
+    strength = _strength(wanted)
     codec = pipeline.autoencoder
     canvas = make_canvas(
         wanted.image,
@@ -122,8 +124,9 @@ def make_plan(pipeline: "ClassConditionalPipeline", wanted: Edit) -> Plan:
         codec.channels == 3,
         pipeline.config.size,
         pipeline.model.size_multiple * codec.patch,
+        pipeline.config.fit == "pad",
     )
-    masked = masked_tokens(canvas.redrawn_tokens(codec.latent_shape(*canvas.work)), wanted.strength)
+    masked = masked_tokens(canvas.redrawn_tokens(codec.latent_shape(*canvas.work)), strength)
     num_masked = int(masked.sum())
     settings = _settings(pipeline, wanted, canvas.work, num_masked)
     pixels = canvas.work_pixels(codec.channels)[None].to(pipeline.model.device)
@@ -131,7 +134,20 @@ def make_plan(pipeline: "ClassConditionalPipeline", wanted: Edit) -> Plan:
     tokens = tokens.masked_fill(masked.to(tokens.device), pipeline.model.mask_token)
     label = None if wanted.label is None else pipeline.label_id(wanted.label)
     guide, edge = wanted.settings.get("guide"), _edge(wanted, canvas, codec.patch)
-    return Plan(canvas, tokens, num_masked, label, settings, guide, edge)
+    return Plan(canvas, tokens, num_masked, label, settings, guide, edge, strength)
+
+
+def _strength(wanted: Edit) -> float:
+    variation = wanted.mask is None and wanted.outpaint is None
+    strength = (0.5 if variation else 1.0) if wanted.strength is None else wanted.strength
+    if not 0 < strength <= 1:
+        raise UsageError(f"strength must be above 0 and at most 1, got {strength}.")
+    if variation and strength == 1:
+        raise UsageError(
+            "with strength 1 nothing of the picture would be left; that is gensynth sample, or "
+            "give a strength below 1."
+        )
+    return strength
 
 
 def masked_tokens(redrawn: Tensor, strength: float) -> Tensor:
@@ -199,12 +215,9 @@ def states(
     """The tokens [B, h, w] after every step of the decoding."""
     if not seeds:
         raise UsageError("there are no seeds; give at least one.")
-    for seed in seeds:
-        if not 0 <= seed < 2**63:
-            raise UsageError(f"a seed must be a whole number from 0 to 2^63 - 1, got {seed}.")
     steps, guidance, _, sampler, interval = plan.settings
     predict = guided_model(pipeline, sampler, guidance, interval, plan.guide)
-    generators = [picture_generator(seed) for seed in seeds]
+    generators = [picture_generator(whole_seed(seed)) for seed in seeds]
     number = pipeline.model.config.num_classes if plan.label is None else plan.label
     classes = torch.full((len(seeds),), number, device=pipeline.model.device)
     tokens = plan.tokens.expand(len(seeds), -1, -1)

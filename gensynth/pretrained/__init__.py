@@ -3,4 +3,8 @@
 from pathlib import Path
 
 DEFAULT = "dico-nano-fashion"
-PRETRAINED = {DEFAULT: Path(__file__).parent / "dico_nano_fashion"}
+TOKENS = "maskgit-fashion"  # a model of tokens, which can edit too
+PRETRAINED = {
+    DEFAULT: Path(__file__).parent / "dico_nano_fashion",
+    TOKENS: Path(__file__).parent / "maskgit_fashion",
+}

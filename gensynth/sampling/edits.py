@@ -27,6 +27,7 @@ SMALL = 128  # pixels that small ones are enlarged to
 RED = np.array([255, 0, 0])  # laid half over what is redrawn
 CANDIDATES = 4  # structures to choose from, for each variant that is wanted
 FILE_KINDS = (".png", ".webp")
+OTHER_KINDS = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
 @dataclass
@@ -65,10 +66,9 @@ def run(job: EditJob, out: Path) -> Path:
     (image, image_hash), (mask, mask_hash) = read(job.image), read(job.mask)
     assert image is not None
     pipeline = load(job.model, device=processes().device)
-    wanted = Edit(image, mask=mask, **job.changes)
-    plan = make_plan(pipeline, wanted)
+    plan = make_plan(pipeline, Edit(image, mask=mask, **job.changes))
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
-    drawn = variants(job, pipeline, wanted, plan)
+    drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):
         if as_file:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,9 @@ def check(job: EditJob, out: Path) -> bool:
         raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if processes().num_processes > 1:
         raise UsageError("gensynth edit is one process; start it without torchrun or accelerate.")
-    named_as_file = out.suffix in FILE_KINDS
+    if out.suffix.lower() in OTHER_KINDS:
+        raise UsageError(f"--out {out} must end in .png or .webp, or be the name of a folder.")
+    named_as_file = out.suffix.lower() in FILE_KINDS
     if named_as_file and job.num > 1:
         raise UsageError(f"{job.num} variants need a folder; {out} is the name of one picture.")
     if out.is_dir() and not named_as_file:
@@ -131,14 +133,14 @@ def read(path: Path | None) -> tuple[Image.Image | None, str | None]:
 
 
 def variants(
-    job: EditJob, pipeline: ClassConditionalPipeline, wanted: Edit, plan: Plan
+    job: EditJob, pipeline: ClassConditionalPipeline, plan: Plan
 ) -> Iterator[tuple[Picture, Image.Image]]:
     """The results of a job in order, with a progress bar on stderr."""
     with progress_bar() as bar:
         task = bar.add_task("editing", total=job.num)
         seeds: Sequence[int] = range(job.seed, job.seed + job.num)
         if not job.similar:
-            seeds = diverse_seeds(pipeline, wanted, job.num, job.seed, batch_size=job.batch_size)
+            seeds = diverse_seeds(pipeline, plan, job.num, job.seed, batch_size=job.batch_size)
 
         def results(labels: list[int], seeds: list[int]) -> list[Image.Image]:
             return draw(pipeline, plan, seeds)
@@ -150,7 +152,7 @@ def variants(
 
 def diverse_seeds(
     pipeline: ClassConditionalPipeline,
-    wanted: Edit,
+    plan: Plan,
     num: int,
     seed: int = 0,
     candidates: int | None = None,
@@ -166,7 +168,7 @@ def diverse_seeds(
         candidates: how many seeds to choose from, seed, seed + 1, ...; None: four times `num`.
 
     Raises:
-        UsageError: fewer candidates than `num`, or as `edit`.
+        UsageError: fewer candidates than `num`, or all of them alike.
         DeviceMemoryError: a batch does not fit.
     """
     candidates = CANDIDATES * num if candidates is None else candidates
@@ -174,14 +176,19 @@ def diverse_seeds(
         raise UsageError(f"choose from 1 to {candidates} of {candidates} candidates, got {num}.")
     if num == 1:
         return [seed]
-    plan = make_plan(pipeline, wanted)
 
     def results(labels: list[int], seeds: list[int]) -> np.ndarray:
         return structures(pipeline, plan, seeds)
 
     pictures = _pictures(range(seed, seed + candidates))
     drawn: list[Any] = [row for _, row in generate(cast(Any, results), pictures, batch_size)]
-    return [seed + number for number in most_different(np.stack(drawn), num)]
+    rows = np.stack(drawn)
+    if (rows == rows[0]).all():
+        raise UsageError(
+            "all variants would be alike: nothing is drawn at random with these options; ask for "
+            "one variant, or leave greedy away."
+        )
+    return [seed + number for number in most_different(rows, num)]
 
 
 def edit_recipe(
@@ -207,7 +214,7 @@ def edit_recipe(
             "image": job.image.name,
             "mask": None if job.mask is None else job.mask.name,
             **hashes,
-            "strength": job.changes.get("strength", 1.0),
+            "strength": plan.strength,
             "outpaint": outpaint and list(outpaint),
             "anchor": job.changes.get("anchor", "center") if outpaint else None,
             "edge": plan.edge if kept else None,

@@ -62,9 +62,9 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
     """
     temporary = path.with_name(f".{path.name}.tmp")
     options: dict[str, Any] = {"format": "PNG"}
-    if path.suffix == ".webp":
+    if path.suffix.lower() == ".webp":
         options = {"format": "WEBP", "lossless": True}
-    if recipe is not None and path.suffix == ".webp":
+    if recipe is not None and path.suffix.lower() == ".webp":
         exif = Image.Exif()
         exif[_EXIF_DESCRIPTION] = json.dumps(recipe)
         options["exif"] = exif

@@ -141,6 +141,7 @@ def build_pipeline(
         guidance_interval=sampling.guidance_interval,
         ddpm_prediction=objective.prediction if objective.name == "ddpm" else "epsilon",
         path=getattr(objective, "path", "linear"),
+        fit=experiment.data.fit,
     )
     pipeline.classes = classes
     return pipeline

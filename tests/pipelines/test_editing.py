@@ -31,7 +31,7 @@ MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"]
 
 @pytest.fixture(scope="module")
 def make(make_pipeline) -> Callable:
-    return partial(make_pipeline, "tokens", steps=4)
+    return partial(make_pipeline, "tokens", steps=4, fit="pad")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_depth_counts_steps_to_the_nearest_kept_pixel():
     canvas = Canvas(Image.new("L", (17, 11)), redrawn, (0, 0), (11, 17), padded=False)
     kept = np.argwhere(~redrawn)
     for row, column in np.ndindex(redrawn.shape):
-        assert canvas.depth[row, column] == abs(kept - [row, column]).sum(axis=1).min()
+        assert canvas.nearest[2][row, column] == abs(kept - [row, column]).sum(axis=1).min()
 
 
 @pytest.mark.parametrize(
@@ -166,15 +166,17 @@ def test_the_edge_is_a_quarter_of_a_token_unless_given(grey, size, side):
     ],
 )
 def test_the_work_canvas(own, work, padded):
-    assert work_size(own, 32, 4) == (work, padded)
+    assert work_size(own, 32, 4, True) == (work, padded)
 
 
 def test_the_model_sees_a_small_picture_with_black_around_it_and_a_large_one_resized():
-    small = make_canvas(noise(20, 28), None, None, "center", False, 32, 4)
+    small = make_canvas(noise(20, 28), None, None, "center", False, 32, 4, True)
     pixels = small.work_pixels(1)[0].numpy()
     assert np.array_equal(pixels[2:30, 6:26], np.asarray(noise(20, 28)))
     assert pixels.sum() == np.asarray(noise(20, 28)).sum(dtype=int)
-    large = make_canvas(Image.new("RGB", (300, 200), (9, 9, 9)), None, None, "center", 0, 32, 4)
+    large = make_canvas(
+        Image.new("RGB", (300, 200), (9, 9, 9)), None, None, "center", 0, 32, 4, True
+    )
     assert large.work_pixels(3).shape == (3, 28, 40)
     assert (large.work_pixels(1) == 9).all()
 
@@ -186,7 +188,7 @@ def test_a_token_is_redrawn_if_a_redrawn_pixel_lies_in_its_square(size):
     for _ in range(5):
         row, column = int(rng.integers(height)), int(rng.integers(width))
         mask = box(size, column, row, column + 1, row + 1)
-        canvas = make_canvas(noise(*size), mask, None, "center", False, 32, 4)
+        canvas = make_canvas(noise(*size), mask, None, "center", False, 32, 4, True)
         high, wide = (side // 4 for side in canvas.work)
         found = canvas.redrawn_tokens((high, wide))
         sides = zip((row, column), (height, width), (high, wide), canvas.work, strict=True)
@@ -201,7 +203,7 @@ def test_a_token_is_redrawn_if_a_redrawn_pixel_lies_in_its_square(size):
 
 
 def test_black_around_a_picture_is_never_redrawn():
-    canvas = make_canvas(noise(32, 16), None, None, "center", False, 32, 4)
+    canvas = make_canvas(noise(32, 16), None, None, "center", False, 32, 4, True)
     tokens = canvas.redrawn_tokens((8, 8))
     assert tokens[2:6].all() and not tokens[:2].any() and not tokens[6:].any()
 
@@ -223,7 +225,7 @@ def test_a_mask_is_white_or_opaque():
     ]
     for mask in masks:
         given = Image.fromarray(mask)
-        canvas = make_canvas(noise(*size), given, None, "center", False, 32, 4)
+        canvas = make_canvas(noise(*size), given, None, "center", False, 32, 4, True)
         assert np.array_equal(canvas.redrawn, expected), given.mode
 
 
@@ -247,8 +249,8 @@ def test_no_global_random_numbers_are_drawn(grey):
 @pytest.mark.parametrize("scheduler", ["HaltonDecoder", "ConfidenceDecoder"])
 def test_the_model_sees_the_kept_tokens_and_masks_elsewhere(grey, scheduler):
     image, mask = noise(32, 32), box((32, 32), 8, 4, 20, 15)
-    pixels = torch.from_numpy(np.array(image))[None, None]
-    tokens = grey.autoencoder.encode(pixels)[0]
+    canvas = make_canvas(image, mask, None, "center", False, 32, 4, True)
+    tokens = grey.autoencoder.encode(canvas.work_pixels(1)[None])[0]
     redrawn = torch.zeros(8, 8, dtype=torch.bool)
     redrawn[1:4, 2:5] = True
     calls = seen(grey, image=image, mask=mask, seeds=[0, 1], scheduler=scheduler)
@@ -258,6 +260,38 @@ def test_the_model_sees_the_kept_tokens_and_masks_elsewhere(grey, scheduler):
     assert left[0] == 9 and left == sorted(set(left), reverse=True)
     for given, _ in calls:
         assert torch.equal(given[:, ~redrawn], tokens[~redrawn].expand(2, -1))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (28, 20), (90, 70)])
+def test_what_lies_under_the_mask_has_no_effect(grey, size):
+    image, mask = noise(*size), box(size, 8, 4, 20, 15)
+    other = image.copy()
+    other.paste(255, (8, 4, 20, 15))
+    results = [grey.edit(given, 2, mask, seeds=[3], edge=0)[0] for given in (image, other)]
+    assert np.array_equal(array(results[0]), array(results[1]))
+    assert not np.array_equal(array(results[0]), array(image))
+
+
+def test_hidden_pixels_are_those_of_the_nearest_kept_one():
+    rng = np.random.default_rng(0)
+    for height, width in ((7, 9), (12, 5), (1, 6)):
+        pixels = rng.permutation(height * width).reshape(height, width).astype(np.uint8)
+        redrawn = rng.random((height, width)) < 0.7
+        redrawn[0, 0] = False
+        canvas = Canvas(Image.fromarray(pixels), redrawn, (0, 0), (height, width), False)
+        rows, columns, steps = canvas.nearest
+        kept = np.argwhere(~redrawn)
+        for y, x in np.ndindex(height, width):
+            distances = np.abs(kept - [y, x]).sum(axis=1)
+            assert steps[y, x] == distances.min() == abs(rows[y, x] - y) + abs(columns[y, x] - x)
+            assert not redrawn[rows[y, x], columns[y, x]]
+        assert np.array_equal(canvas.work_pixels(1)[0].numpy(), pixels[rows, columns])
+
+
+def test_a_model_of_crops_sees_no_black_border():
+    assert work_size((28, 20), 32, 4, True) == ((32, 32), True)
+    assert work_size((28, 20), 32, 4, False) == ((28, 36), False)
+    assert work_size((32, 32), 32, 4, False) == ((32, 32), False)
 
 
 def test_the_label_reaches_the_model(grey):
@@ -297,7 +331,7 @@ def test_an_interval_of_guidance_is_kept_to(grey):
     assert [len(labels) for _, labels in calls] == [1, 1, 2, 2]
 
 
-@pytest.mark.parametrize(("strength", "count"), [(1e-6, 1), (0.1, 7), (0.5, 32), (1.0, 64)])
+@pytest.mark.parametrize(("strength", "count"), [(1e-6, 1), (0.1, 7), (0.5, 32), (0.999, 64)])
 def test_variations_redraw_the_first_places_of_the_halton_order(grey, strength, count):
     image = noise(32, 32)
     encoded = grey.autoencoder.encode(torch.from_numpy(np.array(image))[None, None])[0]
@@ -350,7 +384,7 @@ def test_the_image_lies_on_the_larger_canvas_where_the_anchor_says(grey, anchor,
     left = 0 if "left" in anchor else columns if "right" in anchor else left
     assert result.size == outpaint[::-1]
     assert np.array_equal(array(result)[top : top + 28, left : left + 28], array(image))
-    canvas = make_canvas(image, None, outpaint, anchor, False, 32, 4)
+    canvas = make_canvas(image, None, outpaint, anchor, False, 32, 4, True)
     assert canvas.corner == (top, left)
     assert (~canvas.redrawn).sum() == 28 * 28
     assert not canvas.redrawn[top : top + 28, left : left + 28].any()
@@ -366,7 +400,7 @@ def test_a_mask_and_a_larger_canvas_together(grey):
 
 
 def test_below_new_area_the_edge_of_the_image_is_repeated():
-    canvas = make_canvas(noise(4, 5, "RGB"), None, (9, 4), "top", True, 32, 4)
+    canvas = make_canvas(noise(4, 5, "RGB"), None, (9, 4), "top", True, 32, 4, True)
     below, last = array(canvas.picture)[5:], array(noise(4, 5, "RGB"))[4]
     assert (below == last).all() and canvas.redrawn[5:].all() and not canvas.redrawn[:5].any()
 
@@ -383,8 +417,12 @@ def test_there_are_never_more_steps_than_redrawn_tokens(grey, given, used):
 
 
 def test_a_default_of_more_steps_than_a_small_canvas_has_tokens_is_lowered(make):
-    assert len(seen(make(steps=64), image=noise(300, 200))) == 64
-    assert len(seen(make(steps=64), image=noise(37, 23))) == 60
+    assert len(seen(make(steps=64), image=noise(300, 200), strength=0.999)) == 64
+    assert len(seen(make(steps=64), image=noise(37, 23), strength=0.999)) == 60
+
+
+def test_half_of_a_picture_is_varied_unless_told_otherwise(grey):
+    assert make_plan(grey, Edit(noise(32, 32))).num_masked == 32
 
 
 WHITE, BLACK = Image.new("L", (28, 28), 255), Image.new("L", (28, 28))
@@ -399,6 +437,8 @@ WHITE, BLACK = Image.new("L", (28, 28), 255), Image.new("L", (28, 28))
         ({"mask": WHITE}, "everything would be redrawn"),
         ({"mask": WHITE.convert("RGBA")}, "everything would be redrawn"),
         ({"strength": 0.0}, "strength must be above 0 and at most 1, got 0.0"),
+        ({"strength": 1.0}, "nothing of the picture would be left; that is gensynth sample"),
+        ({"seeds": [1.5]}, "a seed must be a whole number"),
         ({"strength": 1.1}, "strength must be"),
         ({"strength": math.nan}, "strength must be"),
         ({"guidance": 2.0}, "give a label too, or guidance 1"),

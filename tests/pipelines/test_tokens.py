@@ -1,13 +1,15 @@
 """Pictures from masked tokens: both decoders, guidance, tokenizers that are not the model's."""
 
+import shutil
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import gensynth
-from gensynth.errors import UsageError
+from gensynth.errors import CorruptError, UsageError
 from gensynth.masking import decided_counts
 from gensynth.schedulers import create_scheduler
 from gensynth.seeding import picture_generator
@@ -236,3 +238,28 @@ def test_a_folder_holds_the_whole_pipeline(draw, half, tmp_path):
     assert np.array_equal(
         arrays(gensynth.load(tmp_path / "again")([1, 2], [3, 4], guidance=1.5)), again
     )
+
+
+def test_a_folder_with_another_tokenizer_says_so(draw, make_tokenizer, tmp_path):
+    draw.save_pretrained(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "autoencoder")
+    make_tokenizer(seed=1).save_pretrained(tmp_path / "model" / "autoencoder")
+    with pytest.raises(CorruptError, match="as many codes as the model's, but other ones") as error:
+        gensynth.load(tmp_path / "model")
+    assert "damaged" not in str(error.value)
+
+
+def test_editing_works_in_half_precision(make_pipeline):
+    pipeline = make_pipeline("tokens", fit="pad").to(torch.bfloat16)
+    image = Image.fromarray(np.arange(784, dtype=np.uint8).reshape(28, 28))
+    mask = Image.new("L", (28, 28))
+    mask.paste(255, (14, 0, 28, 28))
+    (edited,) = pipeline.edit(image, 1, mask, [0], guidance=2.0)
+    assert np.array_equal(np.asarray(edited)[:, :14], np.asarray(image)[:, :14])
+
+
+def test_the_published_confidence_sampler_needs_two_steps(draw):
+    options = {"as_published": True}
+    with pytest.raises(UsageError, match="as_published needs 2 steps or more"):
+        draw([1], [1], steps=1, scheduler="ConfidenceDecoder", scheduler_options=options)
+    draw([1], [1], steps=2, scheduler="ConfidenceDecoder", scheduler_options=options)

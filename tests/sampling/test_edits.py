@@ -13,7 +13,7 @@ from PIL import Image
 from gensynth.errors import InputError, OutputError, RefusedError, UsageError
 from gensynth.loading import load
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.editing import Edit, make_plan, structures
+from gensynth.pipelines.editing import Edit, Plan, make_plan, structures
 from gensynth.sampling.edits import SHEET, EditJob, diverse_seeds, run
 from gensynth.sampling.outputs import read_recipe
 
@@ -21,7 +21,7 @@ from gensynth.sampling.outputs import read_recipe
 @pytest.fixture(scope="module")
 def model_folder(make_pipeline, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tokens"
-    make_pipeline("tokens", steps=4).save_pretrained(folder)
+    make_pipeline("tokens", steps=4, fit="pad").save_pretrained(folder)
     return folder
 
 
@@ -183,8 +183,9 @@ def test_pictures_of_cameras_are_turned_upright(job, tmp_path):
     assert np.array_equal(array(tmp_path / "out.png")[9:], upright[9:])
 
 
-def wanted() -> Edit:
-    return Edit(noise(), label=2, mask=half(), settings={"steps": 6})
+@pytest.fixture(scope="module")
+def plan(pipeline) -> Plan:
+    return make_plan(pipeline, Edit(noise(), label=2, mask=half(), settings={"steps": 6}))
 
 
 def spread(rows: np.ndarray) -> float:
@@ -193,27 +194,26 @@ def spread(rows: np.ndarray) -> float:
     return min(float(np.linalg.norm(one - other)) for one, other in pairs)
 
 
-def test_diverse_seeds_lie_further_apart_than_consecutive_ones(pipeline):
-    seeds = diverse_seeds(pipeline, wanted(), 4, seed=20)
+def test_diverse_seeds_lie_further_apart_than_consecutive_ones(pipeline, plan):
+    seeds = diverse_seeds(pipeline, plan, 4, seed=20)
     assert seeds[0] == 20 and len(set(seeds)) == 4
     assert set(seeds) <= set(range(20, 36)) and seeds != [20, 21, 22, 23]
-    plan = make_plan(pipeline, wanted())
     chosen, first = structures(pipeline, plan, seeds), structures(pipeline, plan, range(20, 24))
     assert spread(chosen) > spread(first)
-    assert diverse_seeds(pipeline, wanted(), 4, seed=20, batch_size=5) == seeds
-    assert diverse_seeds(pipeline, wanted(), 4, seed=20, candidates=16) == seeds
-    assert diverse_seeds(pipeline, wanted(), 4, seed=20, candidates=8) != seeds
-    assert set(diverse_seeds(pipeline, wanted(), 4, seed=20, candidates=4)) == {20, 21, 22, 23}
-    assert diverse_seeds(pipeline, wanted(), 1, seed=9) == [9]
+    assert diverse_seeds(pipeline, plan, 4, seed=20, batch_size=5) == seeds
+    assert diverse_seeds(pipeline, plan, 4, seed=20, candidates=16) == seeds
+    assert diverse_seeds(pipeline, plan, 4, seed=20, candidates=8) != seeds
+    assert set(diverse_seeds(pipeline, plan, 4, seed=20, candidates=4)) == {20, 21, 22, 23}
+    assert diverse_seeds(pipeline, plan, 1, seed=9) == [9]
     with pytest.raises(UsageError, match="choose from 1 to 3 of 3 candidates, got 4"):
-        diverse_seeds(pipeline, wanted(), 4, candidates=3)
+        diverse_seeds(pipeline, plan, 4, candidates=3)
 
 
-def test_every_diverse_variant_is_reproduced_by_its_own_seed(job, tmp_path, pipeline):
+def test_every_diverse_variant_is_reproduced_by_its_own_seed(job, tmp_path, pipeline, plan):
     changes = {"label": "2", "settings": {"steps": 6}}
     out = run(job(num=4, seed=20, batch_size=3, changes=changes), tmp_path / "out")
     recipes = [read_recipe(out / f"00000{k}.png") for k in range(4)]
-    assert [recipe["seed"] for recipe in recipes] == diverse_seeds(pipeline, wanted(), 4, seed=20)
+    assert [recipe["seed"] for recipe in recipes] == diverse_seeds(pipeline, plan, 4, seed=20)
     for number, recipe in enumerate(recipes):
         (alone,) = pipeline.edit(noise(), 2, half(), [recipe["seed"]], steps=6)
         assert np.array_equal(array(out / f"00000{number}.png"), array(alone))
@@ -307,3 +307,22 @@ def test_the_command(model_folder, tmp_path):
     assert (recipe["scheduler"], recipe["size"]) == ("ConfidenceDecoder", [28, 40])
     assert (recipe["edit"]["anchor"], recipe["edit"]["edge"]) == ("left", 0)
     assert np.array_equal(array(tmp_path / "out" / "000001.png")[:, :28], array(noise()))
+
+
+def test_variants_that_would_be_alike_are_refused(job, tmp_path):
+    changes = {"settings": {"scheduler_options": {"greedy": True}}}
+    with pytest.raises(UsageError, match="all variants would be alike"):
+        run(job(num=2, changes=changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.tif"])
+def test_other_kinds_of_files_are_refused(job, tmp_path, name):
+    with pytest.raises(
+        UsageError, match=r"must end in \.png or \.webp, or be the name of a folder"
+    ):
+        run(job(), tmp_path / name)
+
+
+def test_upper_case_names_files_too(job, tmp_path):
+    assert run(job(), tmp_path / "a.PNG").is_file()
