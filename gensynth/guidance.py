@@ -146,7 +146,7 @@ def _guided(
 ) -> Predict:
     """`weak + scale * (strong - weak)` in the leading channels, for `both` -> (strong, weak).
 
-    Both must be new tensors: the weak one is written over.
+    Both must be new tensors: without gradients the weak one is written over.
     """
     if not callable(scale) and not scale >= 1:  # also refuses NaN
         raise ValueError(f"guidance must be at least 1, got {scale}")
@@ -167,8 +167,11 @@ def _guided(
             weight = weight.to(strong, non_blocking=True)[:, None, None, None]
         # Token numbers have no channels: all that is said of them is guided.
         count = channels or (sample.shape[1] if sample.ndim == strong.ndim else strong.shape[1])
-        # In place: with a large codebook fresh memory costs more than the mixing.
-        mixed = weak[:, :count].lerp_(strong[:, :count], weight)
+        weak, guided_part = weak[:, :count], strong[:, :count]
+        # In place where no gradient is asked for: with a large codebook fresh memory costs more
+        # than the mixing.
+        mix = weak.lerp if torch.is_grad_enabled() else weak.lerp_
+        mixed = mix(guided_part, weight)
         return torch.cat([mixed, strong[:, count:]], dim=1) if count < strong.shape[1] else mixed
 
     return guided
