@@ -206,4 +206,4 @@ def test_options_reach_diffusers_schedulers():
 def test_ours_fit_every_prediction_of_a_flow():
     for prediction, fitting in SCHEDULERS.items():
         both = {"FlowODEScheduler", "FlowSDEScheduler"} <= fitting.keys()
-        assert both == (prediction != "epsilon")
+        assert both == (prediction not in ("epsilon", "tokens"))
