@@ -169,8 +169,9 @@ def _tells_of_damage(error: BaseException | None) -> bool:
 
 def _advice(kind: str) -> str:
     what = f"Give the folder or hub id of a diffusers {KNOWN[kind]}, with safetensors"
-    option = "; --vae FOLDER of gensynth convert" if kind == "kl" else ""
-    return f"{what} (autoencoder.path=FOLDER{option})."
+    if kind == "vq":  # most often a run that comes first
+        what += "; or train it first: gensynth train --config configs/fashion_mnist/vq_nano.yaml"
+    return f"{what} (autoencoder.path=FOLDER; --vae FOLDER of gensynth convert)."
 
 
 def _first_line(error: BaseException) -> str:

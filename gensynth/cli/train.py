@@ -34,5 +34,6 @@ def train(
 def next_command(experiment: Any, folder: Path) -> str:
     """What to do with the model of a finished run."""
     if experiment.objective.works_on == "pixels":
-        return f"gensynth train --config FILE with autoencoder.kind=vq autoencoder.path={folder}"
+        given = f"autoencoder.kind=vq autoencoder.path={folder}"
+        return f"gensynth train --config configs/fashion_mnist/maskgit_nano.yaml {given}"
     return f"gensynth sample --model {folder}"

@@ -64,6 +64,7 @@ class Encoding(BaseModel):
     split: str
     size: int
     channels: int
+    fit: Literal["crop", "pad"]
     dtype: Literal["uint16", "int32", "float32"]
     shape: list[int]
     count: int
@@ -166,6 +167,7 @@ class EncodingWriter:
             split=self.data.split,
             size=self.data.size,
             channels=self.data.channels,
+            fit=self.data.fit,
             dtype=self.dtype,  # type: ignore[arg-type]  # pydantic checks it
             shape=self.shape,
             count=self.count,
@@ -182,7 +184,7 @@ def read_encoding(data: Data) -> Encoding:
     Raises:
         InputError: there is none, or a later version wrote it.
         CorruptError: it is damaged.
-        UsageError: another size, other channels or another split were encoded.
+        UsageError: another size or split, other channels or another fit were encoded.
     """
     path = Path(data.path or "") / RECORD
     try:
@@ -193,7 +195,7 @@ def read_encoding(data: Data) -> Encoding:
         if any(problem["loc"] == ("schema",) for problem in error.errors()):
             raise InputError(f"{path} is not of a version this gensynth reads. {AGAIN}") from error
         raise CorruptError(f"{path} is damaged. {AGAIN}") from error
-    for key in ("size", "channels", "split"):
+    for key in ("size", "channels", "fit", "split"):
         given, recorded = getattr(data, key), getattr(encoding, key)
         if given != recorded:
             raise UsageError(

@@ -179,7 +179,7 @@ def make_canvas(
     if mask is not None and redrawn is not None and not redrawn.any() and outpaint is None:
         raise UsageError(
             "nothing to redraw: the mask has no pixel of 128 or above; its brightest is "
-            f"{np.asarray(flatten(mask).convert('L')).max()}."
+            f"{np.asarray(flatten(mask).convert('L')).max()}. White is 255."
         )
     picture, corner = flat, (0, 0)
     if outpaint is not None:

@@ -186,12 +186,12 @@ class ClassConditionalPipeline(SavedPipeline):
         image: Image.Image,
         label: int | str | None = None,
         mask: Image.Image | None = None,
-        seeds: Sequence[int] = (0,),
+        seeds: Sequence[int] | int = (0,),
         steps: int | None = None,
         guidance: float | None = None,
         strength: float | None = None,
         scheduler: str | None = None,
-        outpaint: tuple[int, int] | None = None,
+        outpaint: tuple[int, int] | int | None = None,
         anchor: str = "center",
         edge: int | None = None,
         on_step: Callable[[Progress], None] | None = None,
@@ -199,7 +199,9 @@ class ClassConditionalPipeline(SavedPipeline):
         guide: "ClassConditionalPipeline | None" = None,
         scheduler_options: Mapping[str, Any] | None = None,
     ) -> list[Image.Image]:
-        """The image with a part drawn anew, once for each seed; see `editing.Edit`."""
+        """The PIL image with a part drawn anew, once for each seed; see `editing.Edit`."""
+        seeds = [seeds] if isinstance(seeds, int) else seeds
+        outpaint = (outpaint, outpaint) if isinstance(outpaint, int) else outpaint
         how: dict[str, Any] = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
         how |= {"guide": guide, "guidance_interval": guidance_interval}
         how["scheduler_options"] = scheduler_options

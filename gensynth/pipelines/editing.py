@@ -112,8 +112,15 @@ def make_plan(pipeline: "ClassConditionalPipeline", wanted: Edit) -> Plan:
     """
     if pipeline.config.get("prediction") != "tokens":
         raise UsageError(
-            "editing needs a model of tokens, such as maskgit-fashion; this one draws none."
+            "editing needs a model that draws tokens, such as maskgit-fashion; this one is a "
+            "tokenizer or a diffusion model."
         )
+    for name, given in (("image", wanted.image), ("mask", wanted.mask)):
+        if not isinstance(given, Image.Image) and (given is not None or name == "image"):
+            raise UsageError(
+                f"the {name} must be a PIL image, got {type(given).__name__}; "
+                "PIL.Image.open(path) or PIL.Image.fromarray(array) gives one."
+            )
     strength = _strength(wanted)
     codec = pipeline.autoencoder
     canvas = make_canvas(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
 from gensynth.errors import InputError, RefusedError, UsageError
@@ -125,6 +125,8 @@ def read(path: Path | None) -> tuple[Image.Image | None, str | None]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
         image = open_frame(content)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is not an image of a known kind. Give another file.") from error
     except UNREADABLE as error:
         raise InputError(
             f"{path} is not a readable image: {str(error).rstrip('.')}. Give another file."

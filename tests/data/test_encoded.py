@@ -89,6 +89,7 @@ def test_the_record(write):
         "split": "train",
         "size": 8,
         "channels": 1,
+        "fit": "crop",
         "dtype": "uint16",
         "shape": [4, 4],
         "count": COUNT,
@@ -186,6 +187,7 @@ def test_names_of_classes_may_be_given(write):
     [
         ({"size": 16}, r"data\.size is 16, but .* with 8; set data\.size=8"),
         ({"channels": 3}, r"data\.channels is 3, but .* with 1"),
+        ({"fit": "pad"}, r"data\.fit is pad, but .* with crop; set data\.fit=crop"),
         ({"split": "test"}, r"data\.split is test, but .* with train"),
     ],
 )

@@ -468,7 +468,7 @@ def test_what_cannot_be_drawn_is_refused(grey, arguments, words):
 
 
 def test_models_of_latents_are_refused(tiny_pipeline):
-    with pytest.raises(UsageError, match="needs a model of tokens, such as maskgit-fashion"):
+    with pytest.raises(UsageError, match="needs a model that draws tokens, such as maskgit-fashion"):
         tiny_pipeline.edit(noise(28, 28))
 
 
@@ -511,3 +511,18 @@ def test_structures_are_previews_of_the_redrawn_part_at_half_of_the_tokens(grey)
     assert len(calls) == half
     assert np.array_equal(found, previews[0])
     assert np.array_equal(structures(grey, plan, [4])[0], found[1])
+
+
+@pytest.mark.parametrize("name", ["image", "mask"])
+@pytest.mark.parametrize("given", [np.zeros((28, 28), np.uint8), "picture.png"])
+def test_what_is_no_pil_image_is_refused(grey, name, given):
+    arguments = {"image": noise(28, 28), "mask": box((28, 28), 4, 4, 9, 9), name: given}
+    with pytest.raises(UsageError, match=f"the {name} must be a PIL image, got"):
+        grey.edit(**arguments)
+
+
+def test_one_number_is_a_square_and_a_seed(grey):
+    (one,) = grey.edit(noise(28, 28), outpaint=32, seeds=3)
+    assert np.array_equal(
+        array(one), array(grey.edit(noise(28, 28), outpaint=(32, 32), seeds=[3])[0])
+    )

@@ -273,14 +273,16 @@ def test_a_file_that_is_no_image_is_named(job, tmp_path, which, content):
 def test_a_cut_off_image_is_refused(job, tmp_path):
     path = tmp_path / "in.png"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"in\.png is not a readable image"):
+    with pytest.raises(
+        InputError, match=r"in\.png is not (a readable image|an image of a known kind)"
+    ):
         run(job(), tmp_path / "out")
 
 
 def test_models_of_latents_are_refused(job, tmp_path, tiny_model_folder):
     other = job()
     other.model = str(tiny_model_folder)
-    with pytest.raises(UsageError, match="needs a model of tokens"):
+    with pytest.raises(UsageError, match="needs a model that draws tokens"):
         run(other, tmp_path / "out")
 
 
