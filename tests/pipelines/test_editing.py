@@ -468,7 +468,7 @@ def test_what_cannot_be_drawn_is_refused(grey, arguments, words):
 
 
 def test_models_of_latents_are_refused(tiny_pipeline):
-    with pytest.raises(UsageError, match="needs a model that draws tokens, such as maskgit-fashion"):
+    with pytest.raises(UsageError, match="needs a model that draws tokens, such as maskgit"):
         tiny_pipeline.edit(noise(28, 28))
 
 
