@@ -108,6 +108,8 @@ def _differences(recipe: dict[str, Any], pipeline: ClassConditionalPipeline) -> 
         notes.append(f"it was drawn with another scheduler; this page uses {scheduler}")
     if recipe.get("guide") is not None:
         notes.append("it was drawn with a guide model; this page has none")
+    if recipe.get("scheduler_options"):
+        notes.append("it was drawn with options of the scheduler; this page has the model's own")
     interval = recipe.get("guidance_interval")
     own = pipeline.config.guidance_interval
     if interval is not None and interval != (own and [own["low"], own["high"]]):

@@ -113,6 +113,13 @@ def test_an_edited_picture_is_said_to_be_one(tmp_path, pipelines):
     assert text.startswith("Restored: Bag") and "edited from another picture" in text
 
 
+def test_options_of_the_scheduler_are_not_passed_over(tmp_path, pipelines):
+    path = png(tmp_path / "a.png", {**RECIPE, "scheduler_options": {"top_k": 3}})
+    assert "drawn with options of the scheduler" in restored(path, pipelines, "tiny")[1]
+    plain = restored(png(tmp_path / "b.png", RECIPE), pipelines, "tiny")[1]
+    assert "options of the scheduler" not in plain
+
+
 def test_an_edited_picture_without_a_class_is_refused(tmp_path, pipelines):
     path = png(tmp_path / "a.png", {**EDITED, "label": None, "class": None})
     with pytest.raises(InputError, match="edited from another one without a class"):
