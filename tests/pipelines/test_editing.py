@@ -3,18 +3,18 @@
 import io
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from pictures import array, box, noise
 from PIL import Image
 
-from gensynth.data.images import decode, flatten
+from gensynth.data.images import decode
 from gensynth.errors import UsageError
 from gensynth.masking import decided_counts, halton_order
-from gensynth.pipelines.canvas import ANCHORS, Canvas, make_canvas, work_size
+from gensynth.pipelines.canvas import ANCHORS, make_canvas
 from gensynth.pipelines.editing import (
     Edit,
     make_plan,
@@ -42,25 +42,6 @@ def grey(make):
 @pytest.fixture(scope="module")
 def colour(make, make_tokenizer):
     return make(autoencoder=make_tokenizer(channels=3))
-
-
-def noise(width: int, height: int, mode: str = "L") -> Image.Image:
-    """A picture in which no two neighbours are alike."""
-    rng = np.random.default_rng(width * height)
-    if mode == "I;16":
-        return Image.fromarray(rng.integers(0, 65536, (height, width), dtype=np.uint16))
-    image = Image.fromarray(rng.integers(0, 256, (height, width, 4), dtype=np.uint8))
-    return image.convert("RGB").convert(mode) if mode in ("1", "P", "CMYK") else image.convert(mode)
-
-
-def box(size: tuple[int, int], left: int, top: int, right: int, bottom: int) -> Image.Image:
-    mask = Image.new("L", size)
-    mask.paste(255, (left, top, right, bottom))
-    return mask
-
-
-def array(image: Image.Image) -> np.ndarray:
-    return np.asarray(image).astype(int)
 
 
 def seen(pipeline, **arguments) -> list[tuple[torch.Tensor, list[int]]]:
@@ -115,34 +96,6 @@ def test_pixels_outside_the_mask_are_the_images_at_every_size(colour, size):
     assert (array(result) != array(image))[redrawn].mean() > 0.8
 
 
-def test_transparent_images_of_a_palette_are_laid_over_white():
-    image = noise(12, 8, "P")
-    image.info["transparency"] = int(np.asarray(image)[3, 3])
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    assert np.array_equal(array(flatten(image)), array(decode(stream.getvalue(), 3)))
-    assert flatten(image).getpixel((3, 3)) == (255, 255, 255)
-
-
-def test_the_drawing_is_blended_inside_the_mask_only():
-    picture = Image.new("L", (9, 4), 0)
-    redrawn = np.zeros((4, 9), dtype=bool)
-    redrawn[:, 2:] = True  # up to the border of the picture, where nothing is kept
-    canvas = Canvas(picture, redrawn, (0, 0), (4, 9), padded=False)
-    drawn = Image.new("L", (9, 4), 200)
-    soft = array(canvas.finished(drawn, 3))
-    assert (soft == [0, 0, 50, 100, 150, 200, 200, 200, 200]).all()
-    assert (array(canvas.finished(drawn, 0)) == [0, 0] + [200] * 7).all()
-
-
-def test_depth_counts_steps_to_the_nearest_kept_pixel():
-    redrawn = np.random.default_rng(0).random((11, 17)) < 0.9
-    canvas = Canvas(Image.new("L", (17, 11)), redrawn, (0, 0), (11, 17), padded=False)
-    kept = np.argwhere(~redrawn)
-    for row, column in np.ndindex(redrawn.shape):
-        assert canvas.nearest[2][row, column] == abs(kept - [row, column]).sum(axis=1).min()
-
-
 @pytest.mark.parametrize(
     ("size", "side"), [((28, 28), 1), ((32, 32), 1), ((320, 320), 10), ((400, 100), 6)]
 )
@@ -150,83 +103,6 @@ def test_the_edge_is_a_quarter_of_a_token_unless_given(grey, size, side):
     image, mask = noise(*size), box(size, 3, 3, 20, 20)
     assert make_plan(grey, Edit(image, mask=mask)).edge == side
     assert make_plan(grey, Edit(image, mask=mask, edge=0)).edge == 0
-
-
-@pytest.mark.parametrize(
-    ("own", "work", "padded"),
-    [
-        ((28, 28), (32, 32), True),
-        ((32, 32), (32, 32), True),
-        ((16, 3), (32, 32), True),
-        ((15, 15), (32, 32), False),
-        ((33, 33), (32, 32), False),
-        ((37, 23), (24, 40), False),
-        ((300, 200), (28, 40), False),
-        ((64, 4), (8, 128), False),
-    ],
-)
-def test_the_work_canvas(own, work, padded):
-    assert work_size(own, 32, 4, True) == (work, padded)
-
-
-def test_the_model_sees_a_small_picture_with_black_around_it_and_a_large_one_resized():
-    small = make_canvas(noise(20, 28), None, None, "center", False, 32, 4, True)
-    pixels = small.work_pixels(1)[0].numpy()
-    assert np.array_equal(pixels[2:30, 6:26], np.asarray(noise(20, 28)))
-    assert pixels.sum() == np.asarray(noise(20, 28)).sum(dtype=int)
-    large = make_canvas(
-        Image.new("RGB", (300, 200), (9, 9, 9)), None, None, "center", 0, 32, 4, True
-    )
-    assert large.work_pixels(3).shape == (3, 28, 40)
-    assert (large.work_pixels(1) == 9).all()
-
-
-@pytest.mark.parametrize("size", [(28, 28), (37, 23), (300, 200), (9, 13), (18, 32)])
-def test_a_token_is_redrawn_if_a_redrawn_pixel_lies_in_its_square(size):
-    width, height = size
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        row, column = int(rng.integers(height)), int(rng.integers(width))
-        mask = box(size, column, row, column + 1, row + 1)
-        canvas = make_canvas(noise(*size), mask, None, "center", False, 32, 4, True)
-        high, wide = (side // 4 for side in canvas.work)
-        found = canvas.redrawn_tokens((high, wide))
-        sides = zip((row, column), (height, width), (high, wide), canvas.work, strict=True)
-        spans = []
-        for first, own, tokens, work in sides:
-            scale = Fraction(1, 4) if canvas.padded else Fraction(tokens, own)
-            margin = (work - own) // 2 if canvas.padded else 0
-            begin, end = (first + margin) * scale, (first + margin + 1) * scale
-            spans.append(range(math.floor(begin), math.ceil(end)))
-        expected = {(i, j) for i in spans[0] for j in spans[1]}
-        assert {tuple(place) for place in found.nonzero().tolist()} == expected
-
-
-def test_black_around_a_picture_is_never_redrawn():
-    canvas = make_canvas(noise(32, 16), None, None, "center", False, 32, 4, True)
-    tokens = canvas.redrawn_tokens((8, 8))
-    assert tokens[2:6].all() and not tokens[:2].any() and not tokens[6:].any()
-
-
-def test_a_mask_is_white_or_opaque():
-    size = (8, 8)
-    levels = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
-    expected = levels >= 128
-    layer = np.zeros((8, 8, 4), np.uint8)
-    layer[..., 3] = levels  # painted in black on a transparent layer
-    opaque = np.dstack([levels] * 3 + [np.full_like(levels, 255)])
-    masks = [
-        levels,
-        expected,
-        np.dstack([levels] * 3),
-        layer,
-        opaque,
-        levels.astype(np.uint16) * 257,
-    ]
-    for mask in masks:
-        given = Image.fromarray(mask)
-        canvas = make_canvas(noise(*size), given, None, "center", False, 32, 4, True)
-        assert np.array_equal(canvas.redrawn, expected), given.mode
 
 
 @pytest.mark.parametrize("scheduler", ["HaltonDecoder", "ConfidenceDecoder"])
@@ -270,28 +146,6 @@ def test_what_lies_under_the_mask_has_no_effect(grey, size):
     results = [grey.edit(given, 2, mask, seeds=[3], edge=0)[0] for given in (image, other)]
     assert np.array_equal(array(results[0]), array(results[1]))
     assert not np.array_equal(array(results[0]), array(image))
-
-
-def test_hidden_pixels_are_those_of_the_nearest_kept_one():
-    rng = np.random.default_rng(0)
-    for height, width in ((7, 9), (12, 5), (1, 6)):
-        pixels = rng.permutation(height * width).reshape(height, width).astype(np.uint8)
-        redrawn = rng.random((height, width)) < 0.7
-        redrawn[0, 0] = False
-        canvas = Canvas(Image.fromarray(pixels), redrawn, (0, 0), (height, width), False)
-        rows, columns, steps = canvas.nearest
-        kept = np.argwhere(~redrawn)
-        for y, x in np.ndindex(height, width):
-            distances = np.abs(kept - [y, x]).sum(axis=1)
-            assert steps[y, x] == distances.min() == abs(rows[y, x] - y) + abs(columns[y, x] - x)
-            assert not redrawn[rows[y, x], columns[y, x]]
-        assert np.array_equal(canvas.work_pixels(1)[0].numpy(), pixels[rows, columns])
-
-
-def test_a_model_of_crops_sees_no_black_border():
-    assert work_size((28, 20), 32, 4, True) == ((32, 32), True)
-    assert work_size((28, 20), 32, 4, False) == ((28, 36), False)
-    assert work_size((32, 32), 32, 4, False) == ((32, 32), False)
 
 
 def test_the_label_reaches_the_model(grey):
@@ -397,12 +251,6 @@ def test_a_mask_and_a_larger_canvas_together(grey):
     kept = np.asarray(mask) == 0
     assert np.array_equal(inside[kept], array(image)[kept])
     assert (inside != array(image))[~kept].mean() > 0.8
-
-
-def test_below_new_area_the_edge_of_the_image_is_repeated():
-    canvas = make_canvas(noise(4, 5, "RGB"), None, (9, 4), "top", True, 32, 4, True)
-    below, last = array(canvas.picture)[5:], array(noise(4, 5, "RGB"))[4]
-    assert (below == last).all() and canvas.redrawn[5:].all() and not canvas.redrawn[:5].any()
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, 4), (3, 3), (100, 6)])
