@@ -135,8 +135,7 @@ def _check_parts(experiment: Experiment) -> None:
 
 
 def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
-    learns_variance = experiment.objective.name == "ddpm"
-    channels = experiment.autoencoder.channels(experiment.data.channels)
+    _check_chosen(experiment, given)
     encoded = experiment.data.source == "encoded"
     if experiment.autoencoder.kind == "kl" and experiment.data.channels != 3:
         raise UsageError("autoencoder.kind kl encodes RGB images; set data.channels=3.")
@@ -147,6 +146,26 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
             "model.size_conditioning has nothing to learn from without crops; set data.zoom, for "
             "instance data.zoom=[1.0,1.5]."
         )
+    if experiment.objective.works_on == "tokens" and experiment.sampling.guided_channels:
+        raise UsageError(
+            "sampling.guided_channels is of latents; tokens are guided whole. Leave it out."
+        )
+    if not given.get("null_label", True) and experiment.objective.label_dropout > 0:
+        raise UsageError(
+            "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
+        )
+    draws = experiment.objective.works_on != "pixels"  # a tokenizer does not, whatever is set
+    if draws and experiment.sampling.guidance > 1 and experiment.objective.label_dropout == 0:
+        raise UsageError(
+            "sampling.guidance above 1 needs a model that has seen dropped labels; set "
+            "objective.label_dropout=0.1 or sampling.guidance=1."
+        )
+
+
+def _check_chosen(experiment: Experiment, given: dict[str, Any]) -> None:
+    """What other sections decide about a model may be repeated under `model:`, not contradicted."""
+    learns_variance = experiment.objective.learns_variance
+    channels = experiment.autoencoder.channels(experiment.data.channels)
     if given.get("learn_sigma", learns_variance) and not learns_variance:
         raise UsageError(
             f"model.learn_sigma must be false with objective {experiment.objective.name}; "
@@ -166,20 +185,6 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
                 f"model.{key} is {given[key]}, but {section}.{key} is {value}; leave it out and "
                 "it is chosen."
             )
-    if experiment.objective.works_on == "tokens" and experiment.sampling.guided_channels:
-        raise UsageError(
-            "sampling.guided_channels is of latents; tokens are guided whole. Leave it out."
-        )
-    if not given.get("null_label", True) and experiment.objective.label_dropout > 0:
-        raise UsageError(
-            "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
-        )
-    draws = experiment.objective.works_on != "pixels"  # a tokenizer does not, whatever is set
-    if draws and experiment.sampling.guidance > 1 and experiment.objective.label_dropout == 0:
-        raise UsageError(
-            "sampling.guidance above 1 needs a model that has seen dropped labels; set "
-            "objective.label_dropout=0.1 or sampling.guidance=1."
-        )
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

@@ -5,7 +5,7 @@ and at the end none is masked.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -122,17 +122,17 @@ class HaltonDecoder(TokenDecoder):
         mask_token: int,
         steps: int,
         draws: Draws,
-        everywhere: bool = False,
+        anew: bool = False,
     ) -> Iterator[TokenStep]:
         """Decides the masked ones among `tokens` [B, h, w]; the masked places are the same in all.
 
-        With `everywhere` all are decided anew, the known ones being a start.
+        With `anew` all are decided, the known ones being a start (the official `init_code`).
 
         Raises:
             UsageError: more steps than masked tokens.
         """
         batch, height, width = tokens.shape
-        to_decide = (tokens[0] == mask_token) | everywhere
+        to_decide = (tokens[0] == mask_token) | anew
         order = self.places(to_decide, draws.roll)
         counts = [0, *decided_counts(self.config.schedule, steps, order.shape[1])]
         config = self.config
@@ -277,8 +277,8 @@ def first(draw: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], *given: Tenso
     return draw(*given)[0]
 
 
-def check_choice(field: str, value: str, known: object) -> None:
-    names = list(known)  # type: ignore[call-overload]
+def check_choice(field: str, value: str, known: Iterable[str]) -> None:
+    names = list(known)
     if value not in names:
         raise UsageError(f"{field} must be one of {', '.join(names)}, got {value!r}.")
 
@@ -289,8 +289,9 @@ def check_count(field: str, value: object, low: int) -> None:
         raise UsageError(f"{field} must be a whole number from {low}, got {value!r}.")
 
 
-def check_numbers(**fields: object) -> None:
+def check_numbers(**fields: float) -> None:
+    """Numbers from 0; what comes out of a file or a command line may be anything."""
     for field, value in fields.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < math.inf:  # type: ignore[operator]
+        if not number or not 0 <= value < math.inf:
             raise UsageError(f"{field} must be a number from 0, got {value!r}.")

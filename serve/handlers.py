@@ -10,10 +10,11 @@ from typing import Any
 import gradio as gr
 
 from gensynth.errors import GensynthError
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth_serve.engine import Engine
 from gensynth_serve.jobs import Done, Failed, Job, Made, Stopped
 from gensynth_serve.live import LiveBox
-from gensynth_serve.order import MAX_IMAGES, Order, random_seed
+from gensynth_serve.order import MAX_IMAGES, MAX_STEPS, Order, random_seed
 from gensynth_serve.restore import command, restored
 
 MAX_SHOWN = 50  # pictures in the gallery of one visitor
@@ -90,9 +91,10 @@ class Handlers:
         """Updates of (classes, steps, guidance) to what suits a model."""
         if model not in self.engine.pipelines:
             return gr.skip(), gr.skip(), gr.skip()
-        config = self.engine.pipelines[model].config
+        pipeline = self.engine.pipelines[model]
+        config, most = pipeline.config, most_steps(pipeline)
         classes = gr.Dropdown(choices=self.choices(model), value=[0])
-        steps = gr.Slider(value=config.steps, info=steps_info(config))
+        steps = gr.Slider(maximum=most, value=config.steps, info=steps_info(config))
         return classes, steps, gr.Slider(value=config.guidance, info=guidance_info(config))
 
     def choices(self, model: str) -> list[tuple[str, int]]:
@@ -135,11 +137,18 @@ class Handlers:
             order, note = restored(Path(file), self.engine.pipelines, model)
         except GensynthError as error:
             return *[gr.skip()] * 6, sentence(str(error))
-        config = self.engine.pipelines[order.model].config
+        pipeline = self.engine.pipelines[order.model]
+        config, most = pipeline.config, most_steps(pipeline)
         classes = gr.Dropdown(choices=self.choices(order.model), value=order.labels)
-        steps = gr.Slider(value=order.steps, info=steps_info(config))
+        steps = gr.Slider(maximum=most, value=order.steps, info=steps_info(config))
         guidance = gr.Slider(value=order.guidance, info=guidance_info(config))
         return order.model, classes, order.num, order.seed, steps, guidance, note
+
+
+def most_steps(pipeline: ClassConditionalPipeline) -> int:
+    """The most steps that the page offers for a pipeline."""
+    size = pipeline.config.size
+    return min(MAX_STEPS, pipeline.steps_range(pipeline.scheduler, (size, size))[1])
 
 
 def steps_info(config: Any) -> str:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import gradio as gr
 
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth_serve.engine import Engine
-from gensynth_serve.handlers import Handlers, guidance_info, steps_info
+from gensynth_serve.handlers import Handlers, guidance_info, most_steps, steps_info
 from gensynth_serve.live import IDLE, box
-from gensynth_serve.order import MAX_GUIDANCE, MAX_IMAGES, MAX_SEED, MAX_STEPS, MIN_GUIDANCE
+from gensynth_serve.order import MAX_GUIDANCE, MAX_IMAGES, MAX_SEED, MIN_GUIDANCE
 from gensynth_serve.style import PIXELATED_UP_TO
 
 # More than the engine's queue holds, so that the engine is the one to say that it is full.
@@ -80,7 +80,7 @@ def _inputs(handlers: Handlers) -> Inputs:
     first = next(iter(handlers.engine.pipelines))
     what = _what(handlers, first)
     which = _which()
-    how = _how(handlers.engine.pipelines[first].config)
+    how = _how(handlers.engine.pipelines[first])
     with gr.Row():
         generate = gr.Button("Generate", variant="primary", min_width=120, elem_id="generate")
         stop = gr.Button("Stop", variant="stop", interactive=False, min_width=120, elem_id="stop")
@@ -143,10 +143,11 @@ def _which() -> tuple[gr.Slider, gr.Number, gr.Button, gr.Button]:
     return num, seed, random_seed, reuse_seed
 
 
-def _how(config: Any) -> tuple[gr.Slider, gr.Slider]:
+def _how(pipeline: ClassConditionalPipeline) -> tuple[gr.Slider, gr.Slider]:
+    config = pipeline.config
     steps = gr.Slider(
         1,
-        MAX_STEPS,
+        most_steps(pipeline),
         value=config.steps,
         step=1,
         label="Steps",

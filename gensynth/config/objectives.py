@@ -11,6 +11,7 @@ class Flow(Section):
     """Flow matching on a path from noise to data (SiT, arXiv 2401.08740)."""
 
     works_on: ClassVar[str] = "latents"
+    learns_variance: ClassVar[bool] = False
     name: Literal["flow"]
     path: Literal["linear", "gvp", "vp"] = "linear"  # rectified flow, or variance preserving
     prediction: Literal["velocity", "noise", "score", "x"] = "velocity"
@@ -44,6 +45,7 @@ class DDPM(Section):
     """iDDPM: noise prediction, learned range variance, hybrid loss (arXiv 2102.09672, as DiT)."""
 
     works_on: ClassVar[str] = "latents"
+    learns_variance: ClassVar[bool] = True
     predicts: ClassVar[str] = "epsilon"  # whatever `prediction` says is converted
     name: Literal["ddpm"]
     betas: Literal["linear", "cosine"] = "linear"  # of the 1000 timesteps
@@ -64,6 +66,7 @@ class Masked(Section):
     """Masked tokens (MaskGIT, arXiv 2202.04200, with Halton-MaskGIT's defaults)."""
 
     works_on: ClassVar[str] = "tokens"
+    learns_variance: ClassVar[bool] = False
     predicts: ClassVar[str] = "tokens"
     name: Literal["masked"]
     # Share masked at progress r, uniform in [0, 1].
@@ -80,6 +83,7 @@ class Reconstruction(Section):
     """A tokenizer gives images back through its codebook (VQGAN, arXiv 2012.09841; LlamaGen)."""
 
     works_on: ClassVar[str] = "pixels"
+    learns_variance: ClassVar[bool] = False
     predicts: ClassVar[str] = ""  # nothing is sampled
     name: Literal["reconstruction"]
     pixel: Literal["l1", "l2"] = "l1"  # error of the pixels in [-1, 1]

@@ -28,6 +28,7 @@ from gensynth.errors import CorruptError, InputError, UsageError
 from gensynth.files import write_text
 
 RECORD = "encoded.json"
+StoredType = Literal["uint16", "int32", "float32"]
 SHARD_BYTES = 2**28  # of latents in one file
 AGAIN = "Encode the images again: gensynth encode."
 
@@ -65,7 +66,7 @@ class Encoding(BaseModel):
     size: int
     channels: int
     fit: Literal["crop", "pad"]
-    dtype: Literal["uint16", "int32", "float32"]
+    dtype: StoredType
     shape: list[int]
     count: int
     unreadable: int
@@ -119,7 +120,8 @@ class EncodingWriter:
         features["label"] = datasets.ClassLabel(names=classes)
         self.schema = datasets.Features(features).arrow_schema  # with the hub's metadata
         self.columns: dict[str, list[Any]] = {name: [] for name in features}
-        self.dtype, self.shape = "", list[int]()
+        self.dtype: StoredType = "float32"  # until something else is added
+        self.shape: list[int] = []
         self.count = self.pending = 0
         self.shards: list[Path] = []
         (folder / "data").mkdir()
@@ -168,7 +170,7 @@ class EncodingWriter:
             size=self.data.size,
             channels=self.data.channels,
             fit=self.data.fit,
-            dtype=self.dtype,  # type: ignore[arg-type]  # pydantic checks it
+            dtype=self.dtype,
             shape=self.shape,
             count=self.count,
             unreadable=unreadable,

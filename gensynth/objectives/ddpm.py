@@ -256,8 +256,6 @@ def loss_terms(
 class DDPMObjective:
     """The loss of `loss_terms` at random timesteps."""
 
-    learns_variance = True
-
     def __init__(self, config: DDPM, null_label: int):
         self.config, self.null_label = config, null_label
         self.diffusion = full_chain(config.betas)

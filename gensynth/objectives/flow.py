@@ -19,8 +19,6 @@ from gensynth.seeding import StepRandom
 class FlowObjective:
     """The mean squared error of a prediction at random times."""
 
-    learns_variance = False
-
     def __init__(self, config: Flow, null_label: int):
         self.config, self.null_label = config, null_label
         self.path = PATHS[config.path]

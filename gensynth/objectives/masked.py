@@ -51,8 +51,6 @@ def token_loss(
 class MaskedObjective:
     """Cross entropy of tokens that are masked at random."""
 
-    learns_variance = False
-
     def __init__(self, config: Masked, mask_token: int):
         self.config, self.mask_token = config, mask_token
 

@@ -40,8 +40,6 @@ class ReconstructionObjective:
             its weight is not 0.
     """
 
-    learns_variance = False
-
     def __init__(
         self,
         config: Reconstruction,

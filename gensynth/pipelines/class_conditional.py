@@ -219,6 +219,10 @@ class ClassConditionalPipeline(SavedPipeline):
             pictures += self(labels, seeds, on_step=on_step)
         return pictures
 
+    def steps_range(self, sampler: SchedulerMixin, size: tuple[int, int]) -> tuple[int, int]:
+        """The fewest and the most steps that a scheduler can take to pictures of `size`."""
+        return steps_range(sampler, math.prod(self.autoencoder.latent_shape(*size)[-2:]))
+
     def resolve(
         self,
         steps: int | None = None,
@@ -260,8 +264,7 @@ class ClassConditionalPipeline(SavedPipeline):
                 f"size {height}x{width} is not possible: each side must be a multiple of "
                 f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
             )
-        positions = math.prod(self.autoencoder.latent_shape(height, width)[-2:])
-        fewest, most = steps_range(sampler, positions)
+        fewest, most = self.steps_range(sampler, (height, width))
         if not fewest <= steps <= most:
             raise UsageError(
                 f"steps must be from {fewest} to {most}, got {steps} ({type(sampler).__name__} "

@@ -56,7 +56,7 @@ def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
     from the objective, unless `model:` says otherwise.
     """
     codec = experiment.autoencoder
-    learns_variance = experiment.objective.name == "ddpm"
+    learns_variance = experiment.objective.learns_variance
     keywords: dict[str, Any] = {
         "in_channels": codec.channels(experiment.data.channels),
         "channels": experiment.data.channels,

@@ -81,7 +81,7 @@ def test_halton_decoding(run):
     known = run == "init_code"
     tokens = reference.input["init_code"] if known else torch.full((3, 6, 6), 21)
     draws = draws_of(reference, roll=reference.input["roll"])
-    steps = HaltonDecoder(**HALTON[run]).decode(predict, tokens, 21, 5, draws, everywhere=known)
+    steps = HaltonDecoder(**HALTON[run]).decode(predict, tokens, 21, 5, draws, anew=known)
     for index, step in enumerate(steps):
         assert torch.equal(step.drawn, reference.output[f"{run}.pred"][index]), (run, index)
         assert torch.equal(step.decided, reference.output[f"{run}.mask"][index]), (run, index)
