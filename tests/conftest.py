@@ -22,8 +22,17 @@ os.environ |= {
 import torch  # noqa: E402 - Hugging Face libraries read the environment when they are imported
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when Triton is imported
 
 CLASSES = ["Ant", "Bear", "Cat", "Dog", "Eel", "Fox", "Goat", "Hare", "Ibex", "Jackal"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
 
 def pytest_unconfigure() -> None:

@@ -1,4 +1,4 @@
-"""Arithmetic that stays in float32 whatever surrounds it."""
+"""Which number format operators compute in, under autocast too."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,3 +11,12 @@ def without_autocast(x: Tensor) -> AbstractContextManager[None]:
     if x.device.type == "meta":  # shapes only; autocast does not know it
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+def autocast_inputs(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the type that autocast is set to; as they are where it is off."""
+    device = tensors[0].device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x.to(dtype) if x.is_floating_point() else x for x in tensors)

@@ -1,0 +1,99 @@
+"""How kernels are launched: block sizes, warps and stages, shipped and tuned.
+
+Every operator ships a table of launches. `gensynth ops tune` measures others on the GPU at hand and
+writes the faster ones to `cache_file()`, which is read at the first launch. No launch changes what is
+added up in which order beyond a block, and none depends on the number of images in a batch.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+OPS = Path(__file__).parent
+Table = Mapping[str, "Launch"]
+_tried: dict[tuple[str, str], "Launch"] = {}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One way to launch a kernel; `blocks` are its constants by name."""
+
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    num_warps: int = 4
+    num_stages: int = 2
+
+    def keywords(self) -> dict[str, int]:
+        """What a Triton kernel is called with, beside its arguments."""
+        return {**self.blocks, "num_warps": self.num_warps, "num_stages": self.num_stages}
+
+
+def find(operator: str, shipped: Table, key: str) -> Launch:
+    """The launch of `key`: the tuned one of this GPU if there is one, else the shipped one."""
+    if (operator, key) in _tried:
+        return _tried[operator, key]
+    tuned = load_tuned() if torch.cuda.is_available() else {}
+    return tuned.get(operator, {}).get(key) or shipped[key]
+
+
+@contextmanager
+def trying(operator: str, key: str, launch: Launch) -> Iterator[None]:
+    """A block in which `launch` is the one of `key`."""
+    _tried[operator, key] = launch
+    try:
+        yield
+    finally:
+        del _tried[operator, key]
+
+
+def cache_file() -> Path:
+    """Where the tuned launches of this GPU lie (`GENSYNTH_CACHE`, else ~/.cache/gensynth)."""
+    folder = Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser()
+    name = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
+    return folder / "ops" / f"{name}.json"
+
+
+def versions() -> dict[str, str]:
+    """What a measurement holds for: the libraries and the source of the kernels."""
+    import triton
+
+    sources = sorted(OPS.glob("*/triton.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    return {"torch": torch.__version__, "triton": triton.__version__, "kernels": digest}
+
+
+@functools.cache
+def load_tuned() -> dict[str, dict[str, Launch]]:
+    """Tuned launches by operator and key; none if there are none for these versions."""
+    path = cache_file()
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["versions"] != versions():
+        logger.warning("%s was measured with other versions; run: gensynth ops tune", path)
+        return {}
+    return {
+        operator: {key: Launch(**launch) for key, launch in table.items()}
+        for operator, table in content["launches"].items()
+    }
+
+
+def save_tuned(launches: Mapping[str, Table]) -> Path:
+    """Writes launches by operator and key for this GPU; returns the file."""
+    path = cache_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tables = {op: {key: asdict(launch) for key, launch in t.items()} for op, t in launches.items()}
+    content = {"versions": versions(), "launches": tables}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    load_tuned.cache_clear()
+    return path

@@ -1,0 +1,61 @@
+"""Kernels as operators of PyTorch, `torch.ops.gensynth.*`.
+
+As such they work under torch.compile, autocast, activation checkpointing and distributed training.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gensynth.ops.precision import autocast_inputs
+
+LIBRARY = torch.library.Library("gensynth", "DEF")
+
+
+def register(
+    schema: str,
+    implementation: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., None] | None = None,
+) -> Callable[..., Any]:
+    """The operator of a schema "name(Tensor x, ...) -> ...", for CPU (interpreted) and CUDA.
+
+    Args:
+        implementation: launches the kernels. Must return new tensors, no views of its inputs.
+        fake: the same outputs without data, strides included.
+        backward, setup_context: as `torch.library.register_autograd` takes them. Without them the
+            operator has no gradient. A gradient that is an operator without gradient in turn
+            makes a second derivative an error.
+
+    Under autocast the floating tensors are cast as for a matrix product.
+    """
+    name = schema.partition("(")[0]
+    LIBRARY.define(schema)
+    torch.library.register_fake(f"gensynth::{name}", fake, lib=LIBRARY)
+    if backward is not None:
+        torch.library.register_autograd(
+            f"gensynth::{name}", backward, setup_context=setup_context, lib=LIBRARY
+        )
+    operator = getattr(torch.ops.gensynth, name).default
+
+    def launch(*args: Any) -> Any:
+        with torch.cuda.device_of(next(a for a in args if isinstance(a, torch.Tensor))):
+            return implementation(*args)
+
+    for device in ("cpu", "cuda"):
+        LIBRARY.impl(name, launch, device.upper())
+        LIBRARY.impl(name, autocast_rule(operator, device), f"Autocast{device.upper()}")
+    return operator
+
+
+def autocast_rule(operator: Callable[..., Any], device: str) -> Callable[..., Any]:
+    def rule(*args: Any) -> Any:
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        cast = iter(autocast_inputs(*tensors))
+        with torch.autocast(device, enabled=False):
+            return operator(*(next(cast) if isinstance(a, torch.Tensor) else a for a in args))
+
+    return rule
