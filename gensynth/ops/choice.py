@@ -81,7 +81,7 @@ def refusal_of_tensors(*tensors: Tensor) -> str | None:
     """Why no kernel can run on these tensors, which share device and type; none if one can."""
     first = tensors[0]
     if first.dtype not in DTYPES:
-        return f"the type is {str(first.dtype).removeprefix('torch.')}, not float32, float16 or bfloat16"
+        return f"the type is {first.dtype}, not float32, float16 or bfloat16"
     return refusal_of_device(first.device.type, first.device.index)
 
 

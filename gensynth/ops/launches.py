@@ -1,8 +1,8 @@
 """How kernels are launched: block sizes, warps and stages, shipped and tuned.
 
-Every operator ships a table of launches. `gensynth ops tune` measures others on the GPU at hand and
-writes the faster ones to `cache_file()`, which is read at the first launch. No launch changes what is
-added up in which order beyond a block, and none depends on the number of images in a batch.
+Every operator ships a table of launches. `gensynth ops tune` measures others on the GPU at hand
+and writes the faster ones to `cache_file()`, which is read at the first launch. How a sum over
+tokens is split is not part of a launch: tuning changes no result but for the order in a block.
 """
 
 import functools

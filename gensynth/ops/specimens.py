@@ -15,7 +15,7 @@ class Specimen:
     Attributes:
         label: shapes and type, for people: "D=64 bfloat16".
         keys: the launches that the call uses, keys of the operator's table.
-        inputs: tensors on a device; the flag asks for sizes as in use, else as small as they may be.
+        inputs: tensors on a device; the flag asks for sizes as in use, else for tiny ones.
         call: launches every kernel of `keys` on these tensors.
     """
 
