@@ -31,8 +31,10 @@ LAYERS = [
         "catalogue",
         "pretrained",
         "demo",
+        "doctor",
         "experiment",
         "encoding",
+        "tuning",
     },
     {"cli", "__main__", "serve", "benchmarks", "train.py"},
 ]

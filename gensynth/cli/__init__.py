@@ -44,11 +44,13 @@ def main(arguments: list[str] | None = None) -> None:
         config,
         convert,
         demo,
+        doctor,
         edit,
         ema,
         encode,
         evaluate,
         models,
+        ops,
         sample,
         serve,
         train,
@@ -66,6 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
         ema,
         config,
         bench,
+        ops,
+        doctor,
         demo,
     ):
         module.register(app)

@@ -1,6 +1,7 @@
 """`gensynth bench`."""
 
 import enum
+from pathlib import Path
 
 import typer
 
@@ -9,6 +10,13 @@ class What(enum.StrEnum):
     training = "training"
     models = "models"
     masked = "masked"
+    ops = "ops"
+    compile = "compile"
+
+
+class Device(enum.StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,13 +28,37 @@ def bench(
     seconds: float = typer.Option(
         10.0, "--seconds", min=0.01, help="How long each measurement may take."
     ),
+    device: Device = typer.Option(
+        None, "--device", help="For ops: which table; the GPU's if there is one."
+    ),
+    out: Path = typer.Option(
+        None, "--out", help="For ops: where JSON and Markdown go; benchmarks/results/DEVICE."
+    ),
+    minutes: float = typer.Option(
+        7.5,
+        "--minutes",
+        min=0,
+        help="For ops on a GPU: start no row after this; run again to go on.",
+    ),
 ) -> None:
     """Measure on this machine and print tables.
 
     training: images a second of training and sampling. models: how the time of each backbone grows
     with the image, and the memory of each token mixer on 65,536 tokens. masked: images a second of
-    masked tokens beside diffusion, and what a decoding step spends beside the transformer.
+    masked tokens beside diffusion, and what a decoding step spends beside the transformer. ops:
+    the operators beside their peers on a GPU; on a CPU exact counts, and from where on linear and
+    local attention are ahead. compile: the kernels compiled for GPUs, none needed.
     """
+    if what is What.ops:
+        from gensynth_benchmarks.operators import main as run_operators
+
+        run_operators(device and device.value, out, seconds, minutes)
+        return
+    if what is What.compile:
+        from gensynth_benchmarks.compile_report import main as run_report
+
+        run_report()
+        return
     if what is What.training:
         from gensynth_benchmarks.foundation import main as run
     elif what is What.models:

@@ -45,6 +45,9 @@ def sample(
     out: Path = typer.Option(None, "--out", "-o", help="Folder. [default: samples/MODEL-HASH]"),
     kind: str = typer.Option("png", "--format", help="png, webp or npz."),
     metadata: bool = typer.Option(True, help="Write each picture's recipe into its file."),
+    optimize: bool = typer.Option(
+        False, help="Do what draws faster here; pictures may differ by rounding. Says what."
+    ),
 ) -> None:
     """Draw pictures into a folder; the same command again draws what is missing.
 
@@ -65,7 +68,8 @@ def sample(
     from gensynth.sampling.job import Job, run
 
     given = {key: value for key, value in settings.items() if value is not None}
-    folder = run(Job(model, labels, num, seed, given, batch_size, kind, metadata, guide), out)
+    job = Job(model, labels, num, seed, given, batch_size, kind, metadata, guide)
+    folder = run(job, out, optimize)
     if processes().is_main_process:
         print(folder)
 

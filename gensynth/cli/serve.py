@@ -15,6 +15,9 @@ def serve(
     ),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
+    optimize: bool = typer.Option(
+        False, help="Do what draws faster here; pictures may differ by rounding. Says what."
+    ),
 ) -> None:
     """Open the web page for one or more models.
 
@@ -23,4 +26,4 @@ def serve(
     from gensynth.pretrained import PRETRAINED
     from gensynth_serve.app import serve as run
 
-    run(models or list(PRETRAINED), host, port)
+    run(models or list(PRETRAINED), host, port, optimize)

@@ -99,6 +99,7 @@ class DiC(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ("DiCBlock",)
     works_on = "latents"
     size_multiple = 4  # height and width are halved twice
 
@@ -181,20 +182,32 @@ class DiC(ModelMixin, ConfigMixin):
             sample = run_block(self, block, sample, condition)
         return sample
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
-        """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
-
-        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
-        """
-        height, width = sample.shape[-2:]
-        if height % self.size_multiple or width % self.size_multiple:
-            raise ValueError(f"DiC needs a height and width divisible by 4, got {height}x{width}")
-        conditions = [
+    def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
+        """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
+        return [
             self.act(embed_timestep(timestep) + embed_class(class_labels))
             for embed_timestep, embed_class in zip(
                 self.timestep_embedders, self.class_embedders, strict=True
             )
         ]
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor,
+        conditions: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
+
+        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
+        `conditions` are those of `timestep` and `class_labels`, if they are known already.
+        """
+        height, width = sample.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(f"DiC needs a height and width divisible by 4, got {height}x{width}")
+        if conditions is None:
+            conditions = self.conditions(timestep, class_labels)
 
         skips: list[Tensor] = []
         hidden = self.encode(0, self.stem(sample), conditions[0], skips)

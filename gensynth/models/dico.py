@@ -19,6 +19,8 @@ from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_ratio, check_whole
 from gensynth.models.layers.conditioning import TimestepEmbedder, channel_norm, modulate
 from gensynth.models.layers.resample import downsample, upsample
+from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool
+from gensynth.ops.gated_projection import gated_projection
 
 # Constructor keywords of each size. `nano` is ours; the others are the paper's table 1.
 PRESETS: dict[str, dict[str, object]] = {
@@ -38,8 +40,9 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden * torch.sigmoid(self.proj(hidden.mean(dim=(2, 3), keepdim=True)))
+    def forward(self, mean: Tensor) -> Tensor:
+        """Means of the channels [B, C] -> their scales [B, C] in (0, 1)."""
+        return torch.sigmoid(self.proj(mean[:, :, None, None])).flatten(1)
 
 
 class DiCoBlock(nn.Module):
@@ -63,11 +66,16 @@ class DiCoBlock(nn.Module):
             condition
         ).chunk(6, dim=1)
         hidden = self.conv_in(modulate(channel_norm(sample), shift_conv, scale_conv))
-        hidden = self.channel_attention(self.act(self.depthwise(hidden)))
-        sample = torch.addcmul(sample, gate_conv[:, :, None, None], self.conv_out(hidden))
-        hidden = self.mlp_in(modulate(channel_norm(sample), shift_mlp, scale_mlp))
-        hidden = self.mlp_out(self.act(hidden))
-        return torch.addcmul(sample, gate_mlp[:, :, None, None], hidden)
+        hidden, mean = dwconv_gelu_pool(hidden, *parameters_of(self.depthwise))
+        scale = self.channel_attention(mean)
+        sample = gated_projection(sample, hidden, *parameters_of(self.conv_out), gate_conv, scale)
+        hidden = self.act(self.mlp_in(modulate(channel_norm(sample), shift_mlp, scale_mlp)))
+        return gated_projection(sample, hidden, *parameters_of(self.mlp_out), gate_mlp)
+
+
+def parameters_of(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert conv.bias is not None
+    return conv.weight, conv.bias
 
 
 class FinalLayer(nn.Module):
@@ -97,6 +105,7 @@ class DiCo(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ("DiCoBlock",)
     works_on = "latents"
     size_multiple = 4  # height and width are halved twice
 
@@ -167,20 +176,32 @@ class DiCo(ModelMixin, ConfigMixin):
             sample = run_block(self, block, sample, condition)
         return sample
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
-        """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
-
-        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
-        """
-        height, width = sample.shape[-2:]
-        if height % self.size_multiple or width % self.size_multiple:
-            raise ValueError(f"DiCo needs a height and width divisible by 4, got {height}x{width}")
-        conditions = [
+    def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
+        """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
+        return [
             self.act(embed_timestep(timestep) + embed_class(class_labels))
             for embed_timestep, embed_class in zip(
                 self.timestep_embedders, self.class_embedders, strict=True
             )
         ]
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor,
+        conditions: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
+
+        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
+        `conditions` are those of `timestep` and `class_labels`, if they are known already.
+        """
+        height, width = sample.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(f"DiCo needs a height and width divisible by 4, got {height}x{width}")
+        if conditions is None:
+            conditions = self.conditions(timestep, class_labels)
 
         encoded_1 = self.run_level(0, self.stem(sample), conditions[0])
         encoded_2 = self.run_level(1, self.downs[0](encoded_1), conditions[1])

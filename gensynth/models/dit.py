@@ -67,6 +67,7 @@ class DiT(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ("TransformerBlock",)
     works_on = "latents"
 
     @register_to_config
@@ -133,6 +134,18 @@ class DiT(ModelMixin, ConfigMixin):
         self.gradient_checkpointing = False
         init_transformer(self)
 
+    def conditions(
+        self, timestep: Tensor, class_labels: Tensor, crops: Tensor | None = None
+    ) -> list[Tensor]:
+        """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
+
+        `crops` [B, 4] are needed with `size_conditioning`.
+        """
+        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
+        if self.size_embedder is not None:
+            condition = condition + self.size_embedder(crops)
+        return [self.act(condition)]
+
     def forward(
         self,
         sample: Tensor,
@@ -140,6 +153,7 @@ class DiT(ModelMixin, ConfigMixin):
         class_labels: Tensor,
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
+        conditions: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
@@ -148,6 +162,7 @@ class DiT(ModelMixin, ConfigMixin):
                 `position_range`.
             crops: [B, 4] height, width, top and left of each image; for `size_conditioning`. None:
                 the whole sample.
+            conditions: those of `timestep`, `class_labels` and `crops`, if they are known already.
 
         Returns:
             [B, C or 2C, H, W].
@@ -162,10 +177,10 @@ class DiT(ModelMixin, ConfigMixin):
         table = self.token_positions.added(height, width, rows, columns)
         if table is not None:
             tokens = tokens + table.to(tokens.dtype)
-        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
-        if self.size_embedder is not None:
-            condition = condition + self.size_embedder(whole_crops(sample, crops))
-        condition = self.act(condition)
+        if conditions is None:
+            crops = None if self.size_embedder is None else whole_crops(sample, crops)
+            conditions = self.conditions(timestep, class_labels, crops)
+        condition = conditions[0]
         for block in self.blocks:
             tokens = run_block(self, block, tokens, condition, grid)
         output = self.final_layer(tokens, condition, grid)

@@ -110,6 +110,7 @@ class MaskGIT(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ("Block",)
     works_on = "tokens"
 
     @register_to_config
@@ -175,13 +176,25 @@ class MaskGIT(ModelMixin, ConfigMixin):
             if isinstance(module, Block):
                 nn.init.zeros_(module.modulation.weight)
 
-    def forward(self, token_ids: Tensor, class_labels: Tensor, drop_label: Tensor) -> Tensor:
+    def conditions(self, class_labels: Tensor, drop_label: Tensor) -> list[Tensor]:
+        """What steers the blocks for `class_labels` [B]: one [B, hidden_size]."""
+        labels = class_labels.masked_fill(drop_label, self.class_embedder.num_embeddings - 1)
+        return [F.silu(self.class_embedder(labels))]
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        class_labels: Tensor,
+        drop_label: Tensor,
+        conditions: list[Tensor] | None = None,
+    ) -> Tensor:
         """Logits [B, h * w, codebook_size + 1] of tokens [B, h, w] for classes [B].
 
         Args:
             token_ids: int64, from 0 to `codebook_size` (masked); not checked, which would make a
                 GPU wait.
             drop_label: bool [B], where the class is not to be used.
+            conditions: those of `class_labels` and `drop_label`, if they are known already.
 
         Raises:
             ValueError: h or w is not a multiple of `proj`.
@@ -192,8 +205,9 @@ class MaskGIT(ModelMixin, ConfigMixin):
                 f"MaskGIT needs a height and width divisible by {self.size_multiple}, "
                 f"got {height}x{width} tokens"
             )
-        labels = torch.where(drop_label, self.class_embedder.num_embeddings - 1, class_labels)
-        condition = F.silu(self.class_embedder(labels))
+        if conditions is None:
+            conditions = self.conditions(class_labels, drop_label)
+        condition = conditions[0]
         positions = resized_table(self.positions[None], self.grid_size, (height, width))
         tokens = self.token_embedder(token_ids.flatten(1)) + positions
         if self.merge is not None:

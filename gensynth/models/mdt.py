@@ -68,6 +68,7 @@ class MDTv2(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ("TransformerBlock",)
     works_on = "latents"
 
     @register_to_config
@@ -169,6 +170,18 @@ class MDTv2(ModelMixin, ConfigMixin):
         if self.mask_ratio is not None:
             nn.init.normal_(self.mask_token, std=0.02)
 
+    def conditions(
+        self, timestep: Tensor, class_labels: Tensor, crops: Tensor | None = None
+    ) -> list[Tensor]:
+        """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
+
+        `crops` [B, 4] are needed with `size_conditioning`.
+        """
+        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
+        if self.size_embedder is not None:
+            condition = condition + self.size_embedder(crops)
+        return [self.act(condition)]
+
     def forward(
         self,
         sample: Tensor,
@@ -177,11 +190,12 @@ class MDTv2(ModelMixin, ConfigMixin):
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
         kept: Tensor | None = None,
+        conditions: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         Args:
-            position_ids, crops: as in `DiT.forward`.
+            position_ids, crops, conditions: as in `DiT.forward`.
             kept: places [B, K] of the tokens the encoder sees; none: all, and no side block.
 
         Returns:
@@ -197,10 +211,10 @@ class MDTv2(ModelMixin, ConfigMixin):
         tokens = self.patch_embed(sample)
         table = self.token_positions.added(height, width, rows, columns)
         embedded = tokens if table is None else tokens + table.to(tokens.dtype)
-        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
-        if self.size_embedder is not None:
-            condition = condition + self.size_embedder(whole_crops(sample, crops))
-        condition = self.act(condition)
+        if conditions is None:
+            crops = None if self.size_embedder is None else whole_crops(sample, crops)
+            conditions = self.conditions(timestep, class_labels, crops)
+        condition = conditions[0]
 
         tokens = self.encode(embedded, condition, grid, kept)
         if kept is not None:  # the missing places hold the mask token

@@ -85,7 +85,6 @@ def refusal_of_tensors(*tensors: Tensor) -> str | None:
     return refusal_of_device(first.device.type, first.device.index)
 
 
-@torch.compiler.assume_constant_result
 def refusal_of_device(kind: str, index: int | None) -> str | None:
     """Why no kernel can run on a device; none if one can."""
     if not HAS_TRITON:
@@ -98,6 +97,11 @@ def refusal_of_device(kind: str, index: int | None) -> str | None:
     if capability < OLDEST_CAPABILITY:
         return f"compute capability {capability[0]}.{capability[1]} is below 8.0"
     return None
+
+
+# What torch.compiler.assume_constant_result does: torch.compile asks once. The decorator itself
+# would import the compiler, which takes longer than all else here.
+refusal_of_device._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def loss_on_device(tensor: Tensor) -> str | None:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from gensynth.files import write_text
+
 logger = logging.getLogger(__name__)
 
 OPS = Path(__file__).parent
@@ -42,8 +44,7 @@ def find(operator: str, shipped: Table, key: str) -> Launch:
     """The launch of `key`: the tuned one of this GPU if there is one, else the shipped one."""
     if (operator, key) in _tried:
         return _tried[operator, key]
-    tuned = load_tuned() if torch.cuda.is_available() else {}
-    return tuned.get(operator, {}).get(key) or shipped[key]
+    return load_tuned().get(operator, {}).get(key) or shipped[key]
 
 
 @contextmanager
@@ -67,16 +68,15 @@ def versions() -> dict[str, str]:
     """What a measurement holds for: the libraries and the source of the kernels."""
     import triton
 
-    sources = sorted(OPS.glob("*/triton.py"))
+    sources = sorted(OPS.glob("*/triton*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     return {"torch": torch.__version__, "triton": triton.__version__, "kernels": digest}
 
 
 @functools.cache
 def load_tuned() -> dict[str, dict[str, Launch]]:
-    """Tuned launches by operator and key; none if there are none for these versions."""
-    path = cache_file()
-    if not path.is_file():
+    """Tuned launches by operator and key; none if there are none for this GPU and versions."""
+    if not torch.cuda.is_available() or not (path := cache_file()).is_file():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["versions"] != versions():
@@ -94,6 +94,6 @@ def save_tuned(launches: Mapping[str, Table]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     tables = {op: {key: asdict(launch) for key, launch in t.items()} for op, t in launches.items()}
     content = {"versions": versions(), "launches": tables}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
     load_tuned.cache_clear()
     return path

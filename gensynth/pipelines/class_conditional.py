@@ -17,7 +17,8 @@ from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
 from gensynth.guidance import check_interval
 from gensynth.pipelines import editing
-from gensynth.pipelines.model_call import check_guide, fresh, guided_model
+from gensynth.pipelines.model_call import check_codebook, check_guide, fresh, guided_model
+from gensynth.pipelines.optimize import OptimizedModel, optimize
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pipelines.walk import Progress, start, walk
 from gensynth.schedulers import create_scheduler, steps_range, with_options
@@ -103,6 +104,7 @@ class ClassConditionalPipeline(SavedPipeline):
             fit=fit,
         )
         self.classes: list[str] = [str(n) for n in range(model.config.num_classes)]
+        self.optimized: OptimizedModel | None = None
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Writes the folder that `gensynth.load` reads, with the mark of the codebook, if any."""
@@ -174,7 +176,7 @@ class ClassConditionalPipeline(SavedPipeline):
         classes = torch.tensor(numbers, device=self.model.device)
         generators = [picture_generator(whole_seed(seed)) for seed in seeds]
         sample = start(self, sampler, size, generators)
-        predict = guided_model(self, sampler, guidance, interval, guide)
+        predict = guided_model(self, sampler, guidance, interval, guide, steps, classes)
         states = walk(self, sampler, predict, sample, steps, classes, generators)
         for sample, progress in states:  # noqa: B007 - the last one is the picture
             if on_step is not None:
@@ -207,6 +209,18 @@ class ClassConditionalPipeline(SavedPipeline):
         how["scheduler_options"] = scheduler_options
         wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
         return editing.edit(self, wanted, seeds, on_step)
+
+    def optimize(
+        self,
+        compile: bool | Mapping[str, Any] | None = None,
+        tables: bool | None = None,
+        graphs: bool | None = None,
+    ) -> list[str]:
+        """Sentences that say what now makes drawing faster, and what does not and why.
+
+        Pictures stay the same up to rounding. See `gensynth.pipelines.optimize.optimize`.
+        """
+        return optimize(self, compile, tables, graphs)
 
     def showcase(
         self, num: int, images: Tensor | None, on_step: Callable[[Progress], None]
@@ -274,27 +288,3 @@ class ClassConditionalPipeline(SavedPipeline):
             check_guide(self, guide, guidance, (height, width))
         # A scheduler remembers its last run, so each call has its own.
         return Settings(steps, guidance, (height, width), fresh(sampler, self.model), interval)
-
-
-def check_codebook(model: ModelMixin, autoencoder: ModelMixin, codebook: str | None) -> None:
-    """Refuses a tokenizer that does not belong to a model of tokens.
-
-    Raises:
-        UsageError: another number of codes, or another codebook.
-    """
-    expected = model.config.codebook_size if model.works_on == "tokens" else None
-    size = getattr(autoencoder, "codebook_size", None)
-    if size != expected:
-        raise UsageError(
-            f"the model works on {_codes(expected)} and the autoencoder gives {_codes(size)}; "
-            "give the tokenizer that the model was trained with."
-        )
-    if codebook is not None and autoencoder.fingerprint() != codebook:
-        raise UsageError(
-            "this tokenizer has as many codes as the model's, but other ones; give the tokenizer "
-            "that the model was trained with."
-        )
-
-
-def _codes(size: int | None) -> str:
-    return "latents" if size is None else f"tokens of {size} codes"

@@ -223,10 +223,10 @@ def states(
     if not seeds:
         raise UsageError("there are no seeds; give at least one.")
     steps, guidance, _, sampler, interval = plan.settings
-    predict = guided_model(pipeline, sampler, guidance, interval, plan.guide)
     generators = [picture_generator(whole_seed(seed)) for seed in seeds]
     number = pipeline.model.config.num_classes if plan.label is None else plan.label
     classes = torch.full((len(seeds),), number, device=pipeline.model.device)
+    predict = guided_model(pipeline, sampler, guidance, interval, plan.guide, steps, classes)
     tokens = plan.tokens.expand(len(seeds), -1, -1)
     return walk(pipeline, sampler, predict, tokens, steps, classes, generators)
 

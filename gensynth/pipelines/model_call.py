@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.guidance import NoiseLevel, Predict, autoguidance, classifier_free, scheduled
+from gensynth.pipelines.walk import model_times
 from gensynth.token_decoders import TokenDecoder
 
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ def guided_model(
     guidance: float,
     interval: tuple[float, float] | None,
     guide: "ClassConditionalPipeline | None",
+    steps: int | None = None,
+    classes: Tensor | None = None,
 ) -> Predict:
-    """The model call of a pipeline, with guidance as in its settings or by a second pipeline."""
+    """The model call of a pipeline, with guidance as in its settings or by a second pipeline.
+
+    `steps` and `classes` [B] say what will be asked, for pipelines that are optimized.
+    """
     config = pipeline.config
     scale = scheduled(
         guidance,
@@ -45,11 +51,13 @@ def guided_model(
         config.guidance_power,
         interval,
     )
-    predict = model_call(pipeline, sampler)
+    null_label = pipeline.model.config.num_classes
+    guided_by_null = guide is None and guidance > 1
+    predict = model_call(pipeline, sampler, steps, classes, null_label if guided_by_null else None)
     if guide is None:
-        null_label = pipeline.model.config.num_classes
         return classifier_free(predict, scale, null_label, config.guided_channels)
-    return autoguidance(predict, model_call(guide, sampler), scale, config.guided_channels)
+    weak = model_call(guide, sampler, steps, classes)
+    return autoguidance(predict, weak, scale, config.guided_channels)
 
 
 def noise_level(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) -> NoiseLevel:
@@ -61,15 +69,29 @@ def noise_level(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) -
     return lambda timestep: 1 - timestep / pipeline.config.time_scale
 
 
-def model_call(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) -> Predict:
-    """The model where and in the number format it is; noise also of one that predicts x or v."""
+def model_call(
+    pipeline: "ClassConditionalPipeline",
+    sampler: SchedulerMixin,
+    steps: int | None = None,
+    classes: Tensor | None = None,
+    null_label: int | None = None,
+) -> Predict:
+    """The model where and in the number format it is; noise also of one that predicts x or v.
+
+    An optimized one prepares for `steps` steps with `classes` [B] and, if given, the null label;
+    then it must not be asked for others.
+    """
+    ask: Predict = partial(asked, pipeline.model)
+    optimized = pipeline.optimized
+    if optimized is not None and optimized.model is pipeline.model:
+        times = model_times(pipeline, fresh(sampler, pipeline.model), steps) if steps else []
+        ask = optimized.at(times, classes, null_label)
     if isinstance(sampler, TokenDecoder):
-        return partial(token_logits, pipeline.model)
-    model, kind = pipeline.model, pipeline.config.ddpm_prediction
+        return partial(token_logits, ask)
+    kind = pipeline.config.ddpm_prediction
 
     def predict(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
-        there = model.device
-        output = model(sample.to(there, model.dtype), timestep.to(there), labels.to(there))
+        output = ask(sample, timestep, labels)
         # float32: guidance multiplies the difference of two outputs
         output = output.to(sample.device, torch.float32)
         if kind == "epsilon":
@@ -79,11 +101,17 @@ def model_call(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) ->
     return predict
 
 
-def token_logits(model: ModelMixin, tokens: Tensor, progress: Tensor, labels: Tensor) -> Tensor:
-    """float32 [B, codebook + 1, h, w] for tokens [B, h, w]; the model is not told the progress."""
-    there = model.device
-    keep = torch.zeros_like(labels, dtype=torch.bool)  # dropped labels have a number of their own
-    logits = model(tokens.to(there), labels.to(there), keep.to(there))
+def asked(model: ModelMixin, sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+    """The output of a model, where and in the number format it is, for tensors from anywhere."""
+    there, labels = model.device, labels.to(model.device)
+    if model.works_on == "tokens":  # it is not told the time; no label is to be dropped
+        return model(sample.to(there), labels, torch.zeros_like(labels, dtype=torch.bool))
+    return model(sample.to(there, model.dtype), timestep.to(there), labels)
+
+
+def token_logits(ask: Predict, tokens: Tensor, progress: Tensor, labels: Tensor) -> Tensor:
+    """float32 [B, codebook + 1, h, w] for tokens [B, h, w], whatever the progress."""
+    logits = ask(tokens, torch.zeros_like(progress), labels)
     logits = logits.to(tokens.device, torch.float32)
     return logits.transpose(1, 2).unflatten(2, tokens.shape[1:])
 
@@ -94,6 +122,7 @@ def as_epsilon(kind: str, output: Tensor, xt: Tensor, timestep: Tensor, betas: T
     `xt` [B, C, H, W] is of unit variance; `timestep` [B] may lie between two of the chain, where
     the schedulers interpolate sigma = noise / signal.
     """
+    timestep = timestep.to(xt.device)
     cumprod = (1 - betas.double()).cumprod(0)
     sigmas = ((1 - cumprod) / cumprod).sqrt().float().to(xt.device)
     below = timestep.floor().long()
@@ -106,6 +135,30 @@ def as_epsilon(kind: str, output: Tensor, xt: Tensor, timestep: Tensor, betas: T
     else:
         epsilon = signal * predicted + signal * sigma * xt
     return torch.cat([epsilon, variance], dim=1)
+
+
+def check_codebook(model: ModelMixin, autoencoder: ModelMixin, codebook: str | None) -> None:
+    """Refuses a tokenizer that does not belong to a model of tokens.
+
+    Raises:
+        UsageError: another number of codes, or another codebook.
+    """
+    expected = model.config.codebook_size if model.works_on == "tokens" else None
+    size = getattr(autoencoder, "codebook_size", None)
+    if size != expected:
+        raise UsageError(
+            f"the model works on {_codes(expected)} and the autoencoder gives {_codes(size)}; "
+            "give the tokenizer that the model was trained with."
+        )
+    if codebook is not None and autoencoder.fingerprint() != codebook:
+        raise UsageError(
+            "this tokenizer has as many codes as the model's, but other ones; give the tokenizer "
+            "that the model was trained with."
+        )
+
+
+def _codes(size: int | None) -> str:
+    return "latents" if size is None else f"tokens of {size} codes"
 
 
 def check_guide(

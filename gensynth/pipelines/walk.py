@@ -132,6 +132,44 @@ def set_timesteps(
         sampler.set_timesteps(steps)
 
 
+def model_time(
+    pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin, timestep: Tensor
+) -> Tensor:
+    """What the model is told at a timestep of a diffusers scheduler, on the CPU."""
+    time = timestep.float().cpu()
+    if pipeline.config.prediction == "velocity":
+        # diffusers counts from data (0) to noise (1000), SiT from noise (0) to data (1).
+        return (1 - time / sampler.config.num_train_timesteps) * pipeline.config.time_scale
+    return time
+
+
+def model_times(
+    pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin, steps: int
+) -> list[float]:
+    """What the model is told in a walk, call by call; nothing if the sampler finds it on the way.
+
+    `sampler` is used up. A model of tokens is told nothing, which is 0 here.
+    """
+    if isinstance(sampler, TokenDecoder):
+        return [0.0]
+    if not isinstance(sampler, FlowScheduler):
+        set_timesteps(pipeline, sampler, steps)
+        return model_time(pipeline, sampler, torch.as_tensor(sampler.timesteps)).tolist()
+    if sampler.config.method == "dopri5":
+        return []
+    times: list[Tensor] = []
+
+    def recorded(sample: Tensor, time: Tensor) -> Tensor:
+        times.append(time * pipeline.config.time_scale)
+        return torch.zeros_like(sample)
+
+    # On the model's device, whose rounding may be another than the CPU's.
+    sample = torch.zeros(1, 1, 1, 1, device=pipeline.model.device)
+    for _ in sampler.integrate(recorded, sample, steps, lambda: torch.zeros_like(sample)):
+        pass
+    return torch.cat(times).tolist()
+
+
 def expected(
     pipeline: "ClassConditionalPipeline",
     predict: Predict,
@@ -141,10 +179,9 @@ def expected(
     classes: Tensor,
 ) -> Tensor:
     """What a diffusers scheduler expects: noise - data for flow, noise for epsilon."""
-    time = timestep.to(sample.device).float().expand(len(sample))
+    # On the CPU: what depends on it is decided without waiting for the device.
+    time = model_time(pipeline, sampler, timestep).expand(len(sample))
     if pipeline.config.prediction == "velocity":
-        # diffusers counts from data (0) to noise (1000), SiT from noise (0) to data (1).
-        time = (1 - time / sampler.config.num_train_timesteps) * pipeline.config.time_scale
         return -predict(sample, time, classes)
     if hasattr(sampler, "scale_model_input"):
         sample = sampler.scale_model_input(sample, timestep)

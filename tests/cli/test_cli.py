@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gensynth import __version__
 from gensynth.experiment import load_experiment
@@ -71,6 +73,8 @@ COMMANDS = [
     "demo",
     "ema",
     "models",
+    "ops",
+    "doctor",
 ]
 
 
@@ -180,6 +184,21 @@ def test_sample_prints_the_folder_and_nothing_else(tiny_model_folder, tmp_path):
     assert done.stdout == f"{out}\n"
     assert "Traceback" not in done.stderr
     assert {"000000.png", "000001.png", "manifest.jsonl"} <= {path.name for path in out.iterdir()}
+
+
+def test_sample_optimized_says_how_and_draws_the_same(tiny_model_folder, tmp_path):
+    folders = [tmp_path / name for name in ("plain", "optimized")]
+    common = ["sample", "--model", tiny_model_folder, "--num", 2, "--guidance", 2, "--out"]
+    plain = gensynth(*common, folders[0])
+    done = gensynth(*common, folders[1], "--optimize")
+    assert (done.returncode, done.stdout) == (0, f"{folders[1]}\n"), done.stderr
+    assert f"{tiny_model_folder}: channels-last: the model's convolutions" in done.stderr
+    assert "channels-last" not in plain.stderr
+    records = [(folder / "job.json").read_bytes() for folder in folders]
+    assert records[0] == records[1]  # either command completes the other's folder
+    for name in ("000000.png", "000001.png"):
+        one, other = (np.asarray(Image.open(folder / name), dtype=np.int16) for folder in folders)
+        assert np.abs(one - other).max() <= 1
 
 
 def test_sample_takes_a_guide(tiny_model_folder, tmp_path):

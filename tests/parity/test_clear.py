@@ -6,9 +6,19 @@ import pytest
 import torch
 from reference import load_reference
 
-from gensynth.ops import local_attention
+from gensynth.ops import choice, local_attention
 
 
+@pytest.fixture(params=["reference", "triton"])
+def path(request):
+    """Both ways of the operator, the kernel in Triton's interpreter."""
+    if request.param == "triton" and not choice.HAS_TRITON:
+        pytest.skip("Triton is not installed")
+    with choice.use(request.param):
+        yield
+
+
+@pytest.mark.usefixtures("path")
 def test_attention():
     """Every case, with the down-sampled keys and the proportional scale where it has them."""
     reference = load_reference("clear/attention.safetensors")
@@ -71,6 +81,7 @@ def attended(height, width, text_length, window_size, down_factor=1):
     return mask
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", ["local", "down"])
 def test_masks(kind):
     reference = load_reference("clear/masks.safetensors")

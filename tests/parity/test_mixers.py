@@ -10,6 +10,21 @@ from gensynth.models.layers.mixers.inline import InLineAttention
 from gensynth.models.layers.mixers.linear import GeneralizedLinearAttention
 from gensynth.models.layers.mixers.rala import RALABlock, RankAugmentedLinearAttention
 from gensynth.models.layers.positions import places, rotary_2d
+from gensynth.ops import choice
+
+# Rotary positions are left to the definition, so RALA is not among those that run the kernel.
+forced = pytest.mark.parametrize(
+    "mode",
+    [
+        "reference",
+        pytest.param(
+            "triton",
+            marks=pytest.mark.skipif(
+                choice.refusal_of_device("cpu", None) is not None, reason="no kernel runs here"
+            ),
+        ),
+    ],
+)
 
 
 def load(module: nn.Module, state: dict, names: dict[str, str]) -> nn.Module:
@@ -39,8 +54,9 @@ LINFUSION = {
 }
 
 
+@forced
 @pytest.mark.parametrize("name", ["attention", "attention_identity", "attention_mid"])
-def test_linfusion(name):
+def test_linfusion(name, mode):
     reference = load_reference(f"linfusion/{name}.safetensors")
     config = reference.config
     module = GeneralizedLinearAttention(
@@ -48,12 +64,13 @@ def test_linfusion(name):
     )
     load(module, reference.state, LINFUSION)
     grid = Grid(1, 1)  # the mixer does not look at the grid
-    for count in config["token_counts"]:
-        reference.check(f"out{count}", module(reference.input[f"x{count}"], grid))
-    x = reference.input[f"x{config['context_query']}"]
-    output = module(x, grid, reference.input["context"])
-    reference.check("out_context", output)
-    check_gradients(module, output)
+    with choice.use(mode):
+        for count in config["token_counts"]:
+            reference.check(f"out{count}", module(reference.input[f"x{count}"], grid))
+        x = reference.input[f"x{config['context_query']}"]
+        output = module(x, grid, reference.input["context"])
+        reference.check("out_context", output)
+        check_gradients(module, output)
 
 
 INLINE = {
@@ -64,26 +81,30 @@ INLINE = {
 }
 
 
-def test_inline_with_class_token():
+@forced
+def test_inline_with_class_token(mode):
     reference = load_reference("linear_attention/inline_deit.safetensors")
     config = reference.config
     module = InLineAttention(config["dim"], config["num_heads"], num_prefix_tokens=1)
     load(module, reference.state, INLINE)
-    output = module(reference.input["x"], Grid(4, 4))
-    reference.check("out", output)
-    check_gradients(module, output)
+    with choice.use(mode):
+        output = module(reference.input["x"], Grid(4, 4))
+        reference.check("out", output)
+        check_gradients(module, output)
 
 
-def test_inline_on_a_grid():
+@forced
+def test_inline_on_a_grid(mode):
     reference = load_reference("linear_attention/inline_pvt.safetensors")
     config = reference.config
     state = dict(reference.state)
     for kind in ("weight", "bias"):
         state[f"qkv.{kind}"] = torch.cat([state.pop(f"q.{kind}"), state.pop(f"kv.{kind}")])
     module = load(InLineAttention(config["dim"], config["num_heads"]), state, INLINE)
-    output = module(reference.input["x"], Grid(config["H"], config["W"]))
-    reference.check("out", output)
-    check_gradients(module, output)
+    with choice.use(mode):
+        output = module(reference.input["x"], Grid(config["H"], config["W"]))
+        reference.check("out", output)
+        check_gradients(module, output)
 
 
 RALA = {"qkvo.": "qkvo.", "lepe.": "local_values.", "proj.": "proj."}

@@ -160,6 +160,16 @@ def test_an_app_needs_a_model():
         create_app([])
 
 
+@pytest.mark.parametrize("optimize", [True, False])
+def test_an_optimized_app_says_how(model_folder, capsys, optimize):
+    app = create_app([str(model_folder)], optimize=optimize)
+    with TestClient(app, base_url="http://localhost"):
+        pipeline = app.state.engine.pipelines[str(model_folder)]
+        assert (pipeline.optimized is not None) == optimize
+    said = f"{model_folder}: channels-last: the model's convolutions\n" in capsys.readouterr().err
+    assert said == optimize
+
+
 def test_several_models_and_a_clean_end(model_folder, tmp_path):
     second = tmp_path / "second"
     second.symlink_to(model_folder, target_is_directory=True)

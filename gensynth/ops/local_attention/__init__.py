@@ -1,5 +1,87 @@
 """Attention of each image token to the tokens inside a disc around it, and to all text tokens."""
 
-from gensynth.ops.local_attention.reference import local_attention
+from typing import Any
 
-__all__ = ["local_attention"]
+from torch import Tensor
+
+from gensynth.ops.choice import kernel_chosen, loss_on_device, refusal_of_tensors
+from gensynth.ops.local_attention import operator, reference
+from gensynth.ops.local_attention.composition import check_arguments, compose
+from gensynth.ops.local_attention.launches import WIDTHS
+from gensynth.ops.precision import autocast_inputs
+
+__all__ = ["local_attention", "loss", "refusal"]
+
+SMALLEST_SIDE = 96  # of an image, in tokens, for which the kernel is expected to pay
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    height: int,
+    width: int,
+    window: int,
+    text_length: int = 0,
+    down_factor: int = 1,
+    pool_weight: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Softmax attention in which an image query sees its neighbourhood only (arXiv 2412.16112).
+
+    An image query sees the image tokens at a squared distance below `window`^2 (strictly), all
+    text tokens, and with `down_factor` above 1 all pooled image tokens. A text query sees every
+    text and image token, but no pooled one.
+
+    Under autocast q, k and v are cast as for a matrix product. Sums are in float32, in the type of
+    q for float64.
+
+    Args:
+        q, k, v: [B, H, text_length + height * width, D]; text first, then the image row by row.
+        window: radius of the disc in tokens, at least 1 (the token itself).
+        down_factor: side of the squares of tokens that are pooled into further keys and values.
+        pool_weight: [down_factor, down_factor] weights of that pooling, of any floating type; none
+            for the mean. The kernel rounds them to the type of q, the definition to float32.
+        scale: factor on q·k; none for 1 / sqrt(D).
+
+    Returns:
+        [B, H, text_length + height * width, D].
+
+    Raises:
+        UsageError: a type, device, shape, window or factor that does not fit; names the argument.
+            Also where `GENSYNTH_OPS=triton` demands a kernel that cannot run.
+    """
+    q, k, v = autocast_inputs(q, k, v)
+    sizes: dict[str, Any] = {
+        "height": height,
+        "width": width,
+        "window": window,
+        "text_length": text_length,
+        "down_factor": down_factor,
+        "pool_weight": pool_weight,
+    }
+    check_arguments(q, k, v, **sizes)
+    no, worse = refusal(q, k, v, **sizes), loss(q, k, v, **sizes)
+    if kernel_chosen("local_attention", no, worse):
+        return compose(operator.attend_disc, q, k, v, scale=scale, **sizes)
+    return reference.local_attention(q, k, v, scale=scale, **sizes)
+
+
+def refusal(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
+    """Why the kernel cannot run on the arguments of `local_attention`; none if it can."""
+    if q.shape[3] > WIDTHS[-1]:
+        return f"head_dim {q.shape[3]} is above {WIDTHS[-1]}"
+    return refusal_of_tensors(q, k, v)
+
+
+def loss(
+    q: Tensor, k: Tensor, v: Tensor, *, height: int, width: int, window: int, **options: Any
+) -> str | None:
+    """Why the kernel would not pay on the arguments of `local_attention`; none if it would."""
+    if min(height, width) < SMALLEST_SIDE:
+        size = f"{SMALLEST_SIDE} x {SMALLEST_SIDE}"
+        return f"the image of {height} x {width} tokens is smaller than {size}"
+    if 3 * window >= min(height, width):
+        return f"the window {window} is a third of the image of {height} x {width} tokens or more"
+    return loss_on_device(q)

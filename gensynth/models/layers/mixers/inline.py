@@ -1,9 +1,11 @@
 """InLine attention: injective linear attention with a local residual (arXiv 2412.06590)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
+from gensynth.ops import linear_attention
 from gensynth.ops.precision import without_autocast
 
 
@@ -39,11 +41,26 @@ class InLineAttention(nn.Module):
 
 
 def injective(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
-    """[B, H, N, D]: the mean of v weighted by 1 + s q·(k - mean k), s = 1 / sqrt(D) (eq. 5)."""
-    scaled, mean_v = q * q.shape[-1] ** -0.5, v.mean(dim=-2, keepdim=True)
+    """[B, H, N, D]: the mean of v weighted by 1 + s q·(k - mean k), s = 1 / sqrt(D) (eq. 5).
+
+    As linear attention, with one feature more: 1 of each key and 1 - s q·mean k of a query, so that
+    the normaliser is 1. Positions do not turn it.
+    """
+    scaled = q * q.shape[-1] ** -0.5
     rest = 1 - scaled @ k.mean(dim=-2).unsqueeze(-1)
-    product = grid.rotate(k).transpose(-2, -1) @ (v / v.shape[-2])
-    return grid.rotate(scaled) @ product + rest * mean_v
+
+    def rotate(features: Tensor) -> Tensor:
+        turned, last = features.split([q.shape[-1], 1], dim=-1)
+        return torch.cat([grid.rotate(turned), last], dim=-1)
+
+    return linear_attention(
+        torch.cat([scaled, rest], dim=-1),
+        F.pad(k, (0, 1), value=1.0),
+        v,
+        feature="identity",
+        eps=0.0,
+        rotate=None if grid.rotary is None else rotate,
+    )
 
 
 def own_convolution(image: Tensor, kernel: Tensor) -> Tensor:

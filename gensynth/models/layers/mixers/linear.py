@@ -4,7 +4,6 @@ from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.ops import linear_attention
-from gensynth.ops.linear_attention.reference import FEATURES, weighted_mean
 
 EPS = 1e-4
 
@@ -42,9 +41,6 @@ class GeneralizedLinearAttention(nn.Module):
         q = split_heads(self.to_q(tokens + self.query_mlp(tokens)), self.num_heads)
         k = split_heads(self.to_k(source + self.key_mlp(source)), self.num_heads)
         v = split_heads(self.to_v(source), self.num_heads)
-        if grid.rotary is None:
-            output = linear_attention(q, k, v, eps=EPS)
-        else:
-            phi = FEATURES["elu1"]
-            output = weighted_mean(phi(q), phi(k), v, EPS, grid.rotate).to(v.dtype)
+        rotate = None if grid.rotary is None else grid.rotate
+        output = linear_attention(q, k, v, eps=EPS, rotate=rotate)
         return self.to_out(merge_heads(output))

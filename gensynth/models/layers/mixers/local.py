@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from gensynth.models.layers.checks import check_whole
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.ops import local_attention
+from gensynth.ops.precision import without_autocast
 
 
 class LocalAttention(nn.Module):
@@ -31,10 +32,15 @@ class LocalAttention(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         q, k, v = (split_heads(x, self.num_heads) for x in self.qkv(tokens).chunk(3, dim=-1))
         q, k = grid.rotate(q), grid.rotate(k)
-        head_dim = q.shape[-1]
-        if grid.kept is not None:
-            q, k, v = self.with_missing(q, k, v, grid)
-        output = local_attention(
+        if grid.kept is None:
+            output = self.attend(q, k, v, grid, q.shape[-1] ** -0.5)
+        else:
+            output = self.attend_kept(q, k, v, grid)
+        output = merge_heads(output).to(tokens.dtype)
+        return self.proj(grid.only_kept(output))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: Grid, scale: float) -> Tensor:
+        return local_attention(
             q,
             k,
             v,
@@ -43,10 +49,15 @@ class LocalAttention(nn.Module):
             window=self.window,
             down_factor=self.down_factor,
             pool_weight=self.pool_weight if self.down_factor > 1 else None,
-            scale=head_dim**-0.5,
+            scale=scale,
         )
-        output = merge_heads(output[..., :head_dim]).to(tokens.dtype)
-        return self.proj(grid.only_kept(output))
+
+    def attend_kept(self, q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
+        """Attention on the whole grid in which missing tokens are never attended to."""
+        head_dim = q.shape[-1]
+        q, k, v = self.with_missing(q, k, v, grid)
+        with without_autocast(q):  # which would cast to a half precision
+            return self.attend(q, k, v, grid, head_dim**-0.5)[..., :head_dim]
 
     def with_missing(
         self, q: Tensor, k: Tensor, v: Tensor, grid: Grid

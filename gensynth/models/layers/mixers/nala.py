@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
-from gensynth.ops.linear_attention.reference import weighted_mean
+from gensynth.ops import linear_attention
+from gensynth.ops.precision import without_autocast
 
 POWER = 3.0  # exponent on the entries of a direction
 EPS = 1e-6
@@ -30,7 +31,15 @@ class NormAwareLinearAttention(nn.Module):
         def rotate(features: Tensor) -> Tensor:
             return torch.cat([grid.rotate(half) for half in features.chunk(2, dim=-1)], dim=-1)
 
-        output = weighted_mean(query_features(q.float()), key_features(k.float()), v, EPS, rotate)
+        features = query_features(q.float()), key_features(k.float())
+        with without_autocast(tokens):  # a power of the directions: too small for half precision
+            output = linear_attention(
+                *features,
+                v.float(),
+                feature="identity",
+                eps=EPS,
+                rotate=None if grid.rotary is None else rotate,
+            )
         return self.proj(merge_heads(output.to(tokens.dtype)))
 
 

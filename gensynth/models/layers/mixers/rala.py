@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
-from gensynth.ops.linear_attention.reference import FEATURES, weighted_mean
+from gensynth.ops import linear_attention
+from gensynth.ops.linear_attention.reference import FEATURES
+from gensynth.ops.precision import without_autocast
 
 
 class RankAugmentedLinearAttention(nn.Module):
@@ -41,7 +43,12 @@ def rank_augmented(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     phi_q, phi_k = FEATURES["elu1"](q.float()), FEATURES["elu1"](k.float())
     fit = (phi_k * phi_q.mean(dim=-2, keepdim=True)).sum(dim=-1, keepdim=True)
     weight = torch.softmax(fit * q.shape[-1] ** -0.5, dim=-2) * k.shape[-2]
-    return weighted_mean(phi_q, phi_k * weight, v, 1e-6, grid.rotate).to(v.dtype)
+    rotate = None if grid.rotary is None else grid.rotate
+    with without_autocast(q):  # the weights reach the number of tokens
+        output = linear_attention(
+            phi_q, phi_k * weight, v.float(), feature="identity", eps=1e-6, rotate=rotate
+        )
+    return output.to(v.dtype)
 
 
 class RALABlock(nn.Module):

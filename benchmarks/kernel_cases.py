@@ -1,0 +1,255 @@
+"""What Table A measures: shapes in use, what must at least be moved and multiplied, and gates."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gensynth.models import create_model
+from gensynth.ops import dwconv_gelu_pool, linear_attention, local_attention
+from gensynth.ops.local_attention import flex
+from gensynth.ops.local_attention.tiles import disc_pairs
+from gensynth_benchmarks import peers
+
+LOCAL_TEXT, LOCAL_HEADS, LOCAL_DIM = 512, 24, 128  # FLUX
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row.
+
+    Attributes:
+        ours: our operator or model; none where there is only a question whether to write one.
+        eager: the peer in plain PyTorch.
+        compiles: whether eager is also timed under torch.compile.
+        definition: what is run in float64 to tell errors.
+        moved, flops: bytes and floating-point operations that no implementation can avoid.
+        peers: by name, functions from a device to a function of the inputs.
+        gates: the least ratio of a time ("floor", "best peer" or a peer's name) to ours.
+    """
+
+    operator: str
+    shape: str
+    direction: str
+    inputs: Callable[[str], tuple[Tensor, ...]]
+    ours: Callable[..., Any] | None
+    eager: Callable[..., Any]
+    moved: float
+    flops: float
+    definition: Callable[..., Any] | None = None
+    compiles: bool = True
+    peers: dict[str, Callable[[str], Callable[..., Any]]] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+
+
+def random(*shape: int, device: str, mean: float = 0.0) -> Tensor:
+    generator = torch.Generator(device).manual_seed(0)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    return (torch.randn(shape, generator=generator, device=device) + mean).to(dtype)
+
+
+def cases(device: str, quick: bool) -> Iterator[Case]:
+    """The rows, most telling first; with `quick` one tiny case of each kind."""
+    if quick:
+        yield linear_case(1, 2, 64, 16, "forward")
+        yield linear_case(1, 2, 64, 16, "forward and backward")
+        yield local_case(16, 3, "forward", text=8, heads=1, dim=16, flexible=False)
+        yield depthwise_case(1, 32, 8, "forward")
+        yield norm_case(1, 32, 8)
+        yield modulation_case(1, 16, 32)
+        yield token_case(1, 4, 16)
+        yield forward_case("DiCo-nano", 1, 8)
+        return
+    yield linear_case(2, 10, 65536, 64, "forward", {"floor": 0.7, "best peer": 2.0})
+    yield local_case(256, 16, "forward", gates={"row-major flex": 2.5, "full softmax": 14.0})
+    gates = {"floor": 0.6, "eager": 2.5, "compiled": 1.8}
+    yield depthwise_case(64, 832, 32, "forward", gates=gates)
+    yield forward_case("DiCo-XL", 64, 32, {"compiled": 1.2})
+    yield linear_case(2, 10, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
+    yield linear_case(2, 20, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
+    yield linear_case(2, 10, 16384, 64, "forward and backward")
+    yield depthwise_case(64, 832, 32, "forward and backward")
+    yield norm_case(64, 384, 32)
+    yield norm_case(1, 128, 1024)
+    yield modulation_case(64, 256, 1152)
+    yield token_case(64, 256, 16385)
+    for batch, channels, side in ((64, 416, 32), (64, 1664, 8), (8, 832, 64), (1, 832, 256)):
+        yield depthwise_case(batch, channels, side, "forward", gates={"floor": 0.6})
+    yield depthwise_case(64, 832, 32, "forward", approximate="tanh")
+    for window in (8, 32):
+        yield local_case(256, window, "forward")
+    yield local_case(128, 16, "forward")
+    yield local_case(128, 16, "forward and backward")
+    for dim in (40, 80, 160):
+        yield linear_case(2, 8, 16384, dim, "forward")
+    yield linear_case(2, 10, 2**20, 64, "forward", {"floor": 0.7})
+    yield local_case(512, 16, "forward", flexible=False)
+
+
+def linear_case(
+    batch: int, heads: int, tokens: int, dim: int, direction: str, gates: dict | None = None
+) -> Case:
+    """LinFusion's attention: four passes over memory forward, seven more backward."""
+    shape = (batch, heads, tokens, dim)
+    passes = 4 if direction == "forward" else 11
+    elements = batch * heads * tokens * dim
+    return Case(
+        "linear_attention",
+        f"B{batch} H{heads} N{tokens} D{dim}",
+        direction,
+        lambda device: tuple(random(*shape, device=device, mean=m) for m in (0.3, -0.2, 0.5)),
+        linear_attention,
+        peers.linfusion,
+        moved=passes * elements * 2,
+        flops=(4 if direction == "forward" else 14) * elements * dim,
+        definition=linear_attention,
+        gates=gates or {},
+    )
+
+
+def local_case(
+    side: int,
+    window: int,
+    direction: str,
+    gates: dict | None = None,
+    text: int = LOCAL_TEXT,
+    heads: int = LOCAL_HEADS,
+    dim: int = LOCAL_DIM,
+    flexible: bool = True,
+) -> Case:
+    """CLEAR's attention in FLUX; least work: the pairs of the disc and of the text."""
+    tokens = text + side * side
+    keywords = {"height": side, "width": side, "window": window, "text_length": text}
+    pairs = disc_pairs(side, side, window) + side * side * text + text * tokens
+    published: dict[str, Callable[[str], Callable[..., Any]]] = {}
+    if flexible:
+        published["row-major flex"] = partial(peers.clear, side, window, text)
+        published["tiled flex"] = lambda device: partial(flex.local_attention, **keywords)
+    if side <= 256:
+        published["full softmax"] = lambda device: peers.softmax
+    return Case(
+        "local_attention",
+        f"{side}x{side} + {text}, window {window}, H{heads} D{dim}",
+        direction,
+        lambda device: tuple(
+            random(1, heads, tokens, dim, device=device, mean=m) for m in (0.3, -0.2, 0.5)
+        ),
+        partial(local_attention, **keywords),
+        partial(local_attention, **keywords),
+        moved=(4 if direction == "forward" else 11) * heads * tokens * dim * 2,
+        flops=(4 if direction == "forward" else 14) * heads * dim * pairs,
+        definition=partial(local_attention, **keywords),
+        compiles=False,
+        peers=published,
+        gates=gates or {},
+    )
+
+
+def depthwise_case(
+    batch: int,
+    channels: int,
+    side: int,
+    direction: str,
+    approximate: str = "none",
+    gates: dict | None = None,
+) -> Case:
+    """DiCo's depthwise convolution: two passes forward, three more backward."""
+
+    def inputs(device: str) -> tuple[Tensor, ...]:
+        x = random(batch, channels, side, side, device=device, mean=0.3)
+        weight = random(channels, 1, 3, 3, device=device)
+        bias = random(channels, device=device)
+        return x.to(memory_format=torch.channels_last), weight, bias
+
+    elements = batch * channels * side * side
+    ours = partial(dwconv_gelu_pool, approximate=approximate)
+    return Case(
+        "dwconv_gelu_pool",
+        f"{batch}x{channels}x{side}x{side}" + (" tanh" if approximate == "tanh" else ""),
+        direction,
+        inputs,
+        ours,
+        peers.dico,
+        moved=(2 if direction == "forward" else 5) * elements * 2,
+        flops=0,
+        definition=ours,
+        peers={"eager NCHW": lambda device: lambda x, w, b: peers.dico(x.contiguous(), w, b)},
+        gates=gates or {},
+    )
+
+
+def norm_case(batch: int, channels: int, side: int) -> Case:
+    """Whether a kernel for GroupNorm and its activation would pay: three passes."""
+
+    def inputs(device: str) -> tuple[Tensor, ...]:
+        x = random(batch, channels, side, side, device=device)
+        affine = (random(channels, device=device) for _ in range(2))
+        return (x.to(memory_format=torch.channels_last), *affine)
+
+    shape = f"{batch}x{channels}x{side}x{side}"
+    moved = 3 * batch * channels * side * side * 2
+    name = "GroupNorm + SiLU (no kernel)"
+    return Case(name, shape, "forward", inputs, None, peers.group_norm_act, moved, 0)
+
+
+def modulation_case(batch: int, tokens: int, width: int) -> Case:
+    """Whether a kernel for the backward pass of a modulated LayerNorm would pay: five passes."""
+
+    def inputs(device: str) -> tuple[Tensor, ...]:
+        rows = (random(batch, width, device=device) for _ in range(2))
+        return (random(batch, tokens, width, device=device), *rows)
+
+    shape, moved = f"{batch}x{tokens}x{width}", 5 * batch * tokens * width * 2
+    name, direction = "modulated LayerNorm (no kernel)", "forward and backward"
+    return Case(name, shape, direction, inputs, None, peers.modulated_norm, moved, 0)
+
+
+def token_case(batch: int, tokens: int, codes: int) -> Case:
+    """Whether a kernel that draws tokens would pay: one pass over both halves of guidance."""
+
+    def inputs(device: str) -> tuple[Tensor, ...]:
+        logits = tuple(random(batch, tokens, codes, device=device) for _ in range(2))
+        noise = torch.rand(
+            batch, tokens, codes, device=device, generator=torch.Generator(device).manual_seed(0)
+        )
+        return (*logits, noise)
+
+    shape, moved = f"{batch}x{tokens}x{codes}", 2 * batch * tokens * codes * 2
+    name = "drawing tokens (no kernel)"
+    return Case(name, shape, "forward", inputs, None, peers.draw_tokens, moved, 0)
+
+
+def forward_case(name: str, batch: int, side: int, gates: dict | None = None) -> Case:
+    """A whole forward pass; ours is compiled as well, with our operators in it."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = create_model(name)
+        sample = torch.zeros(1, 4, side, side)
+        labels, time = torch.zeros(1, dtype=torch.long), torch.zeros(1)
+        with FlopCounterMode(display=False) as counter:
+            model(sample, time, labels)
+
+    def inputs(device: str) -> tuple[Tensor, ...]:
+        model.to_empty(device=device)
+        model.init_weights()
+        model.to(torch.bfloat16 if device == "cuda" else torch.float32)
+        model.to(memory_format=torch.channels_last)
+        x = random(batch, 4, side, side, device=device).to(memory_format=torch.channels_last)
+        return x, torch.full((batch,), 500.0, device=device), torch.arange(batch, device=device)
+
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return Case(
+        f"{name} forward",
+        f"{batch}x4x{side}x{side}",
+        "forward",
+        inputs,
+        torch.compile(lambda *args: model(*args), dynamic=False),
+        lambda *args: model(*args),
+        moved=2 * weights,
+        flops=batch * counter.get_total_flops(),
+        gates=gates or {},
+    )

@@ -1,0 +1,108 @@
+"""Times of a function, the ceilings of a device, and where results are written."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gensynth import __version__
+from gensynth.files import write_text
+from gensynth_benchmarks.machine import synchronize
+
+ROOT = Path(__file__).parent.parent
+GRAPH_BELOW = 0.2  # milliseconds: shorter work is timed in a CUDA graph, without its launches
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the device does best, measured: copying (bytes read and written) and multiplying."""
+
+    bytes_per_second: float
+    flops_per_second: float
+
+    def milliseconds(self, moved: float, flops: float) -> float:
+        """The least time for work that moves and multiplies this much."""
+        return 1000 * max(moved / self.bytes_per_second, flops / self.flops_per_second)
+
+
+def milliseconds(work: Callable[[], object], device: str, seconds: float = 1.0) -> float:
+    """Median time of `work` in at least three runs after a warm-up.
+
+    On a GPU the second-level cache is cleared between runs, except for work in a graph.
+    """
+    if device == "cuda":
+        from triton.testing import do_bench, do_bench_cudagraph
+
+        median = do_bench(work, warmup=50, rep=int(200 * seconds), return_mode="median")
+        if median < GRAPH_BELOW:
+            return do_bench_cudagraph(work, rep=int(100 * seconds), return_mode="median")
+        return median
+    work()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def ceilings(device: str, dtype: torch.dtype) -> Ceilings:
+    """Copies 1 GiB and multiplies 8192 x 8192 on a GPU; sixteen times less on a CPU."""
+    small = device == "cpu"
+    source = torch.zeros(2**24 if small else 2**28, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    side = 2048 if small else 8192
+    a = torch.randn(side, side, device=device, generator=torch.Generator(device)).to(dtype)
+    copy = milliseconds(lambda: target.copy_(source), device)
+    multiply = milliseconds(lambda: a @ a, device)
+    synchronize(device)
+    return Ceilings(2000 * source.nbytes / copy, 2000 * side**3 / multiply)
+
+
+def device_name(device: str) -> str:
+    """A folder name: "nvidia-h200", "cpu-2-cores"."""
+    if device == "cuda":
+        return torch.cuda.get_device_name().lower().replace(" ", "-")
+    return f"cpu-{torch.get_num_threads()}-threads"
+
+
+def circumstances(device: str) -> dict[str, Any]:
+    """When, where and with what a result was measured."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "device": device_name(device),
+        "gensynth": __version__,
+        "commit": commit.stdout.strip() or None,
+        "command": " ".join(["gensynth", *sys.argv[1:]]),
+        **{name: installed(name) for name in ("torch", "triton", "diffusers")},
+    }
+
+
+def write_results(folder: Path, name: str, content: dict[str, Any], markdown: str) -> None:
+    """`name`.json with everything, and `name`.md with the tables."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+    write_text(folder / f"{name}.md", markdown)
+
+
+def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

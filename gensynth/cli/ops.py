@@ -1,0 +1,23 @@
+"""`gensynth ops tune`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    ops = typer.Typer(help="The operators with kernels of their own.", no_args_is_help=True)
+    ops.command("tune")(tune)
+    app.add_typer(ops, name="ops")
+
+    @ops.callback()
+    def _options() -> None:
+        pass
+
+
+def tune(
+    operators: list[str] = typer.Argument(None, help="Which operators; all if none is named."),
+) -> None:
+    """Measure launches of the kernels on this GPU and keep the fastest for later runs."""
+    from gensynth.tuning import tune as run
+
+    for row in run(operators or None):
+        print(row)

@@ -1,0 +1,68 @@
+"""The operators by name: what tuning, the compile report, benchmarks and `gensynth doctor` ask."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from gensynth.errors import UsageError
+from gensynth.ops.choice import mode
+from gensynth.ops.launches import Launch, load_tuned
+from gensynth.ops.specimens import Specimen
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One folder of `gensynth.ops`, read when asked."""
+
+    name: str
+
+    def _module(self, part: str = "") -> ModuleType:
+        return import_module(f"gensynth.ops.{self.name}" + (f".{part}" if part else ""))
+
+    def refusal(self, *args: Any, **keywords: Any) -> str | None:
+        """Why the kernel cannot run on these arguments; none if it can."""
+        return self._module().refusal(*args, **keywords)
+
+    def loss(self, *args: Any, **keywords: Any) -> str | None:
+        """Why the kernel would not pay on these arguments; none if it would."""
+        return self._module().loss(*args, **keywords)
+
+    def launches(self) -> dict[str, Launch]:
+        """The shipped launches by key."""
+        return self._module("launches").LAUNCHES
+
+    def tuned(self) -> dict[str, Launch]:
+        """The launches that were tuned for this GPU by key; none without a GPU."""
+        return load_tuned().get(self.name, {})
+
+    def candidates(self, key: str) -> list[Launch]:
+        """Launches worth measuring for a key."""
+        return self._module("launches").candidates(key)
+
+    def specimens(self) -> tuple[Specimen, ...]:
+        """Calls that use every launch."""
+        return self._module("specimens").SPECIMENS
+
+
+OPERATORS = {
+    name: Operator(name) for name in ("linear_attention", "local_attention", "dwconv_gelu_pool")
+}
+
+
+def explain(name: str, *args: Any, **keywords: Any) -> str:
+    """What an operator runs on these arguments, and why: "kernel", or "definition: the reason".
+
+    Raises:
+        UsageError: no operator has that name.
+    """
+    if name not in OPERATORS:
+        raise UsageError(f"unknown operator {name!r}; known: {', '.join(OPERATORS)}.")
+    refusal = OPERATORS[name].refusal(*args, **keywords)
+    how = mode()
+    if how == "reference":
+        return "definition: GENSYNTH_OPS=reference"
+    if how == "triton":
+        return "kernel" if refusal is None else f"error: GENSYNTH_OPS=triton, but {refusal}"
+    reason = refusal or OPERATORS[name].loss(*args, **keywords)
+    return "kernel" if reason is None else f"definition: {reason}"

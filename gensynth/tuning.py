@@ -1,0 +1,93 @@
+"""`gensynth ops tune`: the fastest launch of every kernel on the GPU at hand."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from gensynth.errors import UsageError
+from gensynth.ops import OPERATORS, use
+from gensynth.ops.launches import Launch, find, save_tuned, trying
+from gensynth.ops.operators import Operator
+from gensynth.ops.specimens import Specimen
+
+# A launch replaces the shipped one only if it is faster by more than measurements differ.
+WORTH = 0.98
+
+
+def tune(names: Sequence[str] | None = None) -> Iterator[str]:
+    """Measures all candidates of these operators; a sentence a launch, and one on the file.
+
+    Raises:
+        UsageError: no GPU, or no operator of that name.
+    """
+    if unknown := set(names or ()) - set(OPERATORS):
+        raise UsageError(f"no operator {sorted(unknown)[0]!r}; known: {', '.join(OPERATORS)}.")
+    if not torch.cuda.is_available():
+        raise UsageError("tuning measures kernels on a CUDA GPU, and torch finds none here.")
+    from triton.testing import do_bench
+
+    def milliseconds(work: Callable[[], object]) -> float:
+        return do_bench(work, return_mode="median")
+
+    fastest: dict[str, dict[str, Launch]] = {}
+    for name in names or OPERATORS:
+        fastest[name] = {}
+        for key, launch, sentence in best_launches(
+            OPERATORS[name], torch.device("cuda"), True, milliseconds
+        ):
+            fastest[name][key] = launch
+            yield sentence
+    kept = {name: OPERATORS[name].tuned() for name in OPERATORS if name not in fastest}
+    yield f"written to {save_tuned({**kept, **fastest})}"
+
+
+def best_launches(
+    operator: Operator,
+    device: torch.device,
+    full: bool,
+    milliseconds: Callable[[Callable[[], object]], float],
+) -> Iterator[tuple[str, Launch, str]]:
+    """The key, its fastest launch and a sentence, for every launch of an operator.
+
+    Args:
+        full: whether to measure at the sizes of use instead of tiny ones.
+        milliseconds: the time of a function.
+    """
+    specimens = {key: specimen for specimen in operator.specimens() for key in specimen.keys}
+    shipped = operator.launches()
+    for key in shipped:
+        specimen = specimens[key]
+        inputs = specimen.inputs(device, full)
+        start = find(operator.name, shipped, key)
+        times = {0: timed(operator, key, start, specimen, inputs, milliseconds)}
+        candidates = [start, *(c for c in operator.candidates(key) if c != start)]
+        for index, launch in enumerate(candidates[1:], 1):
+            times[index] = timed(operator, key, launch, specimen, inputs, milliseconds)
+        index = min(times, key=lambda i: times[i])
+        if times[index] > WORTH * times[0]:
+            index = 0
+        best = candidates[index]
+        yield (
+            key,
+            best,
+            f"{operator.name}, {key}: {times[index]:.3f} ms ({times[0]:.3f} before), "
+            f"{len(times)} launches, {best.keywords()}",
+        )
+
+
+def timed(
+    operator: Operator,
+    key: str,
+    launch: Launch,
+    specimen: Specimen,
+    inputs: tuple[torch.Tensor, ...],
+    milliseconds: Callable[[Callable[[], object]], float],
+) -> float:
+    """The time of a call with one launch; infinite if the GPU has not the registers or memory."""
+    from triton.runtime.errors import OutOfResources
+
+    with use("triton"), trying(operator.name, key, launch):
+        try:
+            return milliseconds(lambda: specimen.call(*inputs))
+        except OutOfResources:
+            return float("inf")
