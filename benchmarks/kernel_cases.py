@@ -25,7 +25,7 @@ class Case:
         ours: our operator or model; none where there is only a question whether to write one.
         eager: the peer in plain PyTorch.
         compiles: whether eager is also timed under torch.compile.
-        definition: what is run in float64 to tell errors.
+        definition: what is run in float64 to tell errors; none: no errors.
         moved, flops: bytes and floating-point operations that no implementation can avoid.
         peers: by name, functions from a device to a function of the inputs.
         gates: the least ratio of a time ("floor", "best peer" or a peer's name) to ours.

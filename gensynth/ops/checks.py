@@ -6,21 +6,24 @@ from gensynth.errors import UsageError
 
 
 def check_alike(**tensors: Tensor | None) -> None:
-    """Refuses tensors of unlike type or device; none stands for an argument that is not given.
+    """Refuses tensors whose type or device is not that of the first; none: not given.
 
     Raises:
         UsageError: names the tensor that differs from the first.
     """
-    given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    (first, like), *others = given.items()
-    for name, tensor in others:
-        if tensor.dtype != like.dtype:
+    first, like = next(iter(tensors.items()))
+    assert like is not None
+    dtype, device = like.dtype, like.device
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if tensor.dtype != dtype:
             raise UsageError(
                 f"{name} must have the type of {first}, {short(like)}, got {short(tensor)}."
             )
-        if tensor.device != like.device:
+        if tensor.device != device:
             raise UsageError(
-                f"{name} must be on the device of {first}, {like.device}, got {tensor.device}."
+                f"{name} must be on the device of {first}, {device}, got {tensor.device}."
             )
 
 

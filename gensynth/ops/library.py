@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gensynth.errors import UsageError
 from gensynth.ops.precision import autocast_inputs
 
 LIBRARY = torch.library.Library("gensynth", "DEF")
@@ -26,19 +27,20 @@ def register(
     Args:
         implementation: launches the kernels. Must return new tensors, no views of its inputs.
         fake: the same outputs without data, strides included.
-        backward, setup_context: as `torch.library.register_autograd` takes them. Without them the
-            operator has no gradient. A gradient that is an operator without gradient in turn
-            makes a second derivative an error.
+        backward, setup_context: as `torch.library.register_autograd` takes them. Without them a
+            derivative is an error, as the second one of an operator whose gradient is another.
 
     Under autocast the floating tensors are cast as for a matrix product.
     """
     name = schema.partition("(")[0]
     LIBRARY.define(schema)
     torch.library.register_fake(f"gensynth::{name}", fake, lib=LIBRARY)
-    if backward is not None:
-        torch.library.register_autograd(
-            f"gensynth::{name}", backward, setup_context=setup_context, lib=LIBRARY
-        )
+    torch.library.register_autograd(
+        f"gensynth::{name}",
+        backward or no_derivative(name),
+        setup_context=setup_context,
+        lib=LIBRARY,
+    )
     operator = getattr(torch.ops.gensynth, name).default
 
     def launch(*args: Any) -> Any:
@@ -49,6 +51,17 @@ def register(
         LIBRARY.impl(name, launch, device.upper())
         LIBRARY.impl(name, autocast_rule(operator, device), f"Autocast{device.upper()}")
     return operator
+
+
+def no_derivative(name: str) -> Callable[..., None]:
+    """A gradient that is an error: without any, PyTorch warns and leaves the gradient out."""
+
+    def refuse(context: Any, *gradients: Any) -> None:
+        what = name.removesuffix("_backward")
+        which = "second derivative" if what != name else "derivative"
+        raise UsageError(f"the kernel of {what} has no {which}; GENSYNTH_OPS=reference has.")
+
+    return refuse
 
 
 def autocast_rule(operator: Callable[..., Any], device: str) -> Callable[..., Any]:

@@ -8,9 +8,11 @@ from torch import Tensor
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:
     """A block in which operations on the device of `x` keep the type of their inputs."""
-    if x.device.type == "meta":  # shapes only; autocast does not know it
+    device = x.device.type
+    # Of meta, shapes only, autocast does not know.
+    if device == "meta" or not torch.is_autocast_enabled(device):
         return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
+    return torch.autocast(device, enabled=False)
 
 
 def autocast_inputs(*tensors: Tensor) -> tuple[Tensor, ...]:

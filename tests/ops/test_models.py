@@ -28,7 +28,8 @@ def output_and_gradients(model: torch.nn.Module, mode: str, device: torch.device
     with use(mode):
         output = model(sample, timestep, labels)
         loss = (output * torch.linspace(-1, 1, output.numel(), device=device).view_as(output)).sum()
-        gradients = torch.autograd.grad(loss, [sample, *model.parameters()], allow_unused=True)
+        leaves = [sample, *(p for p in model.parameters() if p.requires_grad)]
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
     return output, [g for g in gradients if g is not None]
 
 

@@ -27,7 +27,7 @@ def dwconv_gelu_pool(
 
     Returns:
         y [B, C, H, W] and the means [B, C] of y over height and width, both in the type of x. The
-        means are taken before y is rounded to that type.
+        kernel computes in float32, the definition in that type.
 
     Raises:
         UsageError: a shape, type, device or `approximate` that does not fit; names the argument.

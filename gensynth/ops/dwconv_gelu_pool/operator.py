@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gensynth.errors import UsageError
 from gensynth.ops.library import register
 
 
@@ -44,18 +43,11 @@ def differentiate(ctx: Any, dy: Tensor, dmean: Tensor) -> tuple[Tensor, Tensor, 
     return *backward(dy, dmean, *ctx.saved_tensors, ctx.tanh), None
 
 
-def refuse_second_derivative(ctx: Any, *gradients: Tensor) -> None:
-    raise UsageError(
-        "the kernel of dwconv_gelu_pool has no second derivative; GENSYNTH_OPS=reference has."
-    )
-
-
 backward = register(
     "dwconv_gelu_pool_backward(Tensor dy, Tensor dmean, Tensor x, Tensor weight, Tensor bias, "
     "bool tanh) -> (Tensor, Tensor, Tensor)",
     run_backward,
     fake_backward,
-    backward=refuse_second_derivative,
 )
 forward = register(
     "dwconv_gelu_pool(Tensor x, Tensor weight, Tensor bias, bool tanh) -> (Tensor, Tensor)",

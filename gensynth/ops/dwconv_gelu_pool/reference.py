@@ -1,6 +1,5 @@
 """The definition of depthwise convolution, GELU and channel means in plain PyTorch."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,12 +13,11 @@ APPROXIMATIONS = ("none", "tanh")
 def dwconv_gelu_pool(
     x: Tensor, weight: Tensor, bias: Tensor, approximate: str
 ) -> tuple[Tensor, Tensor]:
-    """As `gensynth.ops.dwconv_gelu_pool` on checked arguments; float32 inside, or float64."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    """As `gensynth.ops.dwconv_gelu_pool` on checked arguments, in the type of x as published."""
     with without_autocast(x):
-        u = F.conv2d(x.to(dtype), weight.to(dtype), bias.to(dtype), padding=1, groups=x.shape[1])
+        u = F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
         y = F.gelu(u, approximate=approximate)
-        return y.to(x.dtype), y.mean(dim=(2, 3)).to(x.dtype)
+        return y, y.mean(dim=(2, 3))
 
 
 def check_arguments(x: Tensor, weight: Tensor, bias: Tensor, approximate: str) -> None:
@@ -34,12 +32,12 @@ def check_arguments(x: Tensor, weight: Tensor, bias: Tensor, approximate: str) -
         )
     channels = x.shape[1]
     for name, tensor, shape in (
-        ("weight", weight, [channels, 1, 3, 3]),
-        ("bias", bias, [channels]),
+        ("weight", weight, (channels, 1, 3, 3)),
+        ("bias", bias, (channels,)),
     ):
-        if list(tensor.shape) != shape:
+        if tensor.shape != shape:
             raise UsageError(
-                f"{name} must be {shape} for x {list(x.shape)}, got {list(tensor.shape)}."
+                f"{name} must be {list(shape)} for x {list(x.shape)}, got {list(tensor.shape)}."
             )
     if not x.is_floating_point():
         raise UsageError(f"x must be of a floating type, got {x.dtype}.")

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gensynth.errors import UsageError
 from gensynth.ops import launches
 from gensynth.ops.choice import INTERPRETING
 from gensynth.ops.launches import Launch
@@ -52,7 +51,8 @@ class Sizes:
         self.keys, self.values, self.itemsize, self.feature = keys, values, dtype.itemsize, feature
         self.padded = {"DP": padded(keys), "EP": padded(values)}
         tile = WHOLE if dtype.itemsize == 2 and not wide else TILE
-        self.tile_keys, self.tile_values = (min(tile, size) for size in self.padded.values())
+        self.tiles = {"BD": min(tile, self.padded["DP"]), "BE": min(tile, self.padded["EP"])}
+        self.one_tile = tuple(self.tiles.values()) == tuple(self.padded.values())
         self.shape = {"D": keys, "E": values, **self.padded, "FEATURE": feature}
         self.numbers = {
             "DT": types[dtype] if narrow else tl.float32,
@@ -125,12 +125,12 @@ def sum_products(
     splits = -(-tokens // span)
     totals, sums, _ = sizes.empty_state(a, splits)
     (a, b), (a_strides, b_strides), unit = strided(a, b)
-    tiles = (sizes.padded["DP"] // sizes.tile_keys) * (sizes.padded["EP"] // sizes.tile_values)
+    tiles = (sizes.padded["DP"] // sizes.tiles["BD"]) * (sizes.padded["EP"] // sizes.tiles["BE"])
     if pairs * splits:
         kernels.state_kernel[pairs * splits, tiles](
             a, b, *(rows or (None, None, None)), totals, sums, *a_strides, *b_strides,
-            heads, tokens, span, splits, pairs, **sizes.shape, BD=sizes.tile_keys,
-            BE=sizes.tile_values, UNIT=unit, WEIGHTED=rows is not None, **sizes.numbers,
+            heads, tokens, span, splits, pairs, **sizes.shape, **sizes.tiles, UNIT=unit,
+            WEIGHTED=rows is not None, **sizes.numbers,
             **sizes.launch("state").keywords(),
         )  # fmt: skip
     return totals, sums
@@ -148,15 +148,12 @@ def forward(
     out = in_token_order(q, tokens, v.shape[-1])
     (q,), (strides,), unit = strided(q)
     launch = sizes.launch("output")
-    # Without tensor cores each thread holds whole rows and columns of a product.
-    crowded = q.dtype.itemsize == 4 and sizes.padded["DP"] > TILE
-    columns = 16 if crowded else sizes.tile_values
     programs = -(-tokens // (launch.blocks["TOKENS"] * launch.blocks["STEPS"]))
     if pairs * programs:
-        kernels.output_kernel[pairs * programs, sizes.padded["EP"] // columns](
+        kernels.output_kernel[pairs * programs, sizes.padded["EP"] // sizes.tiles["BE"]](
             q, state, key_mean, center, out, *strides, heads, tokens, programs, eps,
-            **sizes.shape, BE=columns, HELD=q.dtype.itemsize == 2,
-            UNIT=unit, **sizes.numbers, **launch.keywords(),
+            **sizes.shape, **sizes.tiles, HELD=sizes.one_tile, UNIT=unit, **sizes.numbers,
+            **launch.keywords(),
         )  # fmt: skip
     return out, state, key_mean, center
 
@@ -218,10 +215,12 @@ def key_side(
             1.0 / max(queries, 1), 1.0 / tokens,
             **sizes.padded, FEATURE=sizes.feature, **keywords,
         )  # fmt: skip
-        kernels.key_gradient_kernel[(pairs * programs,)](
+        (rows, columns), (all_rows, all_columns) = sizes.tiles.values(), sizes.padded.values()
+        across = max(all_rows // rows, all_columns // columns)
+        kernels.key_gradient_kernel[pairs * programs, across](
             k, v, slopes, offsets, k_gradient, v_gradient, *k_strides, *v_strides,
-            heads, tokens, programs, **sizes.shape, **sizes.held(), UNIT=unit,
-            **sizes.numbers, **launch.keywords(),
+            heads, tokens, programs, **sizes.shape, **sizes.tiles, HELD=sizes.one_tile,
+            UNIT=unit, **sizes.numbers, **launch.keywords(),
         )  # fmt: skip
     return k_gradient, v_gradient
 
@@ -255,12 +254,6 @@ def differentiate(ctx: Any, gradient: Tensor, *unused: Any) -> tuple[Any, ...]:
     return *found, None, None
 
 
-def refuse_second(ctx: Any, *unused: Any) -> None:
-    raise UsageError(
-        "the kernel of linear_attention has no second derivative; GENSYNTH_OPS=reference has."
-    )
-
-
 def state(k: Tensor, v: Tensor, queries: int, feature: str) -> tuple[Tensor, Tensor, Tensor]:
     return sum_state(k, v, queries, Sizes(k.shape[-1], v.shape[-1], k.dtype, feature))
 
@@ -270,7 +263,6 @@ backward_operator = register(
     "Tensor key_mean, Tensor center, str feature, float eps) -> (Tensor, Tensor, Tensor)",
     backward,
     fake_backward,
-    backward=refuse_second,
 )
 # The output, and for the gradient T, m and c of `triton.py`.
 forward_operator = register(

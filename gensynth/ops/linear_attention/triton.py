@@ -57,6 +57,16 @@ def places(channels, tokens, token_stride, end, WIDTH: tl.constexpr):
 
 
 @triton.jit
+def load_features(
+    base, channels, tokens, token_stride, end, WIDTH: tl.constexpr, FEATURE: tl.constexpr
+):
+    """φ [channels, tokens] in float32, 0 where there is none: φ(0) may be 1."""
+    offsets, there = places(channels, tokens, token_stride, end, WIDTH)
+    x = tl.load(base + offsets, mask=there, other=0.0).to(tl.float32)
+    return tl.where(there, phi(x, FEATURE), 0.0)
+
+
+@triton.jit
 def dot_exact(a, b, total, DT: tl.constexpr, PRECISION: tl.constexpr):
     """total + a b for b of type DT and a in float32: two numbers of type DT stand for one of a."""
     high = a.to(DT)
@@ -68,11 +78,10 @@ def dot_exact(a, b, total, DT: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def matrix(pointer, pair, columns, DP: tl.constexpr, EP: tl.constexpr, DT: tl.constexpr):
-    """Columns of a matrix [pair, DP, EP] as high + low, times `size`, which float16 needs."""
-    rows = tl.arange(0, DP)
+def matrix(pointer, pair, rows, columns, DP: tl.constexpr, EP: tl.constexpr, DT: tl.constexpr):
+    """Part of a matrix [pair, DP, EP] as high + low, times `size`, which float16 needs."""
     offsets = pair.to(tl.int64) * (DP * EP) + rows[:, None] * EP + columns[None, :]
-    x = tl.load(pointer + offsets)
+    x = tl.load(pointer + offsets, mask=(rows < DP)[:, None] & (columns < EP)[None, :], other=0.0)
     size = 1.0
     if DT == tl.float16:  # noqa: SIM300
         peak = tl.max(tl.abs(x))
@@ -152,30 +161,35 @@ def state_sum_kernel(
 def output_kernel(
     queries, state, key_mean, center, output,
     q_batch, q_head, q_row, heads, tokens, programs, eps,
-    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, BE: tl.constexpr,
-    HELD: tl.constexpr, UNIT: tl.constexpr, FEATURE: tl.constexpr, DT: tl.constexpr,
-    PRECISION: tl.constexpr, TOKENS: tl.constexpr, STEPS: tl.constexpr,
+    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, BD: tl.constexpr,
+    BE: tl.constexpr, HELD: tl.constexpr, UNIT: tl.constexpr, FEATURE: tl.constexpr,
+    DT: tl.constexpr, PRECISION: tl.constexpr, TOKENS: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """w T + c (1 - eps / z) for STEPS blocks of tokens."""
+    """w T + c (1 - eps / z) for STEPS blocks of tokens; T is HELD if it is one tile."""
     pair = tl.program_id(0) // programs
-    d, e = tl.arange(0, DP), tl.program_id(1) * BE + tl.arange(0, BE)
+    first_d, e = tl.arange(0, BD), tl.program_id(1) * BE + tl.arange(0, BE)
     q_base = head_of(queries, pair, heads, q_batch, q_head, UNIT)
     o_base = head_of(output, pair, heads, tokens.to(tl.int64) * heads * E, E, 1)
-    mean = tl.load(key_mean + pair.to(tl.int64) * DP + d)
-    c = tl.load(center + pair.to(tl.int64) * EP + e)
+    means = key_mean + pair.to(tl.int64) * DP
+    c = tl.load(center + pair.to(tl.int64) * EP + e, mask=e < EP, other=0.0)
     if HELD:
-        t, _, size = matrix(state, pair, e, DP, EP, DT)
+        t, _, size = matrix(state, pair, first_d, e, DP, EP, DT)
     first = tl.program_id(0) % programs * (TOKENS * STEPS)
     for start in range(first, tl.minimum(first + TOKENS * STEPS, tokens), TOKENS):
         rows = start + tl.arange(0, TOKENS)
-        offsets, there = places(d, rows, q_row * UNIT, tokens, D)
-        q = tl.load(q_base + offsets, mask=there, other=0.0).to(tl.float32)
-        features = tl.where(there, phi(q, FEATURE), 0.0)
-        z = tl.where(rows < tokens, tl.sum(features * mean[:, None], 0) + eps, 1.0)
-        w = features * (scale_of(mean, FEATURE)[:, None] / z[None, :])
-        if not HELD:
-            t, _, size = matrix(state, pair, e, DP, EP, DT)
-        o = tl.dot(tl.trans(t), w.to(DT), input_precision=PRECISION) * size
-        o += c[:, None] * (1 - eps / z)[None, :]
+        z = tl.zeros([TOKENS], tl.float32)
+        for row in range(0, DP, BD):
+            d = row + first_d
+            features = load_features(q_base, d, rows, q_row * UNIT, tokens, D, FEATURE)
+            z += tl.sum(features * tl.load(means + d)[:, None], 0)
+        z = tl.where(rows < tokens, z + eps, 1.0)
+        o = c[:, None] * (1 - eps / z)[None, :]
+        for row in range(0, DP, BD):
+            d = row + first_d
+            features = load_features(q_base, d, rows, q_row * UNIT, tokens, D, FEATURE)
+            w = features * (scale_of(tl.load(means + d), FEATURE)[:, None] / z[None, :])
+            if not HELD:
+                t, _, size = matrix(state, pair, d, e, DP, EP, DT)
+            o += tl.dot(tl.trans(t), w.to(DT), input_precision=PRECISION) * size
         offsets, there = places(e, rows, heads * E, tokens, E)
         tl.store(o_base + offsets, o.to(output.dtype.element_ty), mask=there)

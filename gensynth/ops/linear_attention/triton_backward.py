@@ -12,6 +12,7 @@ from gensynth.ops.linear_attention.triton import (
     SIZES,
     dot_exact,
     head_of,
+    load_features,
     matrix,
     over,
     phi,
@@ -69,7 +70,7 @@ def query_gradient_kernel(
     mean = tl.load(key_mean + pair.to(tl.int64) * DP + d)
     n = scale_of(mean, FEATURE)
     if HELD:
-        high, low, size = matrix(state, pair, e, DP, EP, DT)
+        high, low, size = matrix(state, pair, d, e, DP, EP, DT)
         c = tl.load(center + pair.to(tl.int64) * EP + e)
     if ONE_TILE:
         total, summed = tl.zeros([DP, EP], tl.float32), tl.zeros([DP], tl.float32)
@@ -84,7 +85,7 @@ def query_gradient_kernel(
         else:
             y, from_center = tl.zeros([DP, TOKENS], tl.float32), tl.zeros([TOKENS], tl.float32)
             for column in range(0, EP, BE):
-                high, low, size = matrix(state, pair, column + e, DP, EP, DT)
+                high, low, size = matrix(state, pair, d, column + e, DP, EP, DT)
                 c = tl.load(center + pair.to(tl.int64) * EP + column + e)
                 at, there = places(column + e, rows, g_row * UNIT, end, E)
                 part = tl.load(g_base + at, mask=there, other=0.0).to(DT)
@@ -137,39 +138,42 @@ def gradient_sum_kernel(
 def key_gradient_kernel(
     keys, values, slopes, key_offsets, k_gradient, v_gradient,
     k_batch, k_head, k_row, v_batch, v_head, v_row, heads, tokens, programs,
-    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, BE: tl.constexpr,
-    HELD: tl.constexpr, UNIT: tl.constexpr, FEATURE: tl.constexpr, DT: tl.constexpr,
-    PRECISION: tl.constexpr, TOKENS: tl.constexpr, STEPS: tl.constexpr,
+    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, BD: tl.constexpr,
+    BE: tl.constexpr, HELD: tl.constexpr, UNIT: tl.constexpr, FEATURE: tl.constexpr,
+    DT: tl.constexpr, PRECISION: tl.constexpr, TOKENS: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of k and v for STEPS blocks of tokens."""
+    """One tile of channels of the gradients of k and v, for STEPS blocks of tokens."""
     pair = tl.program_id(0) // programs
-    d = tl.arange(0, DP)
+    own_d = tl.program_id(1) * BD + tl.arange(0, BD)
+    own_e = tl.program_id(1) * BE + tl.arange(0, BE)
     k_base = head_of(keys, pair, heads, k_batch, k_head, UNIT)
     v_base = head_of(values, pair, heads, v_batch, v_head, UNIT)
     dk_base = head_of(k_gradient, pair, heads, tokens.to(tl.int64) * heads * D, D, 1)
     dv_base = head_of(v_gradient, pair, heads, tokens.to(tl.int64) * heads * E, E, 1)
-    bias = tl.load(key_offsets + pair.to(tl.int64) * DP + d)
+    bias = tl.load(key_offsets + pair.to(tl.int64) * DP + own_d, mask=own_d < DP, other=0.0)
     if HELD:
-        high, low, size = matrix(slopes, pair, tl.arange(0, EP), DP, EP, DT)
+        high, low, size = matrix(slopes, pair, own_d, own_e, DP, EP, DT)
     first = tl.program_id(0) % programs * (TOKENS * STEPS)
     for start in range(first, tl.minimum(first + TOKENS * STEPS, tokens), TOKENS):
         rows = start + tl.arange(0, TOKENS)
-        k_at, k_there = places(d, rows, k_row * UNIT, tokens, D)
-        k = tl.load(k_base + k_at, mask=k_there, other=0.0).to(tl.float32)
-        features = tl.where(k_there, phi(k, FEATURE), 0.0).to(DT)
-        dk = tl.zeros([DP, TOKENS], tl.float32)
+        at, there = places(own_d, rows, k_row * UNIT, tokens, D)
+        steepness = slope(tl.load(k_base + at, mask=there, other=0.0).to(tl.float32), FEATURE)
+        dk, dv = tl.zeros([BD, TOKENS], tl.float32), tl.zeros([BE, TOKENS], tl.float32)
         for column in range(0, EP, BE):
             e = column + tl.arange(0, BE)
             if not HELD:
-                high, low, size = matrix(slopes, pair, e, DP, EP, DT)
+                high, low, size = matrix(slopes, pair, own_d, e, DP, EP, DT)
             at, there = places(e, rows, v_row * UNIT, tokens, E)
             v = tl.load(v_base + at, mask=there, other=0.0).to(DT)
             dk += dot_with(high, low, v, DT, PRECISION) * size
-            dv = tl.dot(tl.trans(high), features, input_precision=PRECISION) * size
-            at, there = places(e, rows, heads * E, tokens, E)
-            tl.store(dv_base + at, dv.to(v_gradient.dtype.element_ty), mask=there)
-        if not HELD:  # not kept either: the registers are full
-            k = tl.load(k_base + k_at, mask=k_there, other=0.0).to(tl.float32)
-        dk = (dk + bias[:, None]) * slope(k, FEATURE)
-        k_at, k_there = places(d, rows, heads * D, tokens, D)
-        tl.store(dk_base + k_at, dk.to(k_gradient.dtype.element_ty), mask=k_there)
+        for row in range(0, DP, BD):
+            d = row + tl.arange(0, BD)
+            if not HELD:
+                high, low, size = matrix(slopes, pair, d, own_e, DP, EP, DT)
+            features = load_features(k_base, d, rows, k_row * UNIT, tokens, D, FEATURE)
+            dv += tl.dot(tl.trans(high), features.to(DT), input_precision=PRECISION) * size
+        at, there = places(own_d, rows, heads * D, tokens, D)
+        dk = (dk + bias[:, None]) * steepness
+        tl.store(dk_base + at, dk.to(k_gradient.dtype.element_ty), mask=there)
+        at, there = places(own_e, rows, heads * E, tokens, E)
+        tl.store(dv_base + at, dv.to(v_gradient.dtype.element_ty), mask=there)

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gensynth.errors import UsageError
 from gensynth.ops import library
 
 SIZES = "int height, int width, int window, float scale"
@@ -49,13 +48,6 @@ def differentiate(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | Non
     return (*disc_attention_backward(grad, *ctx.saved_tensors, *ctx.sizes), *(None,) * 5)
 
 
-def differentiate_twice(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    raise UsageError(
-        "the kernel of local_attention has no second derivative. GENSYNTH_OPS=reference has one, "
-        "within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)."
-    )
-
-
 def backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, everywhere_k: Tensor, everywhere_v: Tensor,
     output: Tensor, remainder: Tensor, lse: Tensor,
@@ -89,7 +81,6 @@ disc_attention_backward = library.register(
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     backward,
     backward_fake,
-    backward=differentiate_twice,
 )
 
 
