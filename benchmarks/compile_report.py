@@ -313,6 +313,32 @@ def print_table(rows: list[Compiled]) -> None:
     Console(width=170).print(table)
 
 
+def summary(rows: list[Compiled]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and cells of a table with a line for each kernel and target: the worst."""
+    kernels: dict[tuple[str, str, int], list[Compiled]] = {}
+    for row in rows:
+        kernels.setdefault((row.operator, row.kernel, row.target), []).append(row)
+    cells = []
+    for (operator, kernel, target), found in kernels.items():
+        per_element = [row.instructions_per_element for row in found]
+        halves = [row.tensor_core for row in found if row.has_dot and row.half]
+        cells.append(
+            [
+                f"{operator}, {kernel}",
+                f"sm_{target}",
+                str(len(found)),
+                str(max(row.registers for row in found)),
+                str(max(row.spills for row in found)),
+                f"{max(row.shared for row in found) / 1024:.0f}",
+                str(min(halves)) if halves else "",
+                f"{max(filter(None, per_element)):.1f}" if any(per_element) else "",
+            ]
+        )
+    columns = ["kernel", "target", "launches", "most registers", "most spills"]
+    columns += ["most shared KiB", "least tensor core (16 bit)", "most instructions per element"]
+    return "Kernels compiled ahead of time, the worst of all launches", columns, cells
+
+
 def print_json(rows: list[Compiled]) -> None:
     print(json.dumps([asdict(row) for row in rows]))
 

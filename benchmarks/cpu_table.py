@@ -21,7 +21,7 @@ from gensynth.catalogue import entry
 from gensynth.models import create_model
 from gensynth.ops import linear_attention, local_attention, use
 from gensynth.ops.local_attention.tiles import TouchedKeys, touched_keys
-from gensynth_benchmarks.compile_report import print_table, report_elsewhere
+from gensynth_benchmarks.compile_report import report_elsewhere, summary
 from gensynth_benchmarks.measuring import (
     circumstances,
     markdown_table,
@@ -90,7 +90,7 @@ def main(out: Path, seconds: float, compile_kernels: bool = True) -> dict[str, l
     content = {**about, "growth": [asdict(g) for g in growths]}
     if compile_kernels:
         kernels = report_elsewhere()
-        print_table(kernels)
+        tables.append(summary(kernels))
         content["kernels"] = [asdict(row) for row in kernels]
     console = Console(width=130)
     for title, columns, rows in tables:
