@@ -90,7 +90,7 @@ def refusal_of_device(kind: str, index: int | None) -> str | None:
     if not HAS_TRITON:
         return "Triton is not installed (pip install triton)"
     if kind == "cpu":
-        return None if INTERPRETING else "a CPU runs kernels only under TRITON_INTERPRET=1"
+        return None if INTERPRETING else "kernels need a CUDA GPU (for tests: TRITON_INTERPRET=1)"
     if kind != "cuda":
         return f"the device is {kind}"
     capability = torch.cuda.get_device_capability(index)

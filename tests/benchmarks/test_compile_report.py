@@ -39,7 +39,7 @@ def test_instructions_of_the_depthwise_kernel(rows):
 
 def test_problems_are_found():
     row = compile_report.Compiled(
-        "op", "", "kernel", 80, {}, 4, 256, 3, 200 * 1024, 0, 1, has_dot=True, half=True
+        "op", "", "kernel", 80, {}, 4, 256, 3, 200 * 1024, 0, 1, 1, has_dot=True, half=True
     )
     found = compile_report.problems(row)
     assert [f.split()[0] for f in found] == ["3", "256", "204800", "no"]

@@ -59,8 +59,6 @@ SPECIMENS = (
     specimen(16, 416, torch.bfloat16, "none"),
     specimen(16, 416, torch.bfloat16, "tanh"),
     specimen(8, 1664, torch.bfloat16, "none"),
-    specimen(16, 416, torch.float16, "none"),
-    specimen(8, 1664, torch.float16, "none"),
     specimen(16, 416, torch.float32, "none"),
     specimen(8, 1664, torch.float32, "none"),
 )
