@@ -30,7 +30,7 @@ def register(
         backward, setup_context: as `torch.library.register_autograd` takes them. Without them a
             derivative is an error, as the second one of an operator whose gradient is another.
 
-    Under autocast the floating tensors are cast as for a matrix product.
+    Under autocast the tensors of an operator with a gradient are cast as for a matrix product.
     """
     name = schema.partition("(")[0]
     LIBRARY.define(schema)
@@ -49,7 +49,8 @@ def register(
 
     for device in ("cpu", "cuda"):
         LIBRARY.impl(name, launch, device.upper())
-        LIBRARY.impl(name, autocast_rule(operator, device), f"Autocast{device.upper()}")
+        if backward is not None:  # a gradient takes what the forward pass saved, as it is
+            LIBRARY.impl(name, autocast_rule(operator, device), f"Autocast{device.upper()}")
     return operator
 
 

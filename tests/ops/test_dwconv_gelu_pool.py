@@ -137,8 +137,10 @@ def test_one_output_used(kernels, device, used):
 
 
 def test_strides(kernels, device):
-    """A weight that lies anyhow, gradients that are not channels-last or take no memory."""
+    """A weight and bias that lie anyhow, gradients not channels-last or without memory."""
     (x, weight, bias), (dy, dmean) = arguments(1, 20, 4, 9, device=device)
+    bias = bias.repeat_interleave(2)[::2]
+    assert not bias.is_contiguous()
     weight = weight.transpose(2, 3).contiguous().transpose(2, 3)
     assert not weight.is_contiguous()
     dy, dmean = dy.contiguous(), dmean[:, :1].expand_as(dmean)

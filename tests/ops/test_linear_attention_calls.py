@@ -157,7 +157,8 @@ def test_refusals(device):
 
 def test_losses():
     x = torch.zeros(1, 1, 512, 8)
-    assert loss(x, x, x) == "512 tokens are fewer than 1,024"
+    assert loss(x, x, x) == "there are fewer than 1,024 tokens"
+    assert "not multiples of 8" in loss(*(torch.zeros(1, 1, 1024, 9),) * 3)
     assert "interpreter" in loss(*(torch.zeros(1, 1, 1024, 8),) * 3)
 
 

@@ -267,6 +267,7 @@ def sweep(
     out: Tensor, tanh: bool,
 ) -> Tensor:  # fmt: skip
     """Fills `out` with y, or given `dy` and `dmean` with du; returns sums of it [B, splits, C]."""
+    bias = bias.contiguous()
     how, grid, sizes, columns, splits = cut(x, weight, "forward" if dy is None else "backward")
     sums = x.new_empty((x.shape[0], splits, x.shape[1]), dtype=torch.float32)
     if x.shape[0]:

@@ -56,6 +56,8 @@ def linear_attention(
 
 def check(q: Tensor, k: Tensor, v: Tensor, feature: str) -> None:
     check_feature(feature)
+    if not q.is_floating_point():
+        raise UsageError(f"q must be of a floating type, got {q.dtype}.")
     check_alike(q=q, k=k, v=v)
     check_shapes(q, k, v)
     if k.shape[2] < 1:
@@ -92,8 +94,12 @@ def loss(
     eps: float = 1e-4,
     rotate: Callable[[Tensor], Tensor] | None = None,
 ) -> str | None:
-    """Why the kernel would not pay; none where it may."""
-    tokens = max(q.shape[2], k.shape[2])
-    if tokens < FEWEST_TOKENS:
-        return f"{tokens} tokens are fewer than {FEWEST_TOKENS:,}"
+    """Why the kernel would not pay; none where it may.
+
+    Does not quote the sizes: a compiled model would then be one of these sizes only.
+    """
+    if max(q.shape[2], k.shape[2]) < FEWEST_TOKENS:
+        return f"there are fewer than {FEWEST_TOKENS:,} tokens"
+    if q.shape[-1] % 8 or v.shape[-1] % 8:
+        return "the widths are not multiples of 8, so that numbers are read one by one"
     return loss_on_device(q)

@@ -31,7 +31,7 @@ def linear_attention_folded(
         weight, bias: [C, H * E] and [C].
 
     Returns:
-        [B, N, C]. The kernel, where it sums the state, has no gradient.
+        [B, N, C]. Where a gradient is asked for, the definition sums the state.
 
     Raises:
         UsageError: as `linear_attention`; a weight of another width than the merged heads.
@@ -44,6 +44,8 @@ def linear_attention_folded(
             f"weight must be [C, {heads * values}] for {heads} heads of {values}, "
             f"got {list(weight.shape)}."
         )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise UsageError(f"bias must be [{weight.shape[0]}], got {list(bias.shape)}.")
     state, key_mean = state_and_mean(q, k, v, feature, eps)
     with without_autocast(q):
         phi_q = FEATURES[feature](wide(q))
@@ -60,6 +62,8 @@ def state_and_mean(
 ) -> tuple[Tensor, Tensor]:
     """φ(k)ᵀ v / N, [B, H, D, E], and the mean of φ(k), [B, H, D], at least float32."""
     reasons = [find(q, k, v, feature=feature, eps=eps) for find in (refusal, loss)]
+    if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
+        reasons[0] = reasons[0] or "a gradient is needed, and the kernel of the state has none"
     queries = max(q.shape[2], 1)
     if kernel_chosen("linear_attention_folded", *reasons):
         centered, mean, center = state_operator(k, v, queries, feature)

@@ -10,7 +10,7 @@ from gensynth.ops.choice import INTERPRETING
 from gensynth.ops.launches import Launch
 from gensynth.ops.library import register
 from gensynth.ops.linear_attention.launches import LAUNCHES, key
-from gensynth.ops.precision import without_autocast
+from gensynth.ops.precision import dot_precision
 
 # A span of tokens is summed by one program. Of the length only, never of the batch or of the GPU:
 # a sample is the same in every batch. 64 spans fill a GPU with few heads.
@@ -47,7 +47,6 @@ class Sizes:
         types = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
         # The interpreter computes with the bits of a bfloat16 as if they were an integer.
         narrow = dtype != torch.float32 and not (INTERPRETING and dtype == torch.bfloat16)
-        tf32 = torch.backends.cuda.matmul.allow_tf32
         self.keys, self.values, self.itemsize, self.feature = keys, values, dtype.itemsize, feature
         self.padded = {"DP": padded(keys), "EP": padded(values)}
         tile = WHOLE if dtype.itemsize == 2 and not wide else TILE
@@ -56,7 +55,7 @@ class Sizes:
         self.shape = {"D": keys, "E": values, **self.padded, "FEATURE": feature}
         self.numbers = {
             "DT": types[dtype] if narrow else tl.float32,
-            "PRECISION": "tf32" if tf32 else "ieee",
+            "PRECISION": dot_precision(),
         }
 
     def launch(self, kernel: str) -> Launch:
@@ -249,8 +248,7 @@ def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
 
 
 def differentiate(ctx: Any, gradient: Tensor, *unused: Any) -> tuple[Any, ...]:
-    with without_autocast(gradient):  # the state stays float32
-        found = backward_operator(gradient, *ctx.saved_tensors, ctx.feature, ctx.eps)
+    found = backward_operator(gradient, *ctx.saved_tensors, ctx.feature, ctx.eps)
     return *found, None, None
 
 
@@ -275,7 +273,7 @@ forward_operator = register(
 )
 # T, m and c alone; without a gradient.
 state_operator = register(
-    "linear_attention_state(Tensor k, Tensor v, int queries, str feature) "
+    "linear_attention_state(Tensor k, Tensor v, SymInt queries, str feature) "
     "-> (Tensor, Tensor, Tensor)",
     state,
     fake_state,

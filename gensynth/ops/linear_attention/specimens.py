@@ -1,30 +1,38 @@
 """Calls that stand for linear attention."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gensynth.ops.linear_attention.launches import KERNELS, TYPES, WIDTHS
-from gensynth.ops.linear_attention.operator import forward_operator
+from gensynth.ops.linear_attention.launches import KERNELS, TYPES, WIDTHS, width_of
+from gensynth.ops.linear_attention.operator import forward_operator, padded
 from gensynth.ops.specimens import Specimen
 
 TOKENS, HEADS = 16384, 20  # of an image of 2048 pixels in SDXL, batch 1
 
 
-def inputs_of(width: int, dtype: torch.dtype) -> Callable[[torch.device, bool], tuple[Tensor, ...]]:
-    def make(device: torch.device, in_use: bool) -> tuple[Tensor, ...]:
+def specimen(keys: int, values: int, dtype: torch.dtype) -> Specimen:
+    """Heads with keys and values of these widths."""
+
+    def inputs(device: torch.device, in_use: bool) -> tuple[Tensor, ...]:
         batch, tokens, heads = (1, TOKENS, HEADS) if in_use else (1, 16, 1)
         generator = torch.Generator(device).manual_seed(0)
-        shape = (batch, tokens, heads, width)
         q, k, v, gradient = (
-            torch.randn(shape, generator=generator, device=device).to(dtype).transpose(1, 2)
-            for _ in range(4)
+            torch.randn((batch, tokens, heads, width), generator=generator, device=device)
+            for width in (keys, keys, values, values)
         )
-        return q, k, v, gradient
+        return tuple(x.to(dtype).transpose(1, 2) for x in (q, k, v, gradient))
 
-    return make
+    width = width_of(padded(keys), padded(values))
+    bits = TYPES[0] if dtype.itemsize == 2 else TYPES[1]
+    widths = f"D={keys}" if keys == values else f"D={keys}, E={values}"
+    return Specimen(
+        label=f"{widths} {str(dtype).removeprefix('torch.')}",
+        keys=tuple(f"{kernel} d{width} {bits}" for kernel in KERNELS),
+        inputs=inputs,
+        call=call,
+    )
 
 
 def call(q: Tensor, k: Tensor, v: Tensor, gradient: Tensor) -> Any:
@@ -34,13 +42,14 @@ def call(q: Tensor, k: Tensor, v: Tensor, gradient: Tensor) -> Any:
         return torch.autograd.grad(out, leaves, gradient)
 
 
-SPECIMENS = tuple(
-    Specimen(
-        label=f"D={width} {str(dtype).removeprefix('torch.')}",
-        keys=tuple(f"{kernel} d{width} {bits}" for kernel in KERNELS),
-        inputs=inputs_of(width, dtype),
-        call=call,
-    )
-    for width in WIDTHS
-    for bits, dtype in zip(TYPES, (torch.bfloat16, torch.float32), strict=True)
+# Whole widths; padded ones; keys wider than values, as of NaLa and InLine; float16, whose products
+# are scaled.
+SPECIMENS = (
+    *(specimen(width, width, t) for width in WIDTHS for t in (torch.bfloat16, torch.float32)),
+    *(specimen(width, width, torch.bfloat16) for width in (40, 80, 160)),
+    *(specimen(width, width, torch.float16) for width in (64, 72, 128, 160)),
+    specimen(160, 160, torch.float32),
+    specimen(64, 32, torch.bfloat16),
+    specimen(73, 72, torch.bfloat16),
+    *(specimen(keys, values, torch.float32) for keys, values in ((64, 32), (33, 32), (73, 72))),
 )

@@ -4,7 +4,7 @@ With S = Σ φ(k)ᵀ v / N, m = Σ φ(k) / M and z = φ(q)·m + eps the output i
 keep S about its mean: c = Sᵀ m / |m|² and T = (S - m cᵀ) / n, where n is m for features that are
 never negative and else 1. Then, with w = φ(q) n / z,
 
-    output = w T + c (1 - eps / z)
+    output = w T + c (φ(q)·m) / z
 
 and nothing large cancels in the gradients: of S itself, rounded to 16 bits, nearly all of the
 gradient of q would be rounding error. With n = m the weights w of a query sum to at most 1 and T is
@@ -46,22 +46,24 @@ def over(x, n):
 @triton.jit
 def head_of(pointer, pair, heads, batch_stride, head_stride, UNIT: tl.constexpr):
     batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
-    return pointer + batch * (batch_stride * UNIT) + head * (head_stride * UNIT)
+    # In this order: in 32 bits a stride times its unit may not fit.
+    return pointer + (batch * batch_stride + head * head_stride) * UNIT
 
 
 @triton.jit
-def places(channels, tokens, token_stride, end, WIDTH: tl.constexpr):
+def places(channels, tokens, token_stride, end, WIDTH: tl.constexpr, UNIT: tl.constexpr):
     """Offsets [channels, tokens] and which of them exist."""
-    offsets = channels[:, None] + tokens.to(tl.int64)[None, :] * token_stride
+    offsets = channels[:, None] + tokens.to(tl.int64)[None, :] * token_stride * UNIT
     return offsets, (channels < WIDTH)[:, None] & (tokens < end)[None, :]
 
 
 @triton.jit
 def load_features(
-    base, channels, tokens, token_stride, end, WIDTH: tl.constexpr, FEATURE: tl.constexpr
-):
+    base, channels, tokens, token_stride, end,
+    WIDTH: tl.constexpr, UNIT: tl.constexpr, FEATURE: tl.constexpr,
+):  # fmt: skip
     """φ [channels, tokens] in float32, 0 where there is none: φ(0) may be 1."""
-    offsets, there = places(channels, tokens, token_stride, end, WIDTH)
+    offsets, there = places(channels, tokens, token_stride, end, WIDTH, UNIT)
     x = tl.load(base + offsets, mask=there, other=0.0).to(tl.float32)
     return tl.where(there, phi(x, FEATURE), 0.0)
 
@@ -114,7 +116,7 @@ def state_kernel(
     end = tl.minimum((split + 1) * span, tokens)
     for start in range(split * span, end, TOKENS):
         rows = start + tl.arange(0, TOKENS)
-        offsets, there = places(d, rows, k_row * UNIT, end, D)
+        offsets, there = places(d, rows, k_row, end, D, UNIT)
         k = tl.load(k_base + offsets, mask=there, other=0.0).to(tl.float32)
         features = tl.where(there, phi(k, FEATURE), 0.0)  # φ(0) may be 1
         if WEIGHTED:
@@ -125,7 +127,7 @@ def state_kernel(
             features *= n[:, None] * scale[None, :]
         else:
             summed += tl.sum(features, 1)
-        offsets, there = places(e, rows, v_row * UNIT, end, E)
+        offsets, there = places(e, rows, v_row, end, E, UNIT)
         v = tl.load(v_base + offsets, mask=there, other=0.0).to(DT)
         total = dot_exact(features, tl.trans(v), total, DT, PRECISION)
     place = (split.to(tl.int64) * pairs + pair) * DP + d
@@ -165,7 +167,7 @@ def output_kernel(
     BE: tl.constexpr, HELD: tl.constexpr, UNIT: tl.constexpr, FEATURE: tl.constexpr,
     DT: tl.constexpr, PRECISION: tl.constexpr, TOKENS: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """w T + c (1 - eps / z) for STEPS blocks of tokens; T is HELD if it is one tile."""
+    """w T + c (φ(q)·m) / z for STEPS blocks of tokens; T is HELD if it is one tile."""
     pair = tl.program_id(0) // programs
     first_d, e = tl.arange(0, BD), tl.program_id(1) * BE + tl.arange(0, BE)
     q_base = head_of(queries, pair, heads, q_batch, q_head, UNIT)
@@ -177,19 +179,19 @@ def output_kernel(
     first = tl.program_id(0) % programs * (TOKENS * STEPS)
     for start in range(first, tl.minimum(first + TOKENS * STEPS, tokens), TOKENS):
         rows = start + tl.arange(0, TOKENS)
-        z = tl.zeros([TOKENS], tl.float32)
+        mass = tl.zeros([TOKENS], tl.float32)  # φ(q)·m
         for row in range(0, DP, BD):
             d = row + first_d
-            features = load_features(q_base, d, rows, q_row * UNIT, tokens, D, FEATURE)
-            z += tl.sum(features * tl.load(means + d)[:, None], 0)
-        z = tl.where(rows < tokens, z + eps, 1.0)
-        o = c[:, None] * (1 - eps / z)[None, :]
+            features = load_features(q_base, d, rows, q_row, tokens, D, UNIT, FEATURE)
+            mass += tl.sum(features * tl.load(means + d)[:, None], 0)
+        z = tl.where(rows < tokens, mass + eps, 1.0)
+        o = c[:, None] * (mass / z)[None, :]  # not 1 - eps / z: of a small mass nothing is left
         for row in range(0, DP, BD):
             d = row + first_d
-            features = load_features(q_base, d, rows, q_row * UNIT, tokens, D, FEATURE)
+            features = load_features(q_base, d, rows, q_row, tokens, D, UNIT, FEATURE)
             w = features * (scale_of(tl.load(means + d), FEATURE)[:, None] / z[None, :])
             if not HELD:
                 t, _, size = matrix(state, pair, d, e, DP, EP, DT)
             o += tl.dot(tl.trans(t), w.to(DT), input_precision=PRECISION) * size
-        offsets, there = places(e, rows, heads * E, tokens, E)
+        offsets, there = places(e, rows, heads * E, tokens, E, 1)
         tl.store(o_base + offsets, o.to(output.dtype.element_ty), mask=there)

@@ -78,7 +78,7 @@ def query_gradient_kernel(
     for start in range(split * span, end, TOKENS):
         rows = start + tl.arange(0, TOKENS)
         if HELD:
-            at, there = places(e, rows, g_row * UNIT, end, E)
+            at, there = places(e, rows, g_row, end, E, UNIT)
             g = tl.load(g_base + at, mask=there, other=0.0).to(DT)
             y = dot_with(high, low, g, DT, PRECISION) * size
             from_center = tl.sum(g.to(tl.float32) * c[:, None], 0)
@@ -87,21 +87,21 @@ def query_gradient_kernel(
             for column in range(0, EP, BE):
                 high, low, size = matrix(state, pair, d, column + e, DP, EP, DT)
                 c = tl.load(center + pair.to(tl.int64) * EP + column + e)
-                at, there = places(column + e, rows, g_row * UNIT, end, E)
+                at, there = places(column + e, rows, g_row, end, E, UNIT)
                 part = tl.load(g_base + at, mask=there, other=0.0).to(DT)
                 y += dot_with(high, low, part, DT, PRECISION) * size
                 from_center += tl.sum(part.to(tl.float32) * c[:, None], 0)
-        q_at, q_there = places(d, rows, q_row * UNIT, end, D)
+        q_at, q_there = places(d, rows, q_row, end, D, UNIT)
         q = tl.load(q_base + q_at, mask=q_there, other=0.0).to(tl.float32)
         features = tl.where(q_there, phi(q, FEATURE), 0.0)
         w, r, scale, dq = query_side(features, y, from_center, rows < end, mean, n, eps)
         dq *= slope(q, FEATURE)
-        q_at, q_there = places(d, rows, heads * D, end, D)
+        q_at, q_there = places(d, rows, heads * D, end, D, 1)
         tl.store(out_base + q_at, dq.to(q_gradient.dtype.element_ty), mask=q_there)
         if ONE_TILE:
             summed += tl.sum(features * r[None, :], 1)
             if not HELD:
-                g_at, g_there = places(tl.arange(0, EP), rows, g_row * UNIT, end, E)
+                g_at, g_there = places(tl.arange(0, EP), rows, g_row, end, E, UNIT)
                 g = tl.load(g_base + g_at, mask=g_there, other=0.0).to(DT)
             total = dot_exact(w, tl.trans(g), total, DT, PRECISION)
         else:
@@ -156,24 +156,24 @@ def key_gradient_kernel(
     first = tl.program_id(0) % programs * (TOKENS * STEPS)
     for start in range(first, tl.minimum(first + TOKENS * STEPS, tokens), TOKENS):
         rows = start + tl.arange(0, TOKENS)
-        at, there = places(own_d, rows, k_row * UNIT, tokens, D)
-        steepness = slope(tl.load(k_base + at, mask=there, other=0.0).to(tl.float32), FEATURE)
+        k_at, k_there = places(own_d, rows, k_row, tokens, D, UNIT)
+        steepness = slope(tl.load(k_base + k_at, mask=k_there, other=0.0).to(tl.float32), FEATURE)
         dk, dv = tl.zeros([BD, TOKENS], tl.float32), tl.zeros([BE, TOKENS], tl.float32)
         for column in range(0, EP, BE):
             e = column + tl.arange(0, BE)
             if not HELD:
                 high, low, size = matrix(slopes, pair, own_d, e, DP, EP, DT)
-            at, there = places(e, rows, v_row * UNIT, tokens, E)
-            v = tl.load(v_base + at, mask=there, other=0.0).to(DT)
+            v_at, v_there = places(e, rows, v_row, tokens, E, UNIT)
+            v = tl.load(v_base + v_at, mask=v_there, other=0.0).to(DT)
             dk += dot_with(high, low, v, DT, PRECISION) * size
         for row in range(0, DP, BD):
             d = row + tl.arange(0, BD)
             if not HELD:
                 high, low, size = matrix(slopes, pair, d, own_e, DP, EP, DT)
-            features = load_features(k_base, d, rows, k_row * UNIT, tokens, D, FEATURE)
+            features = load_features(k_base, d, rows, k_row, tokens, D, UNIT, FEATURE)
             dv += tl.dot(tl.trans(high), features.to(DT), input_precision=PRECISION) * size
-        at, there = places(own_d, rows, heads * D, tokens, D)
         dk = (dk + bias[:, None]) * steepness
-        tl.store(dk_base + at, dk.to(k_gradient.dtype.element_ty), mask=there)
-        at, there = places(own_e, rows, heads * E, tokens, E)
-        tl.store(dv_base + at, dv.to(v_gradient.dtype.element_ty), mask=there)
+        dk_at, dk_there = places(own_d, rows, heads * D, tokens, D, 1)
+        tl.store(dk_base + dk_at, dk.to(k_gradient.dtype.element_ty), mask=dk_there)
+        dv_at, dv_there = places(own_e, rows, heads * E, tokens, E, 1)
+        tl.store(dv_base + dv_at, dv.to(v_gradient.dtype.element_ty), mask=dv_there)

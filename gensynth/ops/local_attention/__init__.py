@@ -12,6 +12,7 @@ from gensynth.ops.precision import autocast_inputs
 
 __all__ = ["local_attention", "loss", "refusal"]
 
+LARGEST_SIDE = 32767  # so that a squared distance fits 32 bits
 SMALLEST_SIDE = 96  # of an image, in tokens, for which the kernel is expected to pay
 
 
@@ -72,16 +73,22 @@ def refusal(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
     """Why the kernel cannot run on the arguments of `local_attention`; none if it can."""
     if q.shape[3] > WIDTHS[-1]:
         return f"head_dim {q.shape[3]} is above {WIDTHS[-1]}"
+    if max(options["height"], options["width"]) > LARGEST_SIDE:
+        return f"the image has a side of more than {LARGEST_SIDE:,} tokens"
     return refusal_of_tensors(q, k, v)
 
 
 def loss(
     q: Tensor, k: Tensor, v: Tensor, *, height: int, width: int, window: int, **options: Any
 ) -> str | None:
-    """Why the kernel would not pay on the arguments of `local_attention`; none if it would."""
+    """Why the kernel would not pay on the arguments of `local_attention`; none if it would.
+
+    Does not quote the sizes: a compiled model would then be one of these sizes only.
+    """
     if min(height, width) < SMALLEST_SIDE:
-        size = f"{SMALLEST_SIDE} x {SMALLEST_SIDE}"
-        return f"the image of {height} x {width} tokens is smaller than {size}"
+        return f"the image is smaller than {SMALLEST_SIDE} x {SMALLEST_SIDE} tokens"
     if 3 * window >= min(height, width):
-        return f"the window {window} is a third of the image of {height} x {width} tokens or more"
+        return "the window is a third of the image or more"
+    if q.shape[3] % 8:
+        return "head_dim is not a multiple of 8, so that numbers are read one by one"
     return loss_on_device(q)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gensynth.ops import library
 
-SIZES = "int height, int width, int window, float scale"
+SIZES = "SymInt height, SymInt width, int window, float scale"
 
 
 def forward(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gensynth.ops import choice, launches
 from gensynth.ops.local_attention.launches import LAUNCHES, key_of
+from gensynth.ops.precision import dot_precision
 
 LOG2_E = 1.4426950408889634
 SIZES = ("tokens_everywhere", "height", "width", "window", "heads")  # fork no binaries
@@ -224,7 +225,7 @@ def forward(
     tensors = (q, k, v, everywhere_k, everywhere_v, output)
     forward_kernel[count(q, height, width, launch, "QUERY")](
         *tensors, remainder, lse, *strides(tensors), everywhere_k.shape[2], height, width,
-        limited(window, height, width), q.shape[1], scale * LOG2_E,
+        limited(window), q.shape[1], scale * LOG2_E,
         **constants(q), **launch.keywords(), REMAINDER=remainder.numel() > 0,
     )  # fmt: skip
     return output, remainder, lse
@@ -254,15 +255,13 @@ def empty_remainder(like: Tensor, differentiable: bool) -> Tensor:
     return like.new_empty(0)
 
 
-def limited(window: int, height: int, width: int) -> int:
-    """A radius that reaches no further than the image, so that its square fits 32 bits."""
-    return min(window, height + width)
+def limited(window: int) -> int:
+    """A radius whose square fits 32 bits; it reaches beyond any image that the kernel takes."""
+    return min(window, 46340)
 
 
 def constants(q: Tensor) -> Mapping[str, object]:
     """Constants of every kernel: channels, padded and not, and in what they multiply."""
-    single = q.dtype == torch.float32
-    tf32 = single and torch.backends.cuda.matmul.allow_tf32
     types = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
     # The interpreter computes bfloat16 on its bit patterns.
     wide = choice.INTERPRETING and q.dtype == torch.bfloat16
@@ -270,7 +269,7 @@ def constants(q: Tensor) -> Mapping[str, object]:
         "D": q.shape[3],
         "WIDTH": max(16, triton.next_power_of_2(q.shape[3])),
         "TYPE": tl.float32 if wide else types[q.dtype],
-        "PRECISION": "tf32" if tf32 else "ieee",
+        "PRECISION": dot_precision(),
     }
 
 

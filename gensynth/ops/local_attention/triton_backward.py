@@ -233,7 +233,7 @@ def backward(
     if remainder.numel() and remainder.stride() != output.stride():
         output, remainder = output.contiguous(), remainder.contiguous()
     delta = torch.empty_like(lse)
-    image = (height, width, limited(window, height, width), q.shape[1])
+    image = (height, width, limited(window), q.shape[1])
     factors = (scale, scale * LOG2_E)
 
     launch = launches.find("local_attention", LAUNCHES, key_of("gradient_q", q.shape[3], q.dtype))
