@@ -15,19 +15,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from gensynth.errors import UsageError
 from gensynth.ops import choice
 from gensynth.ops.operators import OPERATORS
+from gensynth_benchmarks.compile_tables import print_table
+from gensynth_benchmarks.compiled import Compiled
+from gensynth_benchmarks.machine_code import instruction, longest_inner_loop, tool
 
 TARGETS = (80, 90)
 # Per thread, and bytes per block (CUDA C++ Programming Guide, compute capabilities).
@@ -63,34 +64,6 @@ class Call:
         """What the machine code depends on."""
         names = (self.module, self.kernel, self.arguments, self.constants)
         return (*names, self.divisible, self.options)
-
-
-@dataclass
-class Compiled:
-    """What became of a call."""
-
-    operator: str
-    specimen: str
-    kernel: str
-    target: int
-    blocks: dict[str, Any]
-    num_warps: int
-    registers: int
-    spills: int  # loads and stores of local memory
-    shared: int  # bytes
-    tensor_core: int  # instructions
-    instructions: int
-    loop: int  # instructions of the longest innermost loop
-    has_dot: bool
-    half: bool  # 16-bit inputs
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def instructions_per_element(self) -> float | None:
-        """Of the loop over rows of a depthwise kernel; none of other kernels."""
-        if not {"BLOCK_W", "BLOCK_C"} <= set(self.blocks):
-            return None
-        return self.loop * 32 * self.num_warps / (self.blocks["BLOCK_W"] * self.blocks["BLOCK_C"])
 
 
 def main() -> list[Compiled]:
@@ -234,48 +207,6 @@ def compile_call(call: Call, target: int) -> Compiled:
     return row
 
 
-INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[T0-9]+ )?([A-Z][A-Z0-9_.]*)")
-LABEL = re.compile(r"^(\.L_\w+):")
-TARGET = re.compile(r"BRA\S*\s.*`\((\.L_\w+)\)")
-
-
-def instruction(line: str) -> str | None:
-    """The name of the instruction on a line of nvdisasm, if there is one; paddings are none."""
-    found = INSTRUCTION.match(line)
-    return found[1] if found and found[1] != "NOP" else None
-
-
-def longest_inner_loop(code: str) -> int:
-    """Instructions from the target of a backward branch to the branch, of loops without loops."""
-    labels: dict[str, int] = {}
-    loops: list[tuple[int, int]] = []
-    count = 0
-    for line in code.splitlines():
-        if label := LABEL.match(line):
-            labels[label[1]] = count
-        if not instruction(line):
-            continue
-        count += 1
-        target = TARGET.search(line)
-        if target and target[1] in labels and labels[target[1]] < count - 1:
-            loops.append((labels[target[1]], count))
-    inner = [
-        (a, b)
-        for a, b in loops
-        if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)
-    ]
-    return max((b - a for a, b in inner), default=0)
-
-
-def tool(name: str, *arguments: str | Path) -> str:
-    """The output of one of the programs in Triton's wheel."""
-    import triton
-
-    program = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
-    command = [program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-
-
 def problems(row: Compiled) -> list[str]:
     """What a shipped launch must not do."""
     found = []
@@ -288,55 +219,6 @@ def problems(row: Compiled) -> list[str]:
     if row.has_dot and row.half and not row.tensor_core:
         found.append(f"no {' or '.join(TENSOR_CORE[row.target])}")
     return found
-
-
-def print_table(rows: list[Compiled]) -> None:
-    table = Table(title="Kernels compiled ahead of time")
-    for column in ("kernel", "specimen", "sm", "warps", "registers", "spills", "shared KiB"):
-        table.add_column(column, justify="left" if column in ("kernel", "specimen") else "right")
-    for column in ("tensor core", "instructions", "per element", "problems"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            f"{row.operator}.{row.kernel}",
-            row.specimen,
-            str(row.target),
-            str(row.num_warps),
-            str(row.registers),
-            str(row.spills),
-            f"{row.shared / 1024:.0f}",
-            str(row.tensor_core) if row.has_dot else "",
-            str(row.instructions),
-            f"{row.instructions_per_element:.1f}" if row.instructions_per_element else "",
-            "; ".join(row.problems),
-        )
-    Console(width=170).print(table)
-
-
-def summary(rows: list[Compiled]) -> tuple[str, list[str], list[list[str]]]:
-    """Title, columns and cells of a table with a line for each kernel and target: the worst."""
-    kernels: dict[tuple[str, str, int], list[Compiled]] = {}
-    for row in rows:
-        kernels.setdefault((row.operator, row.kernel, row.target), []).append(row)
-    cells = []
-    for (operator, kernel, target), found in kernels.items():
-        per_element = [row.instructions_per_element for row in found]
-        halves = [row.tensor_core for row in found if row.has_dot and row.half]
-        cells.append(
-            [
-                f"{operator}, {kernel}",
-                f"sm_{target}",
-                str(len(found)),
-                str(max(row.registers for row in found)),
-                str(max(row.spills for row in found)),
-                f"{max(row.shared for row in found) / 1024:.0f}",
-                str(min(halves)) if halves else "",
-                f"{max(filter(None, per_element)):.1f}" if any(per_element) else "",
-            ]
-        )
-    columns = ["kernel", "target", "launches", "most registers", "most spills"]
-    columns += ["most shared KiB", "least tensor core (16 bit)", "most instructions per element"]
-    return "Kernels compiled ahead of time, the worst of all launches", columns, cells
 
 
 def print_json(rows: list[Compiled]) -> None:

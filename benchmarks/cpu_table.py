@@ -21,7 +21,8 @@ from gensynth.catalogue import entry
 from gensynth.models import create_model
 from gensynth.ops import linear_attention, local_attention, use
 from gensynth.ops.local_attention.tiles import TouchedKeys, touched_keys
-from gensynth_benchmarks.compile_report import report_elsewhere, summary
+from gensynth_benchmarks.compile_report import report_elsewhere
+from gensynth_benchmarks.compile_tables import summary
 from gensynth_benchmarks.measuring import (
     circumstances,
     markdown_table,

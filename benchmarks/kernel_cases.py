@@ -39,58 +39,74 @@ class Case:
     eager: Callable[..., Any]
     moved: float
     flops: float
+    dtype: torch.dtype
     definition: Callable[..., Any] | None = None
     compiles: bool = True
     peers: dict[str, Callable[[str], Callable[..., Any]]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
 
 
+def type_on(device: str) -> torch.dtype:
+    return torch.bfloat16 if device == "cuda" else torch.float32
+
+
+def size_of(device: str) -> int:
+    return type_on(device).itemsize
+
+
 def random(*shape: int, device: str, mean: float = 0.0) -> Tensor:
     generator = torch.Generator(device).manual_seed(0)
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    return (torch.randn(shape, generator=generator, device=device) + mean).to(dtype)
+    return (torch.randn(shape, generator=generator, device=device) + mean).to(type_on(device))
 
 
 def cases(device: str, quick: bool) -> Iterator[Case]:
     """The rows, most telling first; with `quick` one tiny case of each kind."""
     if quick:
-        yield linear_case(1, 2, 64, 16, "forward")
-        yield linear_case(1, 2, 64, 16, "forward and backward")
-        yield local_case(16, 3, "forward", text=8, heads=1, dim=16, flexible=False)
-        yield depthwise_case(1, 32, 8, "forward")
-        yield norm_case(1, 32, 8)
-        yield modulation_case(1, 16, 32)
-        yield token_case(1, 4, 16)
-        yield forward_case("DiCo-nano", 1, 8)
+        yield linear_case(device, 1, 2, 64, 16, "forward")
+        yield linear_case(device, 1, 2, 64, 16, "forward and backward")
+        yield local_case(device, 16, 3, "forward", text=8, heads=1, dim=16, flexible=False)
+        yield depthwise_case(device, 1, 32, 8, "forward")
+        yield norm_case(device, 1, 32, 8)
+        yield modulation_case(device, 1, 16, 32)
+        yield token_case(device, 1, 4, 16)
+        yield forward_case(device, "DiCo-nano", 1, 8)
         return
-    yield linear_case(2, 10, 65536, 64, "forward", {"floor": 0.7, "best peer": 2.0})
-    yield local_case(256, 16, "forward", gates={"row-major flex": 2.5, "full softmax": 14.0})
+    yield linear_case(device, 2, 10, 65536, 64, "forward", {"floor": 0.7, "best peer": 2.0})
+    yield local_case(
+        device, 256, 16, "forward", gates={"row-major flex": 2.5, "full softmax": 14.0}
+    )
     gates = {"floor": 0.6, "eager": 2.5, "compiled": 1.8}
-    yield depthwise_case(64, 832, 32, "forward", gates=gates)
-    yield forward_case("DiCo-XL", 64, 32, {"compiled": 1.2})
-    yield linear_case(2, 10, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
-    yield linear_case(2, 20, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
-    yield linear_case(2, 10, 16384, 64, "forward and backward")
-    yield depthwise_case(64, 832, 32, "forward and backward")
-    yield norm_case(64, 384, 32)
-    yield norm_case(1, 128, 1024)
-    yield modulation_case(64, 256, 1152)
-    yield token_case(64, 256, 16385)
+    yield depthwise_case(device, 64, 832, 32, "forward", gates=gates)
+    yield forward_case(device, "DiCo-XL", 64, 32, {"compiled": 1.2})
+    yield linear_case(device, 2, 10, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
+    yield linear_case(device, 2, 20, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
+    yield linear_case(device, 2, 10, 16384, 64, "forward and backward")
+    yield depthwise_case(device, 64, 832, 32, "forward and backward")
+    yield norm_case(device, 64, 384, 32)
+    yield norm_case(device, 1, 128, 1024)
+    yield modulation_case(device, 64, 256, 1152)
+    yield token_case(device, 64, 256, 16385)
     for batch, channels, side in ((64, 416, 32), (64, 1664, 8), (8, 832, 64), (1, 832, 256)):
-        yield depthwise_case(batch, channels, side, "forward", gates={"floor": 0.6})
-    yield depthwise_case(64, 832, 32, "forward", approximate="tanh")
+        yield depthwise_case(device, batch, channels, side, "forward", gates={"floor": 0.6})
+    yield depthwise_case(device, 64, 832, 32, "forward", approximate="tanh")
     for window in (8, 32):
-        yield local_case(256, window, "forward")
-    yield local_case(128, 16, "forward")
-    yield local_case(128, 16, "forward and backward")
+        yield local_case(device, 256, window, "forward")
+    yield local_case(device, 128, 16, "forward")
+    yield local_case(device, 128, 16, "forward and backward")
     for dim in (40, 80, 160):
-        yield linear_case(2, 8, 16384, dim, "forward")
-    yield linear_case(2, 10, 2**20, 64, "forward", {"floor": 0.7})
-    yield local_case(512, 16, "forward", flexible=False)
+        yield linear_case(device, 2, 8, 16384, dim, "forward")
+    yield linear_case(device, 2, 10, 2**20, 64, "forward", {"floor": 0.7})
+    yield local_case(device, 512, 16, "forward", flexible=False)
 
 
 def linear_case(
-    batch: int, heads: int, tokens: int, dim: int, direction: str, gates: dict | None = None
+    device: str,
+    batch: int,
+    heads: int,
+    tokens: int,
+    dim: int,
+    direction: str,
+    gates: dict | None = None,
 ) -> Case:
     """LinFusion's attention: four passes over memory forward, seven more backward."""
     shape = (batch, heads, tokens, dim)
@@ -103,14 +119,16 @@ def linear_case(
         lambda device: tuple(random(*shape, device=device, mean=m) for m in (0.3, -0.2, 0.5)),
         linear_attention,
         peers.linfusion,
-        moved=passes * elements * 2,
-        flops=(4 if direction == "forward" else 14) * elements * dim,
+        moved=passes * elements * size_of(device),
+        flops=(4 if direction == "forward" else 12) * elements * dim,
+        dtype=type_on(device),
         definition=linear_attention,
         gates=gates or {},
     )
 
 
 def local_case(
+    device: str,
     side: int,
     window: int,
     direction: str,
@@ -139,8 +157,9 @@ def local_case(
         ),
         partial(local_attention, **keywords),
         partial(local_attention, **keywords),
-        moved=(4 if direction == "forward" else 11) * heads * tokens * dim * 2,
+        moved=(4 if direction == "forward" else 11) * heads * tokens * dim * size_of(device),
         flops=(4 if direction == "forward" else 14) * heads * dim * pairs,
+        dtype=type_on(device),
         definition=partial(local_attention, **keywords),
         compiles=False,
         peers=published,
@@ -149,6 +168,7 @@ def local_case(
 
 
 def depthwise_case(
+    device: str,
     batch: int,
     channels: int,
     side: int,
@@ -164,6 +184,7 @@ def depthwise_case(
         bias = random(channels, device=device)
         return x.to(memory_format=torch.channels_last), weight, bias
 
+    alone = direction == "forward"  # the gradient of another layout is not that of x
     elements = batch * channels * side * side
     ours = partial(dwconv_gelu_pool, approximate=approximate)
     return Case(
@@ -172,16 +193,17 @@ def depthwise_case(
         direction,
         inputs,
         ours,
-        peers.dico,
-        moved=(2 if direction == "forward" else 5) * elements * 2,
+        partial(peers.dico, approximate=approximate),
+        moved=(2 if direction == "forward" else 5) * elements * size_of(device),
         flops=0,
+        dtype=type_on(device),
         definition=ours,
-        peers={"eager NCHW": lambda device: lambda x, w, b: peers.dico(x.contiguous(), w, b)},
+        peers={"eager NCHW": lambda device: peers.DicoInRows(approximate)} if alone else {},
         gates=gates or {},
     )
 
 
-def norm_case(batch: int, channels: int, side: int) -> Case:
+def norm_case(device: str, batch: int, channels: int, side: int) -> Case:
     """Whether a kernel for GroupNorm and its activation would pay: three passes."""
 
     def inputs(device: str) -> tuple[Tensor, ...]:
@@ -190,24 +212,28 @@ def norm_case(batch: int, channels: int, side: int) -> Case:
         return (x.to(memory_format=torch.channels_last), *affine)
 
     shape = f"{batch}x{channels}x{side}x{side}"
-    moved = 3 * batch * channels * side * side * 2
+    moved = 3 * batch * channels * side * side * size_of(device)
     name = "GroupNorm + SiLU (no kernel)"
-    return Case(name, shape, "forward", inputs, None, peers.group_norm_act, moved, 0)
+    return Case(
+        name, shape, "forward", inputs, None, peers.group_norm_act, moved, 0, type_on(device)
+    )
 
 
-def modulation_case(batch: int, tokens: int, width: int) -> Case:
+def modulation_case(device: str, batch: int, tokens: int, width: int) -> Case:
     """Whether a kernel for the backward pass of a modulated LayerNorm would pay: five passes."""
 
     def inputs(device: str) -> tuple[Tensor, ...]:
         rows = (random(batch, width, device=device) for _ in range(2))
         return (random(batch, tokens, width, device=device), *rows)
 
-    shape, moved = f"{batch}x{tokens}x{width}", 5 * batch * tokens * width * 2
+    shape, moved = f"{batch}x{tokens}x{width}", 5 * batch * tokens * width * size_of(device)
     name, direction = "modulated LayerNorm (no kernel)", "forward and backward"
-    return Case(name, shape, direction, inputs, None, peers.modulated_norm, moved, 0)
+    return Case(
+        name, shape, direction, inputs, None, peers.modulated_norm, moved, 0, type_on(device)
+    )
 
 
-def token_case(batch: int, tokens: int, codes: int) -> Case:
+def token_case(device: str, batch: int, tokens: int, codes: int) -> Case:
     """Whether a kernel that draws tokens would pay: one pass over both halves of guidance."""
 
     def inputs(device: str) -> tuple[Tensor, ...]:
@@ -217,12 +243,13 @@ def token_case(batch: int, tokens: int, codes: int) -> Case:
         )
         return (*logits, noise)
 
-    shape, moved = f"{batch}x{tokens}x{codes}", 2 * batch * tokens * codes * 2
+    shape = f"{batch}x{tokens}x{codes}"
+    moved = batch * tokens * codes * (2 * size_of(device) + 4)  # and float32 noise
     name = "drawing tokens (no kernel)"
-    return Case(name, shape, "forward", inputs, None, peers.draw_tokens, moved, 0)
+    return Case(name, shape, "forward", inputs, None, peers.draw_tokens, moved, 0, type_on(device))
 
 
-def forward_case(name: str, batch: int, side: int, gates: dict | None = None) -> Case:
+def forward_case(device: str, name: str, batch: int, side: int, gates: dict | None = None) -> Case:
     """A whole forward pass; ours is compiled as well, with our operators in it."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -249,7 +276,8 @@ def forward_case(name: str, batch: int, side: int, gates: dict | None = None) ->
         inputs,
         torch.compile(lambda *args: model(*args), dynamic=False),
         lambda *args: model(*args),
-        moved=2 * weights,
+        moved=size_of(device) * weights,
         flops=batch * counter.get_total_flops(),
+        dtype=type_on(device),
         gates=gates or {},
     )

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from gensynth.errors import UsageError
 from gensynth.ops import use
+from gensynth.ops.launches import versions
 from gensynth_benchmarks.kernel_cases import Case, cases
 from gensynth_benchmarks.measuring import (
     Ceilings,
@@ -28,6 +29,7 @@ from gensynth_benchmarks.measuring import (
 
 # Above this many elements the error is not computed: the float64 copy would not fit.
 LARGEST_EXACT = 2**27
+GATES = {torch.bfloat16: 6e-3, torch.float32: 1e-5}  # largest relative errors
 COLUMNS = [
     "operator",
     "shape",
@@ -73,6 +75,7 @@ def main(device: str, out: Path, minutes: float, quick: bool = False) -> list[Ro
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     best = ceilings(device, dtype)
     about = circumstances(device) | {
+        "kernels": versions()["kernels"],
         "copy_bytes_per_second": best.bytes_per_second,
         "matmul_flops_per_second": best.flops_per_second,
     }
@@ -97,7 +100,7 @@ def main(device: str, out: Path, minutes: float, quick: bool = False) -> list[Ro
 
 
 def earlier(out: Path, about: dict[str, Any]) -> list[Row]:
-    """The rows that a run before left, if it was of the same commit."""
+    """The rows that a run before left, if it was of the same kernels and libraries."""
     import json
 
     path = out / "kernels.json"
@@ -106,7 +109,7 @@ def earlier(out: Path, about: dict[str, Any]) -> list[Row]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["device"] != about["device"]:
         raise UsageError(f"{path} is of {content['device']}, this is {about['device']}.")
-    same = all(content[key] == about[key] for key in ("commit", "torch", "triton"))
+    same = all(content.get(key) == about[key] for key in ("kernels", "torch", "triton"))
     return [Row(**row) for row in content["rows"]] if same else []
 
 
@@ -171,6 +174,9 @@ def errors(case: Case, inputs: tuple[torch.Tensor, ...]) -> tuple[float, float]:
 def gates(case: Case, row: Row) -> str:
     """The gates of a case, each with whether it is met."""
     said = []
+    if row.error is not None and case.definition is not None:
+        most = max(GATES[case.dtype], 1.25 * (row.eager_error or 0.0))
+        said.append(f"error {row.error:.1e} {'<=' if row.error <= most else 'MISSES'} {most:.1e}")
     for name, least in case.gates.items():
         if name == "floor":
             value = row.floor / row.ours

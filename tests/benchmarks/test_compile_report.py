@@ -34,7 +34,7 @@ def test_instructions_of_the_depthwise_kernel(rows):
         if row.operator == "dwconv_gelu_pool" and row.instructions_per_element is not None
     }
     assert counts
-    assert {k: v for k, v in counts.items() if v > MOST_INSTRUCTIONS_PER_ELEMENT} == {}
+    assert {k: v for k, v in counts.items() if not 20 < v < MOST_INSTRUCTIONS_PER_ELEMENT} == {}
 
 
 def test_problems_are_found():

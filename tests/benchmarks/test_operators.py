@@ -42,11 +42,14 @@ def test_results_of_another_device_are_not_mixed_in(tmp_path):
 
 
 def test_gates():
+    gates = {"floor": 0.7, "eager": 2}
     case = kernels.Case(
-        "op", "", "forward", None, None, None, 0, 0, gates={"floor": 0.7, "eager": 2}
+        "op", "", "forward", None, None, None, 0, 0, torch.float32, definition=print, gates=gates
     )
     row = kernels.Row("op", "", "forward", floor=0.8, ours=1.0, eager=1.5, compiled=1.2)
     assert kernels.gates(case, row) == "floor 0.80 >= 0.7; eager 1.50 MISSES 2"
+    row.error, row.eager_error = 2e-5, 1e-6
+    assert kernels.gates(case, row).startswith("error 2.0e-05 MISSES 1.0e-05; floor")
     assert row.best_peer == ("compiled", 1.2)
 
 
