@@ -24,7 +24,8 @@ class Case:
     Attributes:
         ours: our operator or model; none where there is only a question whether to write one.
         eager: the peer in plain PyTorch.
-        compiles: whether eager is also timed under torch.compile.
+        published: whether eager is what others run, in the type of the inputs: it is then timed
+            under torch.compile too, and ours must not be more than 1.25 times as wrong.
         definition: what is run in float64 to tell errors; none: no errors.
         moved, flops: bytes and floating-point operations that no implementation can avoid.
         peers: by name, functions from a device to a function of the inputs.
@@ -41,7 +42,7 @@ class Case:
     flops: float
     dtype: torch.dtype
     definition: Callable[..., Any] | None = None
-    compiles: bool = True
+    published: bool = True
     peers: dict[str, Callable[[str], Callable[..., Any]]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
 
@@ -161,7 +162,7 @@ def local_case(
         flops=(4 if direction == "forward" else 14) * heads * dim * pairs,
         dtype=type_on(device),
         definition=partial(local_attention, **keywords),
-        compiles=False,
+        published=False,
         peers=published,
         gates=gates or {},
     )

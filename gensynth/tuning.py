@@ -1,6 +1,7 @@
 """`gensynth ops tune`: the fastest launch of every kernel on the GPU at hand."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -8,7 +9,6 @@ from gensynth.errors import UsageError
 from gensynth.ops import OPERATORS, use
 from gensynth.ops.launches import Launch, find, save_tuned, trying
 from gensynth.ops.operators import Operator
-from gensynth.ops.specimens import Specimen
 
 # The time is that of the whole call, of which a kernel is a part. A launch replaces the shipped one
 # if the call is faster by more than measurements differ.
@@ -61,10 +61,20 @@ def best_launches(
         specimen = specimens[key]
         inputs = specimen.inputs(device, full)
         start = find(operator.name, shipped, key)
-        times = {0: timed(operator, key, start, specimen, inputs, milliseconds)}
         candidates = [start, *(c for c in operator.candidates(key) if c != start)]
-        for index, launch in enumerate(candidates[1:], 1):
-            times[index] = timed(operator, key, launch, specimen, inputs, milliseconds)
+        with use("triton"):
+            expected = specimen.call(*inputs)
+            times = {
+                index: timed(
+                    operator.name,
+                    key,
+                    launch,
+                    partial(specimen.call, *inputs),
+                    expected,
+                    milliseconds,
+                )
+                for index, launch in enumerate(candidates)
+            }
         index = min(times, key=lambda i: times[i])
         if times[index] > WORTH * times[0]:
             index = 0
@@ -78,11 +88,11 @@ def best_launches(
 
 
 def timed(
-    operator: Operator,
+    operator: str,
     key: str,
     launch: Launch,
-    specimen: Specimen,
-    inputs: tuple[torch.Tensor, ...],
+    call: Callable[[], Sequence[torch.Tensor]],
+    expected: Sequence[torch.Tensor],
     milliseconds: Callable[[Callable[[], object]], float],
 ) -> float:
     """The time of a call with one launch.
@@ -91,15 +101,11 @@ def timed(
     """
     from triton.runtime.errors import OutOfResources
 
-    with use("triton"):
-        expected = specimen.call(*inputs)
-        with trying(operator.name, key, launch):
-            try:
-                if not alike(specimen.call(*inputs), expected):
-                    return float("inf")
-                return milliseconds(lambda: specimen.call(*inputs))
-            except OutOfResources:
-                return float("inf")
+    with trying(operator, key, launch):
+        try:
+            return milliseconds(call) if alike(call(), expected) else float("inf")
+        except OutOfResources:
+            return float("inf")
 
 
 def alike(results: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:

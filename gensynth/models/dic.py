@@ -18,7 +18,12 @@ from torch import Tensor, nn
 
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_whole
-from gensynth.models.layers.conditioning import TimestepEmbedder, channel_norm, modulate
+from gensynth.models.layers.conditioning import (
+    TimestepEmbedder,
+    channel_norm,
+    modulate,
+    stage_conditions,
+)
 from gensynth.models.layers.resample import downsample, upsample
 
 # Width and depths of each size of YuchuanTian/DiC. `nano` is ours.
@@ -143,7 +148,6 @@ class DiC(ModelMixin, ConfigMixin):
         self.downs = nn.ModuleList([downsample(width[0]), downsample(width[1])])
         self.ups = nn.ModuleList([upsample(width[2]), upsample(width[1])])
         self.final_layer = FinalLayer(width[0], in_channels * (2 if learn_sigma else 1))
-        self.act = nn.SiLU()
         self.gradient_checkpointing = False
         self.init_weights(zero_gate)
 
@@ -184,12 +188,9 @@ class DiC(ModelMixin, ConfigMixin):
 
     def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        return [
-            self.act(embed_timestep(timestep) + embed_class(class_labels))
-            for embed_timestep, embed_class in zip(
-                self.timestep_embedders, self.class_embedders, strict=True
-            )
-        ]
+        return stage_conditions(
+            self.timestep_embedders, self.class_embedders, timestep, class_labels
+        )
 
     def forward(
         self,

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_ratio, check_whole
-from gensynth.models.layers.conditioning import TimestepEmbedder, channel_norm, modulate
+from gensynth.models.layers.conditioning import (
+    TimestepEmbedder,
+    channel_norm,
+    modulate,
+    stage_conditions,
+)
 from gensynth.models.layers.resample import downsample, upsample
 from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool
 from gensynth.ops.gated_projection import gated_projection
@@ -148,7 +153,6 @@ class DiCo(ModelMixin, ConfigMixin):
             [nn.Conv2d(2 * width[1], width[1], 1), nn.Conv2d(width[1], width[1], 1)]
         )
         self.final_layer = FinalLayer(width[1], in_channels * (2 if learn_sigma else 1))
-        self.act = nn.SiLU()
         self.gradient_checkpointing = False
         self.init_weights()
 
@@ -178,12 +182,9 @@ class DiCo(ModelMixin, ConfigMixin):
 
     def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        return [
-            self.act(embed_timestep(timestep) + embed_class(class_labels))
-            for embed_timestep, embed_class in zip(
-                self.timestep_embedders, self.class_embedders, strict=True
-            )
-        ]
+        return stage_conditions(
+            self.timestep_embedders, self.class_embedders, timestep, class_labels
+        )
 
     def forward(
         self,

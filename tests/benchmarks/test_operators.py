@@ -1,5 +1,6 @@
 """The benchmark of operators runs in miniature, and its arithmetic is right."""
 
+import dataclasses
 import json
 
 import pytest
@@ -46,10 +47,17 @@ def test_gates():
     case = kernels.Case(
         "op", "", "forward", None, None, None, 0, 0, torch.float32, definition=print, gates=gates
     )
+    half = dataclasses.replace(case, dtype=torch.bfloat16)
     row = kernels.Row("op", "", "forward", floor=0.8, ours=1.0, eager=1.5, compiled=1.2)
     assert kernels.gates(case, row) == "floor 0.80 >= 0.7; eager 1.50 MISSES 2"
     row.error, row.eager_error = 2e-5, 1e-6
     assert kernels.gates(case, row).startswith("error 2.0e-05 MISSES 1.0e-05; floor")
+    row.error, row.eager_error = 2e-3, 1e-3  # far inside the gate, but twice as wrong as eager
+    assert kernels.gates(half, row).startswith("error 2.0e-03 MISSES 1.3e-03; floor")
+    ours_in_float32 = dataclasses.replace(half, published=False)
+    assert kernels.gates(ours_in_float32, row).startswith("error 2.0e-03 <= 6.0e-03; floor")
+    row.error, row.eager_error = 7e-3, 1e-2
+    assert kernels.gates(half, row).startswith("error 7.0e-03 MISSES 6.0e-03; floor")
     assert row.best_peer == ("compiled", 1.2)
 
 

@@ -1,5 +1,7 @@
 """Timestep, class and size embeddings, and the norms they steer (DiT, arXiv 2212.09748)."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
@@ -30,6 +32,23 @@ class TimestepEmbedder(nn.Module):
     def init_weights(self) -> None:
         nn.init.normal_(self.mlp.linear_1.weight, std=0.02)
         nn.init.normal_(self.mlp.linear_2.weight, std=0.02)
+
+
+def stage_conditions(
+    timestep_embedders: Iterable[nn.Module],
+    class_embedders: Iterable[nn.Module],
+    timestep: Tensor,
+    class_labels: Tensor,
+) -> list[Tensor]:
+    """SiLU of the sum of both embeddings, for every width of a U-shaped model.
+
+    timestep [B] and class_labels [B] -> [B, C] for each pair of embedders.
+    """
+    pairs = zip(timestep_embedders, class_embedders, strict=True)
+    return [
+        F.silu(embed_timestep(timestep) + embed_class(class_labels))
+        for embed_timestep, embed_class in pairs
+    ]
 
 
 class SizeEmbedder(nn.Module):

@@ -1,6 +1,7 @@
 """Normalised, non-causal linear attention: time and memory linear in the number of tokens."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,8 +49,8 @@ def linear_attention(
     """
     q, k, v = autocast_inputs(q, k, v)
     check(q, k, v, feature)
-    reasons = [find(q, k, v, feature=feature, eps=eps, rotate=rotate) for find in (refusal, loss)]
-    if kernel_chosen("linear_attention", *reasons):
+    no = refusal(q, k, v, feature=feature, rotate=rotate)
+    if kernel_chosen("linear_attention", no, loss(q, k, v)):
         return forward_operator(q, k, v, feature, float(eps))[0]
     return reference(q, k, v, feature=feature, eps=eps, rotate=rotate)
 
@@ -65,15 +66,9 @@ def check(q: Tensor, k: Tensor, v: Tensor, feature: str) -> None:
 
 
 def refusal(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    feature: str = "elu1",
-    eps: float = 1e-4,
-    rotate: Callable[[Tensor], Tensor] | None = None,
+    q: Tensor, k: Tensor, v: Tensor, *, feature: str = "elu1", rotate: Any = None, **options: Any
 ) -> str | None:
-    """Why the kernel cannot run; none if it can."""
+    """Why the kernel cannot run on the arguments of `linear_attention`; none if it can."""
     if rotate is not None:
         return "rotate is given, and the kernel does not turn features"
     if not 1 <= q.shape[-1] <= WIDEST:
@@ -85,16 +80,8 @@ def refusal(
     return refusal_of_tensors(q, k, v)
 
 
-def loss(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    feature: str = "elu1",
-    eps: float = 1e-4,
-    rotate: Callable[[Tensor], Tensor] | None = None,
-) -> str | None:
-    """Why the kernel would not pay; none where it may.
+def loss(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
+    """Why the kernel would not pay on the arguments of `linear_attention`; none where it may.
 
     Does not quote the sizes: a compiled model would then be one of these sizes only.
     """

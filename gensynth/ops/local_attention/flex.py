@@ -25,13 +25,11 @@ def local_attention(
     k: Tensor,
     v: Tensor,
     *,
-    height: int,
-    width: int,
-    window: int,
     text_length: int = 0,
     down_factor: int = 1,
     pool_weight: Tensor | None = None,
     scale: float | None = None,
+    **sizes: int,
 ) -> Tensor:
     """`gensynth.ops.local_attention` by compiled FlexAttention, in the type of q, k and v.
 
@@ -43,16 +41,14 @@ def local_attention(
         UsageError: as `gensynth.ops.local_attention`.
     """
     q, k, v = autocast_inputs(q, k, v)
-    sizes: dict[str, Any] = {
-        "height": height,
-        "width": width,
-        "window": window,
+    options: dict[str, Any] = {
         "text_length": text_length,
         "down_factor": down_factor,
         "pool_weight": pool_weight,
+        **sizes,
     }
-    check_arguments(q, k, v, **sizes)
-    return compose(attend_disc, q, k, v, scale=scale, **sizes)
+    check_arguments(q, k, v, **options)
+    return compose(attend_disc, q, k, v, scale=scale, **options)
 
 
 def attend_disc(
