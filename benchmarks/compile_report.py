@@ -184,7 +184,10 @@ def compile_call(call: Call, target: int) -> Compiled:
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "kernel.cubin"
         binary.write_bytes(compiled.asm["cubin"])
-        usage, code = tool("cuobjdump", "--dump-resource-usage", binary), tool("nvdisasm", "-c", binary)
+        usage, code = (
+            tool("cuobjdump", "--dump-resource-usage", binary),
+            tool("nvdisasm", "-c", binary),
+        )
     instructions = [name for line in code.splitlines() if (name := instruction(line))]
     blocks = {k: v for k, v in call.constants if k.isupper() and isinstance(v, int)}
     row = Compiled(
