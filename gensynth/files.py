@@ -9,16 +9,29 @@ from pathlib import Path
 from typing import Any
 
 
+def cache_folder(kind: str) -> Path:
+    """Where things of a kind are kept that can be made again (`GENSYNTH_CACHE`, ~/.cache/gensynth).
+
+    It may not exist yet.
+    """
+    return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / kind
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replaces a text file at once: a reader, or a crash, finds the old content or the new.
+    """`replace_file` with text in UTF-8."""
+    replace_file(path, text.encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file at once: a reader, or a crash, finds the old content or the new.
 
     Raises:
         OSError: the disk is full or the folder not writable; the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

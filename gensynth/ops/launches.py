@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from gensynth.files import write_text
+from gensynth.files import cache_folder, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,8 @@ def trying(operator: str, key: str, launch: Launch) -> Iterator[None]:
 
 def cache_file() -> Path:
     """Where the tuned launches of this GPU lie (`GENSYNTH_CACHE`, else ~/.cache/gensynth)."""
-    folder = Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser()
     name = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
-    return folder / "ops" / f"{name}.json"
+    return cache_folder("ops") / f"{name}.json"
 
 
 def versions() -> dict[str, str]:
