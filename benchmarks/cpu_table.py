@@ -8,9 +8,10 @@ softmax attention on this CPU. Kernels are not timed: Triton's interpreter says 
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -82,29 +83,39 @@ class Growth:
 def main(out: Path, seconds: float, compile_kernels: bool = True) -> dict[str, list]:
     """Counts, measures, prints and writes the tables; each time takes at least `seconds`."""
     about = circumstances("cpu")
-    tables = [
-        models_table([count(name) for name in MODELS]),
-        keys_table([touched_keys(side, w) for w in WINDOWS for side in GRIDS]),
-    ]
+    content, shown = dict(about), []
+    for name, (title, columns, rows), numbers in tables(seconds, compile_kernels):
+        print_table(title, columns, rows)
+        content |= {title: [dict(zip(columns, row, strict=True)) for row in rows]}
+        content |= {name: [asdict(number) for number in numbers]}
+        shown.append(f"## {title}\n\n{markdown_table(columns, rows)}")
+        write_results(out, "operators", content, "\n".join(shown))
+    return content
+
+
+Titled = tuple[str, list[str], list[list[str]]]
+
+
+def tables(seconds: float, compile_kernels: bool) -> Iterator[tuple[str, Titled, Sequence[Any]]]:
+    """Each table as soon as it is ready, the quickest first, with a name and what it is made of."""
+    models = [count(name) for name in MODELS]
+    yield "models", models_table(models), models
+    keys = [touched_keys(side, window) for window in WINDOWS for side in GRIDS]
+    yield "keys", keys_table(keys), keys
     growths = [growth(name, seconds) for name in ATTENTIONS]
-    tables.append(growth_table(growths))
-    content = {**about, "growth": [asdict(g) for g in growths]}
+    yield "growth", growth_table(growths), growths
     if compile_kernels:
         kernels = report_elsewhere()
-        tables.append(summary(kernels))
-        content["kernels"] = [asdict(row) for row in kernels]
-    console = Console(width=130)
-    for title, columns, rows in tables:
-        table = Table(title=title)
-        for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        content[title] = [dict(zip(columns, row, strict=True)) for row in rows]
-    markdown = "\n".join(f"## {t}\n\n{markdown_table(c, r)}" for t, c, r in tables)
-    write_results(out, "operators", content, markdown)
-    return content
+        yield "kernels", summary(kernels), kernels
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=130).print(table)
 
 
 def count(name: str) -> Counted:

@@ -27,7 +27,7 @@ def test_every_operator_has_a_reason():
 def test_a_forced_definition():
     with use("reference"):
         assert {runs for *_, runs in doctor.describe_operators()} == {
-            "definition: GENSYNTH_OPS=reference"
+            "definition: the mode is reference"
         }
 
 

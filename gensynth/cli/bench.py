@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def bench(
     what: What = typer.Argument(What.training, help="What to measure; see above."),
     seconds: float = typer.Option(
-        10.0, "--seconds", min=0.01, help="How long each measurement may take."
+        10.0, "--seconds", min=0.01, help="How long each single measurement may take."
     ),
     device: Device = typer.Option(
         None, "--device", help="For ops: which table; the GPU's if there is one."
@@ -47,7 +47,8 @@ def bench(
     with the image, and the memory of each token mixer on 65,536 tokens. masked: images a second of
     masked tokens beside diffusion, and what a decoding step spends beside the transformer. ops:
     the operators beside their peers on a GPU; on a CPU exact counts, and from where on linear and
-    local attention are ahead. compile: the kernels compiled for GPUs, none needed.
+    local attention are ahead (3 to 5 minutes, half of them for compiling kernels for two GPUs).
+    compile: the kernels compiled for GPUs, none needed.
     """
     if what is What.ops:
         from gensynth_benchmarks.operators import main as run_operators

@@ -5,6 +5,17 @@ from torch import Tensor
 from gensynth.errors import UsageError
 
 
+def check_tensors(**tensors: Tensor) -> None:
+    """Refuses what is no tensor.
+
+    Raises:
+        UsageError: names the argument.
+    """
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise UsageError(f"{name} must be a tensor, got {type(tensor).__name__}.")
+
+
 def check_alike(**tensors: Tensor | None) -> None:
     """Refuses tensors whose type or device is not that of the first; none: not given.
 

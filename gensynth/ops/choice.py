@@ -24,7 +24,7 @@ OLDEST_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16 in its tensor core
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton reads it when imported
 
-_mode = os.environ.get("GENSYNTH_OPS", "auto")
+_mode = os.environ.get("GENSYNTH_OPS") or "auto"
 
 
 def mode() -> str:

@@ -60,7 +60,10 @@ def no_derivative(name: str) -> Callable[..., None]:
     def refuse(context: Any, *gradients: Any) -> None:
         what = name.removesuffix("_backward")
         which = "second derivative" if what != name else "derivative"
-        raise UsageError(f"the kernel of {what} has no {which}; GENSYNTH_OPS=reference has.")
+        raise UsageError(
+            f"the kernel gensynth::{what} has no {which}. The definitions, GENSYNTH_OPS=reference, "
+            "have those that PyTorch has of their parts."
+        )
 
     return refuse
 

@@ -5,8 +5,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from torch import Tensor
+
 from gensynth.errors import UsageError
-from gensynth.ops.choice import mode
+from gensynth.ops.choice import mode, use
 from gensynth.ops.launches import Launch, load_tuned
 from gensynth.ops.specimens import Specimen
 
@@ -19,6 +21,10 @@ class Operator:
 
     def _module(self, part: str = "") -> ModuleType:
         return import_module(f"gensynth.ops.{self.name}" + (f".{part}" if part else ""))
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The operator's public function."""
+        return getattr(self._module(), self.name)(*args, **keywords)
 
     def refusal(self, *args: Any, **keywords: Any) -> str | None:
         """Why the kernel cannot run on these arguments; none if it can."""
@@ -53,16 +59,27 @@ OPERATORS = {
 def explain(name: str, *args: Any, **keywords: Any) -> str:
     """What an operator runs on these arguments, and why: "kernel", or "definition: the reason".
 
+    Nothing is computed.
+
     Raises:
-        UsageError: no operator has that name.
+        UsageError: no operator has that name, or it would refuse the arguments.
     """
     if name not in OPERATORS:
         raise UsageError(f"unknown operator {name!r}; known: {', '.join(OPERATORS)}.")
+    with use("reference"):  # the definition, without data, refuses what a call would
+        OPERATORS[name](
+            *map(without_data, args), **{k: without_data(v) for k, v in keywords.items()}
+        )
     refusal = OPERATORS[name].refusal(*args, **keywords)
     how = mode()
     if how == "reference":
-        return "definition: GENSYNTH_OPS=reference"
+        return "definition: the mode is reference"
     if how == "triton":
         return "kernel" if refusal is None else f"error: GENSYNTH_OPS=triton, but {refusal}"
     reason = refusal or OPERATORS[name].loss(*args, **keywords)
     return "kernel" if reason is None else f"definition: {reason}"
+
+
+def without_data(value: Any) -> Any:
+    """A tensor's shape and type; anything else as it is."""
+    return value.to("meta") if isinstance(value, Tensor) else value

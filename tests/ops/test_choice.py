@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from gensynth.errors import UsageError
-from gensynth.ops import choice, explain, linear_attention, use
+from gensynth.ops import OPERATORS, choice, explain, linear_attention, local_attention, use
 from gensynth.ops.checks import check_alike
 from gensynth.ops.precision import autocast_inputs
+
+LOCAL = {"height": 2, "width": 2, "window": 1}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_compiled_code_asks_for_the_device_once():
 def test_explain():
     q = torch.zeros(1, 1, 8, 16)
     with use("reference"):
-        assert explain("linear_attention", q, q, q) == "definition: GENSYNTH_OPS=reference"
+        assert explain("linear_attention", q, q, q) == "definition: the mode is reference"
     with use("auto"):
         assert explain("linear_attention", q, q, q).startswith("definition: ")
     wide = torch.zeros(1, 1, 8, 300)
@@ -122,3 +125,42 @@ def test_mixed_types_are_refused_but_under_autocast():
         linear_attention(q, q, v)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert linear_attention(q, q, v).dtype == torch.bfloat16
+
+
+def test_explain_refuses_what_a_call_would():
+    q = torch.zeros(1, 1, 4, 8)
+    with pytest.raises(UsageError, match=r"q must be \[B, H, N, D\], got shape \[1, 4, 8\]"):
+        explain("linear_attention", q[0], q[0], q[0])
+    with pytest.raises(UsageError, match="k must have the type of q"):
+        explain("linear_attention", q, q.half(), q)
+    with pytest.raises(UsageError, match="window must be a whole number from 1, got 0"):
+        explain("local_attention", q, q, q, height=2, width=2, window=0)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("value", [None, np.zeros((1, 1, 4, 8)), 3])
+def test_what_is_no_tensor_is_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=f"(q|x) must be a tensor, got {type(value).__name__}"):
+        OPERATORS[name](value, value, value, **({} if "local" not in name else LOCAL))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"window": 10**12}, "window must be at most 32768, got 1000000000000"),
+        ({"scale": "a"}, "scale must be a number or none, got 'a'"),
+        ({"pool_weight": torch.ones(2, 2, dtype=torch.int64), "down_factor": 2}, "floating type"),
+        ({"pool_weight": 3, "down_factor": 2}, "pool_weight must be a tensor, got int"),
+    ],
+)
+def test_values_that_local_attention_refuses(changes, words):
+    q = torch.zeros(1, 1, 4, 8)
+    with pytest.raises(UsageError, match=words):
+        local_attention(q, q, q, **(LOCAL | changes))
+
+
+@pytest.mark.parametrize("eps", [-1.0, float("nan"), "x"])
+def test_an_eps_that_is_no_number_from_0(eps):
+    q = torch.zeros(1, 1, 4, 8)
+    with pytest.raises(UsageError, match="eps must be a number from 0"):
+        linear_attention(q, q, q, eps=eps)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gensynth.ops import choice
+from gensynth.ops.checks import check_tensors
 from gensynth.ops.dwconv_gelu_pool import operator, reference
 from gensynth.ops.precision import autocast_inputs
 
@@ -32,6 +33,7 @@ def dwconv_gelu_pool(
     Raises:
         UsageError: a shape, type, device or `approximate` that does not fit; names the argument.
     """
+    check_tensors(x=x, weight=weight, bias=bias)
     x, weight, bias = autocast_inputs(x, weight, bias)
     reference.check_arguments(x, weight, bias, approximate)
     if choice.kernel_chosen(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gensynth.errors import UsageError
-from gensynth.ops.checks import check_alike
+from gensynth.ops.checks import check_alike, check_tensors
 from gensynth.ops.choice import kernel_chosen, loss_on_device, refusal_of_tensors
 from gensynth.ops.linear_attention.operator import forward_operator
 from gensynth.ops.linear_attention.reference import check_feature, check_shapes, reference
@@ -47,16 +47,19 @@ def linear_attention(
     Raises:
         UsageError: an unknown feature; tensors of unlike type, device or shape.
     """
+    check_tensors(q=q, k=k, v=v)
     q, k, v = autocast_inputs(q, k, v)
-    check(q, k, v, feature)
+    check(q, k, v, feature, eps)
     no = refusal(q, k, v, feature=feature, rotate=rotate)
     if kernel_chosen("linear_attention", no, loss(q, k, v)):
         return forward_operator(q, k, v, feature, float(eps))[0]
     return reference(q, k, v, feature=feature, eps=eps, rotate=rotate)
 
 
-def check(q: Tensor, k: Tensor, v: Tensor, feature: str) -> None:
+def check(q: Tensor, k: Tensor, v: Tensor, feature: str, eps: float) -> None:
     check_feature(feature)
+    if not isinstance(eps, int | float | torch.SymFloat) or not eps >= 0:
+        raise UsageError(f"eps must be a number from 0, got {eps!r}.")
     if not q.is_floating_point():
         raise UsageError(f"q must be of a floating type, got {q.dtype}.")
     check_alike(q=q, k=k, v=v)

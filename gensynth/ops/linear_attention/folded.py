@@ -37,7 +37,7 @@ def linear_attention_folded(
         UsageError: as `linear_attention`; a weight of another width than the merged heads.
     """
     q, k, v, weight = autocast_inputs(q, k, v, weight)
-    check(q, k, v, feature)
+    check(q, k, v, feature, eps)
     heads, values = v.shape[1], v.shape[3]
     if weight.dim() != 2 or weight.shape[1] != heads * values:
         raise UsageError(

@@ -64,7 +64,8 @@ def check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if tensor.dim() != 4:
-            raise UsageError(f"{name} must be [B, H, N, D], got shape {list(tensor.shape)}.")
+            expected = "[B, H, N, D]" if name == "q" else "[B, H, tokens, width]"
+            raise UsageError(f"{name} must be {expected}, got shape {list(tensor.shape)}.")
     if k.shape[:2] != q.shape[:2] or k.shape[3] != q.shape[3]:
         raise UsageError(
             f"k must share batch, heads and width with q {list(q.shape)}, got {list(k.shape)}."

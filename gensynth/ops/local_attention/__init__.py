@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
+from gensynth.ops.checks import check_tensors
 from gensynth.ops.choice import kernel_chosen, loss_on_device, refusal_of_tensors
 from gensynth.ops.local_attention import operator, reference
-from gensynth.ops.local_attention.composition import check_arguments, compose
+from gensynth.ops.local_attention.composition import check_arguments, check_scale, compose
 from gensynth.ops.local_attention.launches import WIDTHS
 from gensynth.ops.precision import autocast_inputs
 
@@ -53,6 +54,8 @@ def local_attention(
         UsageError: a type, device, shape, window or factor that does not fit; names the argument.
             Also where `GENSYNTH_OPS=triton` demands a kernel that cannot run.
     """
+    check_tensors(q=q, k=k, v=v)
+    check_scale(scale)
     q, k, v = autocast_inputs(q, k, v)
     sizes: dict[str, Any] = {
         "height": height,

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gensynth.errors import UsageError
-from gensynth.ops.checks import check_alike
+from gensynth.ops.checks import check_alike, check_tensors
 from gensynth.ops.linear_attention.reference import check_shapes
 from gensynth.ops.precision import without_autocast
+
+LARGEST_WINDOW = 2**15  # beyond any image; its square fits 32 bits
 
 
 class DiscAttention(Protocol):
@@ -103,11 +105,15 @@ def check_arguments(
     check_alike(q=q, k=k, v=v)
     if not q.is_floating_point():
         raise UsageError(f"q must be of a floating type, got {q.dtype}.")
+    if q.shape[3] < 1:
+        raise UsageError(f"q must have heads of a width from 1, got shape {list(q.shape)}.")
     if v.shape[3] != q.shape[3]:
         raise UsageError(f"v must have the width of q, {q.shape[3]}, got {v.shape[3]}.")
     check_whole("height", height, 1)
     check_whole("width", width, 1)
     check_whole("window", window, 1)
+    if window > LARGEST_WINDOW:
+        raise UsageError(f"window must be at most {LARGEST_WINDOW}, got {window}.")
     check_whole("text_length", text_length, 0)
     check_whole("down_factor", down_factor, 1)
     tokens = text_length + height * width
@@ -132,6 +138,9 @@ def check_pool_weight(pool_weight: Tensor | None, down_factor: int, q: Tensor) -
     """
     if pool_weight is None:
         return
+    check_tensors(pool_weight=pool_weight)
+    if not pool_weight.is_floating_point():
+        raise UsageError(f"pool_weight must be of a floating type, got {pool_weight.dtype}.")
     if pool_weight.shape != (down_factor, down_factor):
         raise UsageError(
             f"pool_weight must be [{down_factor}, {down_factor}], got {list(pool_weight.shape)}."
@@ -150,3 +159,13 @@ def check_whole(name: str, value: int, least: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UsageError(f"{name} must be a whole number from {least}, got {value!r}.")
+
+
+def check_scale(scale: float | None) -> None:
+    """Refuses what is no number.
+
+    Raises:
+        UsageError: names the argument.
+    """
+    if scale is not None and not isinstance(scale, int | float | torch.SymInt | torch.SymFloat):
+        raise UsageError(f"scale must be a number or none, got {scale!r}.")
