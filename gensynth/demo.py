@@ -13,8 +13,10 @@ from gensynth.config import Data
 from gensynth.data.images import decode, labelled_grid, to_pil
 from gensynth.data.sources import open_source
 from gensynth.errors import InputError
-from gensynth.evaluation.evaluate import evaluate, summary, write_report
-from gensynth.evaluation.sources import open_images
+from gensynth.evaluation.evaluate import evaluate
+from gensynth.evaluation.features import Effort
+from gensynth.evaluation.images import open_images
+from gensynth.evaluation.report import METRICS_FILE, summary, write_report
 from gensynth.experiment import load_experiment
 from gensynth.loading import load
 from gensynth.progress import progress_bar
@@ -107,12 +109,16 @@ def _look(out: Path, quick: bool) -> None:
 
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=images.length * 2 + 2000)
-        report = evaluate(drawn, "fashion_mnist:test", tick=lambda n: bar.advance(task, n))
-    write_report(report, out / "metrics.json")
+        effort = Effort(tick=lambda count: bar.advance(task, count))
+        found = evaluate(drawn, "fashion_mnist:test", effort=effort)
+    assert found is not None  # one process
+    measured, report = found
+    measured.files.remove()
+    write_report(report, out / METRICS_FILE)
 
     print(f"\n{out / 'samples.png'}: ten pictures of each class")
     print(f"{out / 'loss.png'}: the loss")
-    print(f"{out / 'metrics.json'}: {summary(report)}")
+    print(f"{out / METRICS_FILE}: {summary(report)}")
 
 
 def _edit(out: Path) -> None:

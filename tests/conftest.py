@@ -14,6 +14,7 @@ from PIL import Image
 CACHE = tempfile.mkdtemp(prefix="gensynth-tests-")
 os.environ |= {
     "OMP_NUM_THREADS": "1",  # two busy threads on a shared machine wait for each other
+    "GENSYNTH_CACHE": CACHE,
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_CACHE": CACHE,
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -181,7 +182,7 @@ def tiny_vae_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def lite0():
-    from gensynth.metrics.lite0 import Lite0Features
+    from gensynth.metrics.extractors.lite0 import Lite0Features
 
     return Lite0Features()
 
@@ -189,7 +190,7 @@ def lite0():
 @pytest.fixture(scope="session")
 def fashion() -> torch.Tensor:
     """uint8 [300, 1, 32, 32]: the first images of the bundled test set."""
-    from gensynth.evaluation.sources import open_images
+    from gensynth.evaluation.images import open_images
 
     images = open_images("fashion_mnist:test")
     return torch.stack([images.read(index) for index in range(300)])

@@ -430,3 +430,33 @@ def test_regularizers_fit_every_mixer(mixer, tmp_path):
         "regularizers: [{name: layersync, pairs: [[blocks.1, blocks.3]]}]\n"
     )
     assert load_experiment(path).regularizers[0].name == "layersync"
+
+
+def test_the_evaluation_section(write):
+    path = write(MINIMAL)
+    assert load_experiment(path).evaluation.every == 0
+    section = load_experiment(path, ["evaluation.every=500", "evaluation.num=50"]).evaluation
+    assert (section.every, section.num, section.extractor) == (500, 50, "lite0-64")
+    assert "Did you mean 'every'?" in refusal(path, "evaluation.evry=5")
+    for override in ("evaluation.num=1", "evaluation.every=-1", "evaluation.batch_size=0"):
+        assert f"'{override.partition('=')[0]}'" in refusal(path, override)
+
+
+def test_a_tokenizer_is_not_evaluated_while_it_trains(write):
+    tree = {**MINIMAL, "model": {"name": "VQ-nano"}, "objective": {"name": "reconstruction"}}
+    assert load_experiment(write(tree)).evaluation.every == 0
+    assert "evaluation.every is 5, but a tokenizer" in refusal(write(tree), "evaluation.every=5")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{source: encoded, path: tokens}",
+        "{source: webdataset, path: shards, streaming: true, classes: [a]}",
+    ],
+)
+def test_data_that_cannot_be_their_own_reference_need_one(write, data):
+    path = write({**MINIMAL, "evaluation": {"every": 5}})
+    assert "evaluation.reference is missing" in refusal(path, f"data={data}")
+    given = load_experiment(path, [f"data={data}", "evaluation.reference=imagenet256"])
+    assert given.evaluation.reference == "imagenet256"

@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with the codes of `gensynth.errors`."""
     from gensynth.cli import (
         bench,
+        compare,
         config,
         convert,
         demo,
@@ -51,6 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         evaluate,
         models,
         ops,
+        reference,
         sample,
         serve,
         train,
@@ -62,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         sample,
         edit,
         evaluate,
+        reference,
+        compare,
         serve,
         models,
         convert,

@@ -12,6 +12,7 @@ class What(enum.StrEnum):
     masked = "masked"
     ops = "ops"
     compile = "compile"
+    evaluation = "evaluation"
 
 
 class Device(enum.StrEnum):
@@ -32,7 +33,13 @@ def bench(
         None, "--device", help="For ops: which table; the GPU's if there is one."
     ),
     out: Path = typer.Option(
-        None, "--out", help="For ops: where JSON and Markdown go; benchmarks/results/DEVICE."
+        None, "--out", help="For ops, evaluation: where results go; benchmarks/results/DEVICE."
+    ),
+    part: list[str] = typer.Option(
+        [], "--part", help="For evaluation: ladder, memory, frechet or speed; repeatable."
+    ),
+    data: Path = typer.Option(
+        None, "--data", help="For the ladder: folder with CIFAR-10's train and test Parquet files."
     ),
     minutes: float = typer.Option(
         7.5,
@@ -48,7 +55,8 @@ def bench(
     masked tokens beside diffusion, and what a decoding step spends beside the transformer. ops:
     the operators beside their peers on a GPU; on a CPU exact counts, and from where on linear and
     local attention are ahead (3 to 5 minutes, half of them for compiling kernels for two GPUs).
-    compile: the kernels compiled for GPUs, none needed.
+    compile: the kernels compiled for GPUs, none needed. evaluation: what distances do under blur
+    and noise, their memory, and their speed beside others.
     """
     if what is What.ops:
         from gensynth_benchmarks.operators import main as run_operators
@@ -59,6 +67,12 @@ def bench(
         from gensynth_benchmarks.compile_report import main as run_report
 
         run_report()
+        return
+    if what is What.evaluation:
+        from gensynth_benchmarks.evaluation import PARTS
+        from gensynth_benchmarks.evaluation import main as run_evaluation
+
+        run_evaluation(seconds, out, part or PARTS, data)
         return
     if what is What.training:
         from gensynth_benchmarks.foundation import main as run

@@ -1,9 +1,13 @@
 """`gensynth evaluate`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
+
+from gensynth.evaluation.request import Request
 
 
 def register(app: typer.Typer) -> None:
@@ -11,31 +15,155 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    samples: str = typer.Argument(..., help="Folder of pictures, or .npz with arr_0."),
-    reference: str = typer.Option(
-        ..., "--reference", help="Folder, .npz, .parquet or fashion_mnist:test."
+    samples: str = typer.Argument(
+        None, help="Folder of pictures, .npz with arr_0, .tar, .parquet; or give --model."
     ),
-    num: int = typer.Option(None, "--num", "-n", help="Samples to use. [default: all]"),
+    reference: str = typer.Option(
+        None,
+        "--reference",
+        help="Real images likewise, or fashion_mnist:test, or a file of statistics.",
+    ),
+    model: str = typer.Option(
+        None, "--model", help="Draw the samples with this model; no picture is stored."
+    ),
+    num: int = typer.Option(
+        None, "--num", "-n", help="Samples to use. [default: all; 50,000 with --model]"
+    ),
+    seed: int = typer.Option(
+        None, "--seed", help="Of the first picture, or of which are used. [default: 0]"
+    ),
+    labels: str = typer.Option(
+        None, "--labels", help="With --model: balanced or random. [default: balanced]"
+    ),
+    steps: int = typer.Option(None, "--steps", help="With --model: as of sample."),
+    guidance: float = typer.Option(None, "--guidance", help="With --model: as of sample."),
+    scheduler: str = typer.Option(None, "--scheduler", help="With --model: as of sample."),
+    protocol: str = typer.Option(
+        None, "--protocol", help="All of it as for a published number; 'list' names them."
+    ),
+    extractor: str = typer.Option(
+        None,
+        "--extractor",
+        help="Feature space. [default: lite0-64; inception-2015 with --weights]",
+    ),
+    weights: Path = typer.Option(None, "--weights", help="File or folder of its weights."),
+    download: bool = typer.Option(False, "--download", help="Fetch weights that are missing."),
+    metrics: str = typer.Option(None, "--metrics", help="A part of them, such as frechet,kid."),
     size: int = typer.Option(None, "--size", help="Bring the reference to squares of this size."),
     fit: str = typer.Option("crop", "--fit", help="How: crop or pad."),
-    out: Path = typer.Option(None, "--out", "-o", help="Write the report here as JSON."),
+    batch_size: int = typer.Option(64, "--batch-size", "-b", help="Images taken together."),
+    workers: int = typer.Option(0, "--workers", help="Processes that decode, for each process."),
+    out: Path = typer.Option(
+        None, "--out", "-o", help="Folder for metrics.json and report.html, or a .json file."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+    keep: bool = typer.Option(False, "--keep-features", help="Keep the samples' features cached."),
+    cross_check: str = typer.Option(
+        None, "--cross-check", metavar="torch-fidelity", help="Print its numbers beside ours."
+    ),
+    selfcheck: bool = typer.Option(
+        False, "--selfcheck", help="Published numbers of the files in SAMPLES, a folder."
+    ),
 ) -> None:
     """Measure how far samples are from real images, beside what real images score.
 
-    gensynth evaluate samples --reference fashion_mnist:test
-    """
-    from gensynth.errors import UsageError
+    gensynth evaluate drawn --reference fashion_mnist:test
 
-    if fit not in ("crop", "pad"):
-        raise UsageError(f"--fit must be crop or pad, got {fit!r}.")
-    from gensynth.evaluation.evaluate import evaluate as run
-    from gensynth.evaluation.evaluate import summary, write_report
+    gensynth evaluate --model runs/demo --num 10000 --reference fashion_mnist:test --out report
+
+    With the weights of the FID Inception (pytorch-fid's file): FID, sFID, Inception Score,
+    precision and recall as published, --weights FILE --reference VIRTUAL_imagenet256_labeled.npz
+
+    gensynth evaluate --protocol dit-xl2-256-cfg1.5 --model dit --weights FILE --out report
+
+    torchrun --nproc-per-node 2 -m gensynth evaluate ... shares the work; the numbers stay the same
+    (torchrun takes --num for an option of its own; -n is the same). A command that was stopped goes
+    on where it was.
+    """
+    if protocol == "list":
+        list_protocols()
+        return
+    drawing = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
+    request = Request(
+        samples,
+        model,
+        reference,
+        num,
+        seed,
+        labels,
+        drawing,
+        protocol,
+        extractor,
+        weights,
+        download,
+        metrics,
+        size,
+        fit,
+        batch_size,
+        workers,
+        cross_check,
+        selfcheck,
+    )
+    request.check()
     from gensynth.progress import progress_bar
 
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
-        report = run(samples, reference, num, size, fit, lambda count: bar.advance(task, count))
-    print(json.dumps(report, indent=1) if as_json else summary(report))
-    if out is not None:
+
+        def tick(count: int) -> None:
+            bar.advance(task, count)
+
+        if selfcheck:
+            check_installation(request, tick)
+            return
+        found = request.run(tick)
+    if found is None:  # not the main process
+        return
+    measured, report = found
+    publish(measured, report, out, as_json)
+    if cross_check is not None:
+        from gensynth.evaluation.cross_check import cross_check as compare
+        from gensynth.evaluation.cross_check import print_rows
+
+        print_rows(compare(measured, weights, peer=cross_check))
+    if not keep:
+        measured.files.remove()
+
+
+def list_protocols() -> None:
+    """Prints every protocol in words."""
+    from gensynth.evaluation.protocol_runs import describe
+    from gensynth.evaluation.protocols import PROTOCOLS
+
+    for protocol in PROTOCOLS.values():
+        print(describe(protocol))
+
+
+def check_installation(request: Request, tick: Callable[[int], None]) -> None:
+    """Prints published numbers beside what comes out here."""
+    from gensynth.evaluation.features import Effort
+    from gensynth.evaluation.selfcheck import selfcheck
+
+    effort = Effort(request.batch_size, request.workers, tick)
+    folder = Path(request.samples or ".")
+    selfcheck(folder, request.weights, download=request.download, effort=effort)
+
+
+def publish(measured: Any, report: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Prints a report and writes what `--out` asks for."""
+    from gensynth.evaluation.page import write_page
+    from gensynth.evaluation.report import METRICS_FILE, print_report, write_report
+
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_report(report)
+    if out is None:
+        return
+    if out.suffix == ".json":
         write_report(report, out)
+        return
+    write_report(report, out / METRICS_FILE)
+    write_page(measured, report, out / "report.html")
+    if not as_json:
+        print(f"{out / METRICS_FILE}\n{out / 'report.html'}")

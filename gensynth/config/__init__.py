@@ -9,6 +9,7 @@ import yaml
 from pydantic import ConfigDict, Field, model_validator
 
 from gensynth.config.data import Autoencoder, Data
+from gensynth.config.evaluation import Evaluation
 from gensynth.config.objectives import (
     DDPM,
     Dispersive,
@@ -38,6 +39,7 @@ __all__ = [
     "Checkpoint",
     "Data",
     "Dispersive",
+    "Evaluation",
     "Experiment",
     "Flow",
     "LayerSync",
@@ -74,6 +76,7 @@ class Experiment(Section):
     ema: EMA | None = EMA()
     checkpoint: Checkpoint = Checkpoint()
     sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def sizes_fit(self) -> Self:
@@ -86,6 +89,23 @@ class Experiment(Section):
             raise ValueError(
                 f"training.batch_size {self.training.batch_size} cannot be split into "
                 f"training.gradient_accumulation {self.training.gradient_accumulation} equal parts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def evaluation_can_be_done(self) -> Self:
+        if not self.evaluation.every:
+            return self
+        if self.objective.works_on == "pixels":
+            raise ValueError(
+                f"evaluation.every is {self.evaluation.every}, but a tokenizer draws nothing to "
+                "evaluate; leave it out"
+            )
+        given = self.evaluation.reference is not None or self.data.source == "fashion_mnist"
+        if not given and (self.data.streaming or self.data.source == "encoded"):
+            raise ValueError(
+                "evaluation.reference is missing: data that are streamed or encoded cannot be "
+                "compared with themselves, so give images or a file of statistics"
             )
         return self
 

@@ -1,101 +1,217 @@
-"""The Fréchet distance of two sets of images in any feature space."""
+"""The Fréchet distance of two sets of features, and how sure it is."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from gensynth.errors import UsageError
+from gensynth.metrics.arrays import Array, as_tensor
+from gensynth.metrics.feature_metric import FeatureMetric, side_of
+from gensynth.metrics.moments import GroupedSums, Statistics, check_not_negative
+
+REGULAR = 5  # images for each feature from which the bias falls as 1 / count
 
 
-class Extractor(Protocol):
-    """uint8 images [B, 1 or 3, H, W] -> named float features [B, dims[name]]."""
+@dataclass(frozen=True)
+class FrechetEstimate:
+    """A distance and how sure it is.
 
-    name: str
-    dims: dict[str, int]
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]: ...
-
-
-class FrechetDistance(Metric):
-    """FD of generated and real images, one number for each feature the extractor names.
-
-    Sums are float64 and add up over batches, processes (torchmetrics reduces them) and runs.
-
-    Args:
-        extractor: the feature space; its preprocessing belongs to it.
+    Attributes:
+        value: the distance, `mean_term` + `covariance_term`.
+        standard_error: of the value over sets of generated images of this size, by the jackknife;
+            none if a group of images is empty.
+        corrected: the value without the bias of a finite number of generated images, by the
+            jackknife; none with fewer than 5 images for each feature, where it would be wrong.
+        num_real: none if the reference does not say.
     """
 
-    full_state_update = False
+    value: float
+    mean_term: float
+    covariance_term: float
+    standard_error: float | None
+    corrected: float | None
+    num_real: int | None
+    num_generated: int
+
+
+def frechet_distance(
+    mu1: Array, sigma1: Array, mu2: Array, sigma2: Array, *, root1: Array | None = None
+) -> float:
+    """|mu1 - mu2|^2 + tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2)) (arXiv 1706.08500, eq. 6).
+
+    Args:
+        mu1, mu2: means [D] of any float type; computed in float64.
+        sigma1, sigma2: covariances [D, D].
+        root1: [D, D] with root1 root1^T = sigma1, if it is at hand.
+
+    Raises:
+        UsageError: shapes that do not fit, NaN or infinite values, or no covariance matrix.
+    """
+    root = None if root1 is None else as_tensor("root1", root1)
+    names = ("mu1", "sigma1", "root1")
+    one = Statistics(as_tensor("mu1", mu1), as_tensor("sigma1", sigma1), root=root, names=names)
+    names = ("mu2", "sigma2", "root2")
+    other = Statistics(as_tensor("mu2", mu2), as_tensor("sigma2", sigma2), names=names)
+    if one.mean.shape != other.mean.shape:
+        raise UsageError(
+            f"mu1 {tuple(one.mean.shape)} and mu2 {tuple(other.mean.shape)} must be of one length."
+        )
+    other = other.to(one.mean.device)
+    if root is None and torch.linalg.cholesky_ex(one.covariance).info:
+        # Its root would take eigenvectors, several times the rest; that of the other may not.
+        one, other = other, one
+    return sum(distance_terms(one, other))
+
+
+def distance_terms(one: Statistics, other: Statistics) -> tuple[float, float]:
+    """What the means and what the covariances add to the distance, neither below 0.
+
+    The trace of the root of the product is the sum of the roots of the eigenvalues of
+    R^T sigma2 R with R R^T = sigma1: symmetric throughout, and right also with fewer images than
+    features. R of the first is computed once and kept.
+
+    Raises:
+        UsageError: one is no covariance matrix.
+    """
+    root = one.with_root().root
+    assert root is not None
+    root = root[:, root.any(0)]  # a covariance of low rank has a smaller product
+    product = root.T @ other.covariance @ root
+    values = torch.linalg.eigvalsh((product + product.T) / 2)
+    check_not_negative(values, one.covariance.norm() * other.covariance.norm())
+    trace = float(one.covariance.trace() + other.covariance.trace())
+    covariance_term = trace - 2 * float(values.clamp(min=0).sqrt().sum())
+    assert covariance_term >= -1e-6 * trace, "the covariances are not positive semi-definite"
+    return float((one.mean - other.mean).square().sum()), max(0.0, covariance_term)
+
+
+def frechet_estimate(real: Statistics, generated: GroupedSums) -> FrechetEstimate:
+    """The distance with its standard error and without its bias, by leaving out a group in turn.
+
+    The delete-a-group jackknife: B. Efron, The Jackknife, the Bootstrap and Other Resampling
+    Plans (1982), chapters 2 and 3. Only the generated images are left out: the error and the bias
+    of the reference stay.
+
+    Raises:
+        UsageError: fewer than two generated images.
+    """
+    statistics = generated.statistics()
+    mean_term, covariance_term = distance_terms(real, statistics)
+    value, count, groups = mean_term + covariance_term, statistics.count, len(generated.count)
+    assert count is not None
+    error = corrected = None
+    if groups > 1 and generated.count.min() > 0 and count - generated.count.max() > 1:
+        parts = (generated.statistics(without=group) for group in range(groups))
+        values = [sum(distance_terms(real, part)) for part in parts]
+        others = torch.tensor(values, dtype=torch.float64)
+        error = float((others.var(correction=0) * (groups - 1)).sqrt())
+        if count >= REGULAR * len(real.mean):
+            corrected = groups * value - (groups - 1) * float(others.mean())
+    return FrechetEstimate(value, mean_term, covariance_term, error, corrected, real.count, count)
+
+
+class FrechetDistance(FeatureMetric):
+    """FD of generated and real images in a feature space; its sums add up over processes.
+
+    Args:
+        dim: length D of a feature.
+        reference: moments of the real images; if left out, they come in by `update(real=True)`.
+        groups: number of groups for the standard error; image i is in group i mod groups. They
+            take 8 groups D^2 bytes.
+        extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
+
+    Raises:
+        UsageError: a reference with features of another length, or no group.
+    """
+
     higher_is_better = False
-    is_differentiable = False
 
-    def __init__(self, extractor: Extractor, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.extractor = extractor
-        for side in ("real", "generated"):
-            self.add_state(f"{side}_count", torch.zeros((), dtype=torch.int64), "sum")
-            for name, dim in extractor.dims.items():
-                zeros = torch.zeros(dim, dtype=torch.float64)
-                self.add_state(f"{side}_{name}_sum", zeros, "sum")
-                self.add_state(f"{side}_{name}_outer", torch.outer(zeros, zeros), "sum")
+    def __init__(
+        self,
+        dim: int,
+        *,
+        reference: Statistics | None = None,
+        groups: int = 10,
+        extractor: Callable[[Tensor], Tensor] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dim, extractor, **kwargs)
+        if reference is not None and len(reference.mean) != dim:
+            raise UsageError(f"the reference has {len(reference.mean)} features, not {dim}.")
+        if groups < 1:
+            raise UsageError(f"groups must be at least 1, got {groups}.")
+        self.reference = reference
+        self._add_sums("generated", groups)
+        if reference is None:
+            self._add_sums("real", 1)
 
-    @torch.inference_mode()
-    def update(self, images: Tensor, real: bool) -> None:
-        """Takes in uint8 images [B, 1 or 3, H, W] of one side."""
-        side = "real" if real else "generated"
-        setattr(self, f"{side}_count", getattr(self, f"{side}_count") + len(images))
-        for name, features in self.extractor(images).items():
-            # float64 before the product: float32 sums lose small covariances.
-            features = features.double()
-            for kind, value in (("sum", features.sum(0)), ("outer", features.T @ features)):
-                state = f"{side}_{name}_{kind}"
-                setattr(self, state, getattr(self, state) + value)
+    def _add_sums(self, side: str, groups: int) -> None:
+        for name, zeros in vars(GroupedSums.zeros(self.dim, groups)).items():
+            self.add_state(f"{side}_{name}", zeros, "sum")
 
-    def compute(self) -> dict[str, float]:
-        """Feature name -> distance.
+    def _sums(self, real: bool) -> GroupedSums:
+        side = side_of(real)
+        return GroupedSums(
+            *(getattr(self, f"{side}_{name}") for name in ("count", "total", "outer"))
+        )
+
+    def _count(self, real: bool) -> int:
+        if real and self.reference is not None:
+            return self.reference.count or 0
+        return int(self._sums(real).count.sum())
+
+    def _take(self, features: Tensor, index: Tensor, real: bool) -> None:
+        if real and self.reference is not None:
+            raise UsageError("the real images are given by the reference; leave one of them out.")
+        self._sums(real).add(features, index)
+
+    def _enough(self, real: bool) -> GroupedSums:
+        sums = self._sums(real)
+        number = int(sums.count.sum())
+        if number < 2:
+            raise UsageError(
+                f"a distance needs two images a side, got {number} {side_of(real)} so far."
+            )
+        return sums
+
+    def _statistics(self, real: bool) -> Statistics:
+        if not real or self.reference is None:
+            return self._enough(real).statistics()
+        self.reference = self.reference.to(self.device)
+        return self.reference
+
+    def compute(self) -> Tensor:
+        """The distance, float64 [].
 
         Raises:
-            ValueError: fewer than two images on one side.
+            UsageError: fewer than two images on one side.
         """
-        generated, real = int(self.count_of("generated")), int(self.count_of("real"))
-        if min(generated, real) < 2:
-            raise ValueError(
-                f"a distance needs two images a side, got {generated} generated and {real} real"
-            )
-        return {
-            name: frechet_distance(*self.moments("generated", name), *self.moments("real", name))
-            for name in self.extractor.dims
-        }
+        terms = distance_terms(self._statistics(True), self._statistics(False))
+        return torch.tensor(sum(terms), dtype=torch.float64, device=self.device)
+
+    def estimate(self) -> FrechetEstimate:
+        """The distance and how sure it is, over all processes; see `frechet_estimate`.
+
+        Raises:
+            UsageError: fewer than two images on one side.
+        """
+        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
+            return frechet_estimate(self._statistics(True), self._enough(False))
+
+    def statistics(self, real: bool) -> Statistics:
+        """Moments of one side over all processes.
+
+        Raises:
+            UsageError: fewer than two images.
+        """
+        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
+            return self._statistics(real)
 
     def reset_generated(self) -> None:
         """Forgets the generated images and keeps the real ones, to compare others with them."""
         self._computed = None
-        for state, default in self._defaults.items():
-            if state.startswith("generated"):
-                assert isinstance(default, Tensor)
-                setattr(self, state, default.clone().to(self.device))
-
-    def count_of(self, side: str) -> Tensor:
-        """Number of images of one side, int64."""
-        return getattr(self, f"{side}_count")
-
-    def moments(self, side: str, name: str) -> tuple[Tensor, Tensor]:
-        """Mean [D] and covariance [D, D] (divisor N - 1) of one side, float64."""
-        count = self.count_of(side)
-        total, outer = getattr(self, f"{side}_{name}_sum"), getattr(self, f"{side}_{name}_outer")
-        mean = total / count
-        return mean, (outer - torch.outer(total, mean)) / (count - 1)
-
-
-def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """|mean1 - mean2|^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)) (arXiv 1706.08500, eq. 6).
-
-    The trace of the root is the sum of the roots of the eigenvalues of R^T cov2 R with
-    R R^T = cov1: symmetric throughout, and right also with fewer images than features.
-    """
-    values, vectors = torch.linalg.eigh(cov1)
-    root = vectors * values.clamp(min=0).sqrt()
-    product = root.T @ cov2 @ root
-    roots = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
-    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * roots
-    return max(0.0, float(distance))
+        for part in vars(self._sums(False)).values():
+            part.zero_()

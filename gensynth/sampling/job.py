@@ -8,7 +8,7 @@ from typing import Any
 
 from gensynth.data.images import grid, to_pil
 from gensynth.errors import UsageError
-from gensynth.evaluation.sources import OVERVIEW, open_images
+from gensynth.evaluation.images import OVERVIEW, open_images
 from gensynth.loading import INDEX, load, resolve
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline, Settings
 from gensynth.processes import processes

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gensynth.autoencoders.levels import as_floats
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
-from gensynth.metrics.lite0 import BLOCKS, STAGES, Lite0Features
+from gensynth.metrics.extractors.lite0 import BLOCKS, STAGES, Lite0Features
 
 # Means and standard deviations of ImageNet, in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

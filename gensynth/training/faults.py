@@ -12,9 +12,15 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
+from gensynth.errors import Stopped
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE_SECONDS = 2.0  # between two Ctrl-C that mean "at once"
 _PR_SET_PDEATHSIG = 1
+
+
+class Abandoned(Exception):
+    """Something beside the training itself was given up, for the run should stop."""
 
 
 class StopRequest:
@@ -54,6 +60,22 @@ class StopRequest:
         asked = torch.tensor([int(self.name is not None)])
         dist.all_reduce(asked, op=dist.ReduceOp.MAX, group=self.group)
         return bool(asked.item())
+
+    def watch(self, *_progress: object) -> None:
+        """To be called now and then by what takes long, such as drawing: gives it up.
+
+        Raises:
+            Abandoned: this process was asked to stop.
+        """
+        if self.name is not None:
+            raise Abandoned
+
+    def stopped(self, step: int, where: Path) -> Stopped:
+        """What to raise after `step` steps, with the state saved in `where`."""
+        return Stopped(
+            f"stopped at step {step} ({self.name or 'another process'}). "
+            f"State saved in {where}. Resume: {command()}"
+        )
 
     def release(self) -> None:
         """Gives the signals back to whoever had them."""

@@ -1,17 +1,13 @@
 """Grids of samples drawn while a model trains."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from gensynth.data.images import grid
-from gensynth.pipelines.walk import Progress
-from gensynth.training.faults import StopRequest
-
-
-class _Abandoned(Exception):
-    pass
+from gensynth.training.faults import Abandoned, StopRequest
 
 
 def draw_grid(
@@ -21,14 +17,7 @@ def draw_grid(
 
     `images` [B, C, H, W] are some of those that it is trained on.
     """
-
-    def watch(_progress: Progress) -> None:
-        if stop.name is not None:
-            raise _Abandoned
-
-    try:
-        pictures = pipeline.showcase(num, images, watch)
-    except _Abandoned:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    grid(pictures, min(10, num)).save(path)
+    with suppress(Abandoned):
+        pictures = pipeline.showcase(num, images, stop.watch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grid(pictures, min(10, num)).save(path)

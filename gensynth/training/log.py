@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -28,7 +30,7 @@ class TrainingLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.file = self._reopened(folder / "log.jsonl", start)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self.bar = progress_bar("loss", "rate")
         self.task: TaskID = self.bar.add_task(
             "training", total=total, completed=start, loss="", rate=""
@@ -61,6 +63,24 @@ class TrainingLog:
             seconds = (now - self.session_start) / max(1, step - self.session_first)
             left = time.strftime("%H:%M:%S", time.gmtime(seconds * (self.total - step)))
             self.say(f"step {step}/{self.total}  {loss}  {rate}  {left} left")
+
+    def evaluated(self, step: int, key: str, value: float, message: str) -> None:
+        """Logs a number of an evaluation after `step` steps, and says it in words."""
+        if self.enabled:
+            self.board.add_scalar(f"evaluation/{key}", value, step)
+            self.say(f"step {step}/{self.total}  {message}")
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A second bar while something beside the training lasts; what is given moves it."""
+        if not self.enabled:
+            yield lambda count: None
+            return
+        task = self.bar.add_task(what, total=total, loss="", rate="")
+        try:
+            yield lambda count: self.bar.advance(task, count)
+        finally:
+            self.bar.remove_task(task)
 
     def say(self, message: str) -> None:
         """One line for the user, above the bar."""

@@ -1,16 +1,27 @@
 """What the log is told: means over steps and processes, speed and waiting."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
 
 
 class Meter:
-    """Running means on the device, so that no step waits for them."""
+    """Running means on the device, so that no step waits for them.
 
-    def __init__(self, device: torch.device):
-        self.device = device
+    Args:
+        earlier: seconds of training in earlier sessions of the run.
+    """
+
+    def __init__(self, device: torch.device, earlier: float = 0.0):
+        self.device, self.earlier = device, earlier
+        self.start()
+
+    def start(self) -> None:
+        """The training of this session begins now."""
+        self.begun = time.perf_counter() - self.earlier
         self.reset()
 
     def reset(self) -> None:
@@ -18,6 +29,22 @@ class Meter:
         self.count = self.images = 0
         self.waited = 0.0
         self.since = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has been training, in all sessions that led to where it is."""
+        return time.perf_counter() - self.begun
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside takes no time of the training."""
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - before
+            self.begun += passed
+            self.since += passed
 
     def add(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():

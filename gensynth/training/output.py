@@ -1,5 +1,8 @@
 """The output folder of a run: made, claimed and protected from another run's settings."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ MAY_CHANGE = (
     "data.workers",
     "data.max_corrupt",
     "sampling.",
+    "evaluation.",
 )
 
 
@@ -67,6 +71,27 @@ def prepare(experiment: Experiment) -> Path:
 def record(experiment: Experiment, folder: Path) -> None:
     """Writes the resolved experiment into the folder."""
     write_text(folder / EXPERIMENT, experiment.to_yaml())
+
+
+@contextmanager
+def replacement(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `folder` when the block ends.
+
+    Until then, and after an error in the block, the old one is there. A crash in the moment of the
+    exchange leaves it as `folder.old`.
+    """
+    temporary, old = (folder.with_name(f"{folder.name}.{end}") for end in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _with_defaults(tree: Any) -> Any:

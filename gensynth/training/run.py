@@ -16,11 +16,7 @@ from gensynth.config import Experiment
 from gensynth.data.encoded import check_encoding
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, Schedule
-from gensynth.errors import (
-    DivergedError,
-    Stopped,
-    UsageError,
-)
+from gensynth.errors import DivergedError, UsageError
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training import output
@@ -28,7 +24,8 @@ from gensynth.training.batches import Unreadable, check_split, load_batches
 from gensynth.training.build import build_pipeline
 from gensynth.training.checkpoint import Checkpoints
 from gensynth.training.ema import AVERAGES, WeightAverage
-from gensynth.training.faults import StopRequest, command
+from gensynth.training.evaluating import Evaluations
+from gensynth.training.faults import Abandoned, StopRequest
 from gensynth.training.grids import draw_grid
 from gensynth.training.learner import Learner
 from gensynth.training.log import TrainingLog, write_status
@@ -73,6 +70,8 @@ class Run:
         rows = None if self.source.streamed else len(self.source.rows)
         self.unreadable = Unreadable(experiment.data.max_corrupt, rows, self.source.name_of)
         self.log = TrainingLog(self.folder, 0, settings.steps, enabled=False)
+        self.evaluations = Evaluations(experiment, folder, self.source, stop)
+        self.meter = Meter(self.device)
         self.batches: Generator[Batch] = (batch for batch in list[Batch]())
 
     def resume(self) -> None:
@@ -87,6 +86,7 @@ class Run:
             self.cursor = (saved["cursor"][0], tuple(saved["cursor"][1]))
             self.unreadable.rows |= set(saved["unreadable"])
             self.average.load(checkpoint, saved["ema_updates"])
+            self.meter = Meter(self.device, saved.get("seconds", 0.0))
         if self.accelerator.is_main_process:
             drop_later(self.folder, self.step)
         self.log = TrainingLog(
@@ -95,11 +95,13 @@ class Run:
             self.experiment.training.steps,
             self.accelerator.is_main_process,
         )
+        self.evaluations.resume(self.step, self.log)
         if checkpoint is not None:
             self.log.say(f"resumed from {checkpoint}")
 
     def steps(self) -> None:
-        """Every remaining step, and once in a while a log line, a grid and a checkpoint."""
+        """Every remaining step, and what is due once in a while."""
+        self.evaluations.prepare(self.step)
         experiment, settings = self.experiment, self.experiment.training
         schedule = Schedule(
             self.step,
@@ -118,34 +120,34 @@ class Run:
             self.device,
             experiment.autoencoder.patch,
         )
-        meter = Meter(self.device)
         self.note_running()
         if self.step < settings.steps and self.accelerator.is_main_process:
             # An earlier, shorter run's; until this one ends its checkpoints stand for it.
             for name in ("model", AVERAGES):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         self.learner.model.train()
+        self.meter.start()
+        self.evaluate()  # in case that an earlier session was stopped in it
         while self.step < settings.steps:
-            self.one_step(schedule, meter)
+            self.one_step(schedule)
             self.step += 1
             last = self.step == settings.steps
             if self.step % settings.log_every == 0 or last:
-                self.report(meter)
+                self.report()
             # Before the checkpoint: a run cut off in between repeats the step, and the snapshot.
             self.snapshot(last)
             stopping = self.stop.agreed()
-            if self.step % experiment.checkpoint.every == 0 or last or stopping:
+            due = self.evaluations.due(self.step)  # after a checkpoint: if cut off, it is repeated
+            if self.step % experiment.checkpoint.every == 0 or last or stopping or due:
                 self.save()
             if stopping and not last:
-                raise Stopped(
-                    f"stopped at step {self.step} ({self.stop.name or 'another process'}). "
-                    f"State saved in {self.checkpoints.root}. Resume: {command()}"
-                )
+                raise self.stop.stopped(self.step, self.checkpoints.root)
             every = experiment.sampling.every
             if every and (self.step % every == 0 or last):
                 self.sample_grid()
+            self.evaluate()
 
-    def one_step(self, schedule: Schedule, meter: Meter) -> None:
+    def one_step(self, schedule: Schedule) -> None:
         """One optimiser step over the global batch."""
         settings = self.experiment.training
         rate = learning_rate(self.experiment.optimizer, self.step, settings.steps)
@@ -153,7 +155,7 @@ class Run:
         for micro in range(settings.gradient_accumulation):
             waiting = time.perf_counter()
             batch = next(self.batches)
-            meter.waited += time.perf_counter() - waiting
+            self.meter.waited += time.perf_counter() - waiting
             self.note(batch)
             random = StepRandom(
                 self.experiment.seed,
@@ -164,14 +166,14 @@ class Run:
             )
             parts = settings.gradient_accumulation
             loss = self.learner.backward(batch, random, parts, last=micro == parts - 1)
-            meter.add({"loss": loss.total.detach(), **loss.parts})
+            self.meter.add({"loss": loss.total.detach(), **loss.parts})
         if self.experiment.optimizer.clip is not None:
             self.accelerator.clip_grad_norm_(self.learner.weights, self.experiment.optimizer.clip)
         self.learner.optimizer.step()
         self.learner.optimizer.zero_grad()
         if not self.accelerator.optimizer_step_was_skipped:  # fp16: the gradients overflowed
             self.average.update()
-        meter.images += settings.batch_size
+        self.meter.images += settings.batch_size
 
     def note(self, batch: Batch) -> None:
         """Keeps the place in a stream, and the images that could not be decoded."""
@@ -183,10 +185,10 @@ class Run:
         if self.accelerator.is_main_process:
             write_status(self.folder, "running", self.step)
 
-    def report(self, meter: Meter) -> None:
+    def report(self) -> None:
         """Logs the means since the last report, over all processes."""
         self.count_unreadable()
-        values = meter.read(self.accelerator)
+        values = self.meter.read(self.accelerator)
         if not math.isfinite(values["loss"]):
             raise self.divergence(f"the loss is {values['loss']}")
         values["lr"] = self.learner.optimizer.param_groups[0]["lr"]
@@ -239,6 +241,7 @@ class Run:
             "cursor": self.cursor,
             "unreadable": sorted(self.unreadable.rows),
             "ema_updates": self.average.num_updates,
+            "seconds": self.meter.seconds,
         }
         (folder / "training.json").write_text(json.dumps(place) + "\n")
         (folder / output.EXPERIMENT).write_text(self.experiment.to_yaml(), encoding="utf-8")
@@ -260,6 +263,24 @@ class Run:
                 draw_grid(self.pipeline(), number, self.learner.images, path, self.stop)
         self.accelerator.wait_for_everyone()
 
+    def evaluate(self) -> None:
+        """The evaluation of this step, if one is due.
+
+        Raises:
+            Stopped: the run should stop; the next session evaluates.
+        """
+        if not self.evaluations.due(self.step):
+            return
+        seconds, checkpoint = self.meter.seconds, self.checkpoints.all()[-1]
+        try:
+            with self.meter.paused(), self.average.applied():
+                self.evaluations.evaluate(self.pipeline(), self.step, seconds, checkpoint)
+        except Abandoned:
+            if self.step < self.experiment.training.steps:
+                raise self.stop.stopped(self.step, self.checkpoints.root) from None
+            self.log.say("the last evaluation was given up; the same command makes up for it")
+        self.accelerator.wait_for_everyone()
+
     def finish(self) -> None:
         """Puts the finished pipeline under `model/`."""
         newest = self.checkpoints.newest()
@@ -267,11 +288,8 @@ class Run:
             for part in (AVERAGES, "model"):  # the model last: it means that the run is finished
                 if not (newest / part).is_dir():
                     continue
-                temporary = self.folder / f"{part}.tmp"
-                shutil.rmtree(temporary, ignore_errors=True)
-                shutil.copytree(newest / part, temporary)
-                shutil.rmtree(self.folder / part, ignore_errors=True)
-                temporary.rename(self.folder / part)
+                with output.replacement(self.folder / part) as temporary:
+                    shutil.copytree(newest / part, temporary, dirs_exist_ok=True)
             write_status(self.folder, "finished", self.step)
             self.log.say(f"finished {self.step} steps; the model is in {self.folder / 'model'}")
         self.accelerator.wait_for_everyone()

@@ -66,6 +66,8 @@ COMMANDS = [
     "sample",
     "edit",
     "evaluate",
+    "reference",
+    "compare",
     "serve",
     "config",
     "convert",

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gensynth.errors import OutputError, RefusedError, UsageError
-from gensynth.evaluation.sources import open_images
+from gensynth.evaluation.images import open_images
 from gensynth.loading import load
 from gensynth.sampling.generate import Picture, generate, parse_labels, plan
 from gensynth.sampling.job import Job, run
@@ -308,7 +308,7 @@ def test_a_folder_of_samples_can_be_evaluated(job, tmp_path):
     """Only the pictures of the job, not the overview beside them."""
     images = open_images(str(run(job(num=3), tmp_path)))
     assert images.length == 3
-    assert len({tuple(batch.shape) for batch in images.batches([0, 1, 2])}) == 1
+    assert len({tuple(batch.shape) for _, batch in images.batches([0, 1, 2])}) == 1
 
 
 def test_sharded_weights_can_be_sampled(tiny_pipeline, tmp_path):

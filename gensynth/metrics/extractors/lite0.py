@@ -10,9 +10,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gensynth.errors import InputError
+from gensynth.metrics.extractors.extractor import Extractor
+from gensynth.metrics.extractors.weights import sha256_of
 
 # (kernel, stride, expansion, output channels) of the 16 blocks (tensorflow/tpu, efficientnet-lite0)
 BLOCKS = (
@@ -27,9 +29,10 @@ BLOCKS = (
 # Feature name -> the block whose output is averaged over positions.
 STAGES = {"s40": 4, "s112": 10, "s320": 15}
 BATCH_NORM_EPS = 1e-3
+PUBLISHED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-class Lite0Features(nn.Module):
+class Lite0Features(Extractor):
     """Spatial means of three stages and of the head.
 
     `forward(images)` takes uint8 [B, 1 or 3, H, W] and returns float32 {"s40": [B, 40],
@@ -42,19 +45,24 @@ class Lite0Features(nn.Module):
         InputError: the package with the weights is not installed.
     """
 
-    dims = {"s40": 40, "s112": 112, "s320": 320, "h1280": 1280}  # noqa: RUF012
-
     def __init__(self, size: int = 64):
-        super().__init__()
+        path = _weights()
+        digest = sha256_of(path)
+        super().__init__(
+            f"lite0-{size}",
+            f"bicubic antialiased to {size}, (x - 127) / 128",
+            {"s40": 40, "s112": 112, "s320": 320, "h1280": 1280},
+            digest,
+            official=digest == PUBLISHED_SHA256,
+        )
         self.size = size
-        self.name = f"lite0-{size}"
-        for name, tensor in torch.load(_weights(), map_location="cpu", weights_only=True).items():
+        for name, tensor in torch.load(path, map_location="cpu", weights_only=True).items():
             if tensor.dim():
                 self.register_buffer(name.replace(".", "/"), tensor, persistent=False)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def features(self, pixels: Tensor) -> dict[str, Tensor]:
         features = {}
-        hidden = self.convolve(self.preprocess(images), "_conv_stem", stride=2)
+        hidden = self.convolve(pixels, "_conv_stem", stride=2)
         hidden = F.relu6(self.normalise(hidden, "_bn0"))
         for index, (_, stride, expansion, channels) in enumerate(BLOCKS):
             hidden = self.block(hidden, f"_blocks.{index}.", stride, expansion, channels)

@@ -1,0 +1,128 @@
+"""Pictures of a model as images to measure: drawn when they are asked for, never stored."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gensynth.data.images import to_tensor
+from gensynth.errors import UsageError
+from gensynth.loading import load
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.walk import Progress
+from gensynth.processes import processes
+from gensynth.sampling.generate import Picture, generate
+from gensynth.sampling.job import fingerprint_of
+from gensynth.seeding import derived_seed
+
+LabelRule = Literal["balanced", "random"]
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """A model that is in memory; other weights have another fingerprint."""
+
+    name: str
+    pipeline: ClassConditionalPipeline
+    fingerprint: str
+
+    @classmethod
+    def loaded(cls, name: str) -> "AtHand":
+        """The model of a name, folder or hub id, as for `gensynth.load`."""
+        return cls(name, load(name, device=processes().device), fingerprint_of(name))
+
+
+class DrawnImages:
+    """Picture `index` of a model has seed `seed + index` and a label of its own.
+
+    So a set of pictures is the same for any number of processes, any batch size and any order.
+
+    Args:
+        model: name, folder or hub id, as for `gensynth.load`, or one that is in memory.
+        num: how many pictures.
+        label_rule: "balanced": the classes in turn; "random": uniform, a function of seed and
+            index.
+        batch_size: pictures that the model draws together.
+        settings: of the pipeline's call, such as steps and guidance.
+        on_step: called after every step of a batch; what it raises ends the drawing.
+
+    Raises:
+        UsageError: fewer than one picture, an unknown rule, or settings the model cannot draw with.
+    """
+
+    lossy = False
+
+    def __init__(
+        self,
+        model: str | AtHand,
+        num: int,
+        seed: int = 0,
+        label_rule: LabelRule = "balanced",
+        batch_size: int = 16,
+        settings: dict[str, Any] | None = None,
+        on_step: Callable[[Progress], None] | None = None,
+    ):
+        if num < 1:
+            raise UsageError(f"--num must be at least 1, got {num}.")
+        if label_rule not in ("balanced", "random"):
+            raise UsageError(f"labels are drawn balanced or random, not {label_rule!r}.")
+        model = AtHand.loaded(model) if isinstance(model, str) else model
+        self.model, self.length, self.seed = model.name, num, seed
+        self.label_rule, self.batch_size = label_rule, batch_size
+        self.settings, self.on_step = settings or {}, on_step
+        self.pipeline = model.pipeline
+        self.classes: list[str] | None = self.pipeline.classes
+        self.label_of = partial(label_of, label_rule, seed, len(self.pipeline.classes))
+        self.labels: Callable[[int], int] | None = self.label_of
+        self.resolved = self.pipeline.resolve(**self.settings)
+        self.name = f"pictures of {model.name}"
+        described = {
+            "model": model.fingerprint,
+            "seed": seed,
+            "labels": label_rule,
+            **self.protocol,
+        }
+        text = json.dumps(described, sort_keys=True, default=str)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What decides how a picture is drawn, besides model, label and seed."""
+        resolved = self.resolved
+        return {
+            "steps": resolved.steps,
+            "guidance": resolved.guidance,
+            "guidance_interval": resolved.guidance_interval,
+            "scheduler": type(resolved.scheduler).__name__,
+            "scheduler_options": self.settings.get("scheduler_options"),
+            "size": list(resolved.size),
+        }
+
+    def read(self, index: int) -> Tensor:
+        """uint8 [C, H, W] of one picture."""
+        (_, images), *_ = self.batches([index], 1)
+        return images[0]
+
+    def batches(
+        self, indices: Sequence[int], batch_size: int, workers: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Indices [B] and uint8 [B, C, H, W], drawn `self.batch_size` at a time."""
+        pictures = [Picture(index, self.label_of(index), self.seed + index) for index in indices]
+        for first in range(0, len(pictures), self.batch_size):
+            batch = pictures[first : first + self.batch_size]
+            options = {**self.settings, "on_step": self.on_step}
+            drawn = generate(self.pipeline, batch, self.batch_size, **options)
+            pixels = torch.stack([to_tensor(image) for _, image in drawn])
+            yield torch.tensor([picture.index for picture in batch]), pixels
+
+
+def label_of(rule: LabelRule, seed: int, num_classes: int, index: int) -> int:
+    """The class of picture `index`."""
+    if rule == "balanced":
+        return index % num_classes
+    return derived_seed("label", seed, index) % num_classes

@@ -1,0 +1,212 @@
+"""Features of images, by position, in small files: work that is shared, stopped and continued.
+
+Any number of processes writes the files of one set of images; whoever reads them finds the features
+in the order of the images. A number computed from them depends neither on who wrote which file nor
+on how often the work was interrupted.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from gensynth.errors import OutputError
+from gensynth.files import cache_folder, replace_file
+from gensynth.metrics.extractors import Extractor
+from gensynth.processes import processes
+
+IMAGES_OF_A_FILE = 512
+FILES_AT_A_TIME = 8  # read together: products of many rows are faster
+PIXELS = "pixels"  # beside the features: a hash of each image, int64
+
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How the work is done; no number depends on it.
+
+    Attributes:
+        batch_size: images that go through the extractor together.
+        workers: processes that decode for each process.
+        tick: called with numbers of images that are done.
+    """
+
+    batch_size: int = 64
+    workers: int = 0
+    tick: Tick = lambda count: None
+
+
+class Images(Protocol):
+    """What is measured: images by index, all of one size.
+
+    Attributes:
+        fingerprint: other images, or the same brought to another size, have another one.
+        lossy: stored as JPEG or the like.
+        labels, classes: the class of an index and the names of classes, where they are known.
+    """
+
+    name: str
+    length: int
+    fingerprint: str
+    lossy: bool
+    labels: Callable[[int], int] | None
+    classes: list[str] | None
+
+    def read(self, index: int) -> Tensor:
+        """uint8 [1 or 3, H, W] of one image."""
+
+    def batches(
+        self, indices: Sequence[int], batch_size: int, workers: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Indices [B] and uint8 [B, 1 or 3, H, W], in the order of `indices`."""
+
+
+class FeatureFiles:
+    """The features of `count` images, in the order in which they were asked for."""
+
+    def __init__(self, folder: Path, count: int):
+        self.folder, self.count = folder, count
+
+    @property
+    def ranges(self) -> list[range]:
+        """The positions of each file."""
+        starts = range(0, self.count, IMAGES_OF_A_FILE)
+        return [range(start, min(start + IMAGES_OF_A_FILE, self.count)) for start in starts]
+
+    def path(self, positions: range) -> Path:
+        return self.folder / f"{positions.start:09d}-{positions.stop:09d}.safetensors"
+
+    def missing(self) -> list[range]:
+        """The positions that nobody has written yet."""
+        return [positions for positions in self.ranges if not readable(self.path(positions))]
+
+    def write(self, positions: range, features: dict[str, Tensor]) -> None:
+        """Stores the features [len(positions), D] of one file.
+
+        Raises:
+            OutputError: the disk is full or the folder not writable.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace_file(self.path(positions), save(features))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write features to {self.folder}: {error.strerror or error}. Free some "
+                "space or set GENSYNTH_CACHE to another folder; the same command then goes on."
+            ) from error
+
+    def read(self, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Positions [B] and features [B, D] of all images, in order, some thousands at a time."""
+        for first in range(0, len(self.ranges), FILES_AT_A_TIME):
+            parts = self.ranges[first : first + FILES_AT_A_TIME]
+            features = torch.cat([self._load(positions, name) for positions in parts])
+            yield torch.arange(parts[0].start, parts[-1].stop), features
+
+    def _load(self, positions: range, name: str) -> Tensor:
+        with safe_open(self.path(positions), "pt") as file:
+            return file.get_tensor(name)
+
+    def all(self, name: str, most: int | None = None) -> Tensor:
+        """The features [N, D] of all images, or of the first `most`."""
+        parts, found = [], 0
+        for _, features in self.read(name):
+            parts.append(features)
+            found += len(features)
+            if most is not None and found >= most:
+                break
+        return torch.cat(parts)[:most]
+
+    def remove(self) -> None:
+        """Deletes the files; the work would have to be done again."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def readable(path: Path) -> bool:
+    """Whether a file is there and whole."""
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (FileNotFoundError, SafetensorError):
+        return False
+
+
+def feature_files(images: Images, order: Sequence[int], extractor: Extractor) -> FeatureFiles:
+    """Where the features of these images lie in the cache: one folder for each set and space."""
+    whole = list(order) == list(range(images.length))
+    chosen = "all" if whole else hashlib.sha256(np.asarray(order).tobytes()).hexdigest()
+    key = json.dumps([images.fingerprint, extractor.fingerprint, chosen, IMAGES_OF_A_FILE])
+    folder = cache_folder("features") / hashlib.sha256(key.encode()).hexdigest()[:24]
+    return FeatureFiles(folder, len(order))
+
+
+def extract(
+    images: Images,
+    order: Sequence[int],
+    extractor: Extractor,
+    effort: Effort,
+) -> FeatureFiles:
+    """Computes what is missing of the features of `images`, shared by all processes.
+
+    Args:
+        order: which images, by index; positions in the files are positions in `order`.
+
+    Raises:
+        InputError: an image cannot be read, or is of another size.
+        OutputError: the cache cannot be written.
+    """
+    state = processes()
+    files = feature_files(images, order, extractor)
+    missing = files.missing()
+    state.wait_for_everyone()  # so that all share the same list
+    mine = missing[state.process_index :: state.num_processes]
+    done = sum(map(len, files.ranges)) - sum(map(len, missing))
+    if state.is_main_process:
+        effort.tick(done)
+    indices = [order[position] for positions in mine for position in positions]
+    waiting: dict[str, list[Tensor]] = {}
+    left = iter(mine)
+    current = next(left, None)
+    for _, batch in images.batches(indices, effort.batch_size, effort.workers):
+        for name, features in described(batch, extractor).items():
+            waiting.setdefault(name, []).append(features)
+        while current is not None and sum(map(len, waiting[PIXELS])) >= len(current):
+            whole = {name: torch.cat(parts) for name, parts in waiting.items()}
+            count = len(current)
+            files.write(current, {name: x[:count].contiguous() for name, x in whole.items()})
+            waiting = {name: [x[count:]] for name, x in whole.items()}
+            effort.tick(count * state.num_processes if state.is_main_process else 0)
+            current = next(left, None)
+    state.wait_for_everyone()
+    return files
+
+
+def described(batch: Tensor, extractor: Extractor) -> dict[str, Tensor]:
+    """Features of a batch of uint8 images [B, C, H, W], on the CPU, and a hash of each image."""
+    found = {name: features.cpu() for name, features in extractor(batch).items()}
+    digests = [hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest() for image in batch]
+    found[PIXELS] = torch.from_numpy(np.frombuffer(b"".join(digests), dtype=np.int64).copy())
+    return found
+
+
+def duplicates(files: FeatureFiles) -> int:
+    """How many images are copies of an earlier one, pixel for pixel."""
+    hashes = files.all(PIXELS)
+    return len(hashes) - len(hashes.unique())
+
+
+def selection(length: int, num: int | None, seed: int) -> Sequence[int]:
+    """Indices of `num` of `length` images, the same ones every time; all of them in order if `num`
+    is none or not smaller."""
+    if num is None or num >= length:
+        return range(length)
+    return np.random.default_rng(seed).permutation(length)[: max(num, 0)].tolist()

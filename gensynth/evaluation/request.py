@@ -1,0 +1,145 @@
+"""What `gensynth evaluate` is asked for, and which of its ways that takes.
+
+Wrong combinations are found before anything heavy is imported.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gensynth.errors import UsageError
+
+if TYPE_CHECKING:
+    from gensynth.evaluation.engine import Measured
+    from gensynth.evaluation.features import Effort, Images
+
+NUM_DRAWN = 50_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """The flags of the command; none where nothing was given.
+
+    Attributes:
+        drawing: steps, guidance and scheduler, for a model that draws.
+    """
+
+    samples: str | None = None
+    model: str | None = None
+    reference: str | None = None
+    num: int | None = None
+    seed: int | None = None
+    labels: str | None = None
+    drawing: dict[str, Any] = field(default_factory=dict)
+    protocol: str | None = None
+    extractor: str | None = None
+    weights: Path | None = None
+    download: bool = False
+    metrics: str | None = None
+    size: int | None = None
+    fit: str = "crop"
+    batch_size: int = 64
+    workers: int = 0
+    cross_check: str | None = None
+    selfcheck: bool = False
+
+    def check(self) -> None:
+        """
+        Raises:
+            UsageError: flags that cannot be meant together, or a value that cannot be.
+        """
+        if self.fit not in ("crop", "pad"):
+            raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
+        if self.batch_size < 1 or self.workers < 0:
+            raise UsageError("--batch-size must be at least 1 and --workers at least 0.")
+        if (self.samples is None) == (self.model is None):
+            raise UsageError("give either samples or --model, the model that draws them.")
+        if self.model is None and any(v is not None for v in self.flags_of_drawing().values()):
+            flags = [flag for flag, v in self.flags_of_drawing().items() if v is not None]
+            raise UsageError(f"{', '.join(flags)} are for --model; these samples exist already.")
+        if self.selfcheck and self.model is not None:
+            raise UsageError("--selfcheck takes SAMPLES, the folder with the published files.")
+        by_protocol = self.protocol is not None and self.model is not None
+        if self.reference is None and not self.selfcheck and not by_protocol:
+            raise UsageError("--reference is missing: real images, such as fashion_mnist:test.")
+
+    def flags_of_drawing(self) -> dict[str, Any]:
+        given = {f"--{name}": value for name, value in self.drawing.items()}
+        return given | {"--labels": self.labels}
+
+    def run(self, tick: Callable[[int], None]) -> "tuple[Measured, dict[str, Any]] | None":
+        """What was measured and its report; none in all processes but the main one.
+
+        Raises:
+            GensynthError: with what to do.
+        """
+        from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED
+        from gensynth.evaluation.features import Effort
+
+        effort = Effort(self.batch_size, self.workers, tick)
+        if self.cross_check is not None:
+            from gensynth.evaluation.cross_check import check_available
+
+            check_available(
+                self.cross_check, self.extractor or (PUBLISHED if self.weights else OFFLINE)
+            )
+        if self.protocol is not None and self.model is not None:
+            return self._by_protocol(effort)
+        return self._as_asked(effort)
+
+    def _by_protocol(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
+        from gensynth.evaluation.protocol_runs import check_alone, evaluate_protocol
+        from gensynth.evaluation.protocols import find_protocol
+
+        assert self.protocol is not None and self.model is not None
+        protocol = find_protocol(self.protocol)
+        others = {"seed", "extractor", "metrics", "size"}
+        given = {f"--{name}": getattr(self, name) for name in sorted(others)}
+        check_alone(protocol, self.flags_of_drawing() | given)
+        return evaluate_protocol(
+            protocol,
+            self.model,
+            self.num,
+            reference=self.reference,
+            weights=self.weights,
+            download=self.download,
+            effort=effort,
+        )
+
+    def _as_asked(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
+        from gensynth.evaluation.evaluate import Fit, evaluate
+        from gensynth.evaluation.protocol_runs import add_protocol
+        from gensynth.evaluation.protocols import find_protocol
+
+        protocol = None if self.protocol is None else find_protocol(self.protocol)
+        assert self.reference is not None
+        found = evaluate(
+            self._samples(),
+            self.reference,
+            self.num,
+            extractor=self.extractor,
+            weights=self.weights,
+            download=self.download,
+            metrics=None if self.metrics is None else self.metrics.split(","),
+            seed=self.seed or 0,
+            fit=Fit(self.size, self.fit),
+            effort=effort,
+        )
+        if found is not None and protocol is not None:
+            add_protocol(protocol, found[0].samples, found[1])
+        return found
+
+    def _samples(self) -> "str | Images":
+        if self.model is None:
+            assert self.samples is not None
+            return self.samples
+        from gensynth.evaluation.drawn import DrawnImages
+
+        return DrawnImages(
+            self.model,
+            NUM_DRAWN if self.num is None else self.num,
+            self.seed or 0,
+            self.labels or "balanced",  # type: ignore[arg-type]
+            settings={name: value for name, value in self.drawing.items() if value is not None},
+        )

@@ -1,0 +1,300 @@
+import io
+import json
+import math
+
+import pytest
+import typer
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from gensynth.cli.compare import register
+from gensynth.errors import InputError, OutputError, RefusedError, UsageError
+from gensynth.evaluation.compare import compare
+from gensynth.evaluation.comparison_output import print_comparison, write_comparison
+
+FINGERPRINT, REFERENCE = "0123456789abcdef", "ab" * 32
+
+
+def score(key, name, value, error=None, better="lower", floor=None):
+    return {
+        "key": key,
+        "name": name,
+        "value": value,
+        "better": better,
+        "standard_error": error,
+        "corrected": None,
+        "floor": floor,
+        "details": {},
+    }
+
+
+def report(value, error=0.3, count=2000, fingerprint=FINGERPRINT, sha256=REFERENCE, **extra):
+    return {
+        "schema": 2,
+        "headline": "fd_s112",
+        "scores": [
+            score("fd_s112", "FD(lite0-64 s112)", value, error, floor=11.0),
+            score("precision", "Precision(lite0-64)", 1 / value, 0.01, "higher"),
+        ],
+        "samples": {"name": "drawn", "count": count},
+        "reference": {"name": "real", "count": 2000, "sha256": sha256},
+        "extractor": {"name": "lite0-64", "fingerprint": fingerprint},
+        **extra,
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a metrics.json into a folder of this name, or lines of evaluations."""
+
+    def write(name, content):
+        folder = tmp_path / name
+        folder.mkdir()
+        if isinstance(content, dict):
+            (folder / "metrics.json").write_text(json.dumps(content))
+        else:
+            lines = "".join(json.dumps(line) + "\n" for line in content)
+            (folder / "evaluations.jsonl").write_text(lines)
+        return str(folder)
+
+    return write
+
+
+def curve(values, batch=10, seconds=1.0, error=0.4, **other):
+    """Evaluations every 100 steps."""
+    return [
+        {
+            "step": 100 * number,
+            "images": 100 * number * batch,
+            "seconds": 100 * number * seconds,
+            "metric": "FD(lite0-64 s112)",
+            "value": value,
+            "standard_error": error,
+            "floor": 11.0,
+            "num_samples": 2000,
+            "extractor_fingerprint": FINGERPRINT,
+            "reference_sha256": REFERENCE,
+            "best": value == min(values),
+            **other,
+        }
+        for number, value in enumerate(values, start=1)
+    ]
+
+
+def test_best_and_differences_in_standard_errors(write):
+    places = [write("a", report(20.0, 0.3)), write("b", report(22.0, 0.4))]
+    distance, precision = compare(places).rows
+    assert (distance.best, precision.best) == (0, 0)
+    assert distance.apart == [None, pytest.approx(2.0 / 0.5)]
+    assert precision.apart == [None, pytest.approx((1 / 20 - 1 / 22) / math.hypot(0.01, 0.01))]
+
+
+def test_higher_is_better_where_it_is(write):
+    places = [write(name, report(20.0)) for name in "ab"]
+    better = report(20.0)
+    better["scores"][1]["value"] = 0.9
+    assert compare([*places, write("c", better)]).rows[1].best == 2
+
+
+def test_a_number_without_error_is_ranked_without_difference(write):
+    comparison = compare([write("a", report(20.0, None)), write("b", report(22.0, 0.4))])
+    assert comparison.rows[0].best == 0
+    assert comparison.rows[0].apart == [None, None]
+
+
+UNLIKE = {
+    "extractor": ({"fingerprint": "f" * 16}, "ffffffffffffffff"),
+    "reference": ({"sha256": "cd" * 32}, "cdcdcdcdcdcd…"),
+    "number of samples": ({"count": 50_000}, "50,000"),
+    "protocol": ({"protocol": "dit-xl2-256"}, "dit-xl2-256"),
+}
+
+
+@pytest.mark.parametrize("condition", UNLIKE)
+def test_unlike_numbers_are_not_ranked(write, condition):
+    changes, named = UNLIKE[condition]
+    places = [write("one", report(20.0)), write("two", report(10.0, **changes))]
+    with pytest.raises(RefusedError) as refusal:
+        compare(places)
+    message = str(refusal.value)
+    assert f"differ in the {condition}" in message
+    assert f"two has {named}" in message
+    assert "--force" in message
+    forced = compare(places, force=True)
+    assert {row.best for row in forced.rows} == {None}
+    assert [score.value for score in forced.rows[0].scores] == [20.0, 10.0]
+    assert len(forced.differences) == 1
+    assert f"two has {named}" in printed(forced)
+
+
+def test_an_unknown_reference_is_no_equal_reference(write):
+    places = [write(name, report(20.0, sha256=None)) for name in "ab"]
+    with pytest.raises(RefusedError, match="a has none that is known; b has none"):
+        compare(places)
+
+
+def printed(comparison):
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_comparison(comparison, console)
+    return console.export_text()
+
+
+def test_the_table_marks_the_best(write):
+    text = printed(compare([write("ours", report(20.0)), write("theirs", report(22.0))]))
+    line = next(line for line in text.splitlines() if "FD(lite0-64 s112)" in line)
+    assert "20.00 ± 0.30, best" in line
+    assert "22.00 ± 0.30, 4.7 s.e. behind" in line
+    assert line.index("20.00") < line.index("22.00")
+
+
+def test_training_runs_at_the_same_budget(write):
+    # b sees twice the images a step, but a step of it takes four times as long.
+    a = write("a", curve([50, 40, 30, 20], batch=10, seconds=1))
+    b = write("b", curve([45, 25, 15, 18], batch=20, seconds=4))
+    rows = {row.name: row for row in compare([a, b]).rows}
+    best, images, seconds = rows.values()
+    assert [one.value for one in best.scores] == [20, 15]
+    assert images.name == "FD(lite0-64 s112), at 4,000 images"
+    assert [(one.value, one.details["step"]) for one in images.scores] == [(20, 400), (25, 200)]
+    assert images.best == 0
+    assert seconds.name == "FD(lite0-64 s112), after 400 s"
+    assert [one.value for one in seconds.scores] == [20, 45]
+
+
+def test_a_run_without_an_evaluation_within_the_budget(write):
+    a, b = write("a", curve([50], seconds=1)), write("b", curve([45, 25], seconds=4))
+    row = compare([a, b]).rows[2]
+    assert row.scores[1] is None
+    assert row.best is None
+
+
+def test_a_run_beside_an_evaluation(write):
+    (row, *_) = compare([write("a", curve([50, 40])), write("b", report(30.0))]).rows
+    assert [one.value for one in row.scores] == [40, 30.0]
+    assert row.best == 1
+
+
+def test_a_run_that_changed_on_the_way_is_unlike_itself(write):
+    lines = [*curve([50]), *curve([40], num_samples=500)]
+    with pytest.raises(RefusedError, match="a has 2,000 and 500; b has 2,000"):
+        compare([write("a", lines), write("b", curve([30]))])
+
+
+def test_a_run_that_diverged_is_never_best(write):
+    rows = compare([write("a", curve([math.nan])), write("b", curve([40]))]).rows
+    assert {row.best for row in rows} == {None}
+    rows = compare([write("c", curve([math.nan, 60])), write("d", curve([40, 50]))]).rows
+    assert (rows[0].best, rows[0].scores[0].value) == (1, 60)
+
+
+def test_a_line_that_was_cut_off(write, tmp_path):
+    a, b = write("a", curve([50, 40])), write("b", curve([45]))
+    with (tmp_path / "a" / "evaluations.jsonl").open("a") as stream:
+        stream.write('{"step": 300, "val')
+    assert [one.value for one in compare([a, b]).rows[0].scores] == [40, 45]
+
+
+def test_files_and_folders_are_the_same_run(write):
+    a, b = write("a", report(20.0)), write("b", report(22.0))
+    by_file = compare([f"{a}/metrics.json", b])
+    assert [run.name for run in by_file.runs] == ["a", "b"]
+    with pytest.raises(UsageError, match="two or more different"):
+        compare([f"{a}/metrics.json", a])
+    with pytest.raises(UsageError, match="two or more different"):
+        compare([a])
+
+
+def test_equal_folder_names_are_told_apart(tmp_path):
+    places = []
+    for parent in "xy":
+        folder = tmp_path / parent / "run"
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(report(20.0)))
+        places.append(str(folder))
+    assert [run.name for run in compare(places).runs] == places
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "does not hold numbers"),
+        ("[]", "does not hold numbers"),
+        ('{"schema": 1}', "another version"),
+        ('{"schema": 2, "scores": [{"name": "x"}]}', "does not hold numbers"),
+    ],
+)
+def test_damaged_numbers(write, tmp_path, content, message):
+    good = write("good", report(20.0))
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        compare([good, str(tmp_path / "bad.json")])
+
+
+def test_nothing_to_compare(write, tmp_path):
+    good = write("good", report(20.0))
+    with pytest.raises(InputError, match=r"no numbers in .*nowhere"):
+        compare([good, str(tmp_path / "nowhere")])
+    with pytest.raises(InputError, match="empty has no evaluation yet"):
+        compare([good, write("empty", [])])
+    with pytest.raises(InputError, match="does not hold numbers"):
+        compare([good, write("log", [{"step": 1, "loss": 0.5}])])
+
+
+def test_what_is_written(write, tmp_path):
+    a, b = write("a|b", report(20.0)), write("b", report(22.0))
+    paths = write_comparison(compare([a, b]), tmp_path / "new" / "out")
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == [
+        "comparison.json",
+        "comparison.md",
+        "comparison.png",
+    ]
+    content = json.loads(paths[0].read_text())
+    assert content["ranked"] is True
+    assert content["rows"][0]["best"] == "a|b"
+    assert content["rows"][0]["scores"][1]["standard_errors_behind"] == pytest.approx(
+        4.714, abs=1e-3
+    )
+    table = paths[1].read_text().splitlines()
+    assert table[0] == r"| number | a\|b | b |"
+    assert table[2].startswith("| FD(lite0-64 s112) ↓ | **20.00 ± 0.30, best** | 22.00")
+    assert extrema_differ(paths[2])
+
+
+def extrema_differ(path):
+    with Image.open(path) as picture:
+        assert min(picture.size) > 200
+        return any(low != high for low, high in picture.convert("RGB").getextrema())
+
+
+def test_a_picture_of_curves(write, tmp_path):
+    a, b = write("a", curve([50, 40, 30])), write("b", curve([45, 25, 28], batch=20))
+    names = {path.name: path for path in write_comparison(compare([a, b]), tmp_path)}
+    with Image.open(names["comparison.png"]) as picture:
+        # three panels of curves above three of bars
+        assert picture.size == (1980, 900)
+    evaluations = json.loads(names["comparison.json"].read_text())["runs"][1]["evaluations"]
+    assert [line["value"] for line in evaluations] == [45, 25, 28]
+
+
+def test_a_place_that_cannot_be_written(write, tmp_path):
+    places = [write("a", report(20.0)), write("b", report(22.0))]
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="--out"):
+        write_comparison(compare(places), tmp_path / "file")
+
+
+def test_the_command(write, tmp_path):
+    app = typer.Typer()
+    register(app)
+    a, b = write("a", report(20.0)), write("b", report(22.0))
+    result = CliRunner().invoke(app, [a, b, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "20.00 ± 0.30, best" in result.output
+    assert "comparison.png" in result.output
+    unlike = write("c", report(10.0, count=5))
+    assert isinstance(CliRunner().invoke(app, [a, unlike]).exception, RefusedError)
+    forced = CliRunner().invoke(app, [a, unlike, "--force"])
+    assert forced.exit_code == 0
+    assert "Not ranked." in forced.output
+    assert "best" not in forced.output

@@ -1,0 +1,114 @@
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.evaluation.published import PUBLISHED
+from gensynth.evaluation.references import is_reference, read_reference, write_reference
+from gensynth.metrics.extractors import open_extractor
+from gensynth.metrics.moments import Statistics
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return open_extractor("lite0-64")
+
+
+@pytest.fixture
+def made(tmp_path, extractor):
+    """A reference file of noise as `extractor` might have made it, and what is in it."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(9, extractor.dims["s40"], generator=generator)
+    statistics = {"s40": Statistics.of(features).with_root()}
+    meta = {
+        "name": "photos",
+        "count": 9,
+        "extractor": extractor.name,
+        "extractor_fingerprint": extractor.fingerprint,
+    }
+    write_reference(tmp_path / "a.npz", statistics, {"s40": features[:4].numpy()}, meta)
+    return tmp_path / "a.npz", statistics, meta
+
+
+@pytest.fixture(scope="module")
+def adm(tmp_path_factory):
+    """A file in the layout of ADM's batches."""
+    path = tmp_path_factory.mktemp("adm") / "batch.npz"
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    moments = {"mu": np.zeros(2048, np.float32), "sigma": np.eye(2048)}
+    moments |= {"mu_s": np.zeros(2023, np.float32), "sigma_s": np.eye(2023)}
+    np.savez(path, arr_0=images, arr_1=np.arange(5), **moments)
+    return path
+
+
+def test_a_reference_that_was_made_here(made, extractor):
+    path, statistics, meta = made
+    found = read_reference(str(path), extractor)
+    assert (found.name, found.meta, found.images) == ("photos", meta, None)
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert torch.equal(found.statistics["s40"].root, statistics["s40"].root)
+    assert found.features["s40"].shape == (4, 40)
+    assert is_reference(str(path))
+
+
+def test_a_reference_of_another_extractor_is_refused_by_both_names(made, extractor):
+    path, *_ = made
+    other = open_extractor("lite0-128")
+    with pytest.raises(RefusedError) as caught:
+        read_reference(path, other)
+    for name in ("photos", "lite0-64", "lite0-128", extractor.fingerprint, other.fingerprint):
+        assert name in str(caught.value)
+    assert read_reference(path).name == "photos"
+
+
+def test_a_batch_of_adm_has_images_and_labels(adm):
+    found = read_reference(adm)
+    assert (found.name, set(found.statistics)) == (str(adm), {"pool", "spatial"})
+    assert found.images.length == 5 and found.images.read(4).shape == (3, 8, 8)
+    assert [found.images.labels(index) for index in range(5)] == list(range(5))
+    assert found.meta == {}
+
+
+def test_widths_tell_which_extractor_a_foreign_file_is_of(adm, extractor):
+    with pytest.raises(RefusedError, match=r"pool of 2048 values, .*lite0-64 gives s40 of 40"):
+        read_reference(adm, extractor)
+    inception = open_extractor("random-inception-0")
+    assert read_reference(adm, inception).statistics["pool"].mean.shape == (2048,)
+
+
+def test_images_in_a_reference_are_checked(adm, tmp_path):
+    np.savez(tmp_path / "a.npz", mu=np.zeros(1024), sigma=np.eye(1024), arr_0=np.zeros((4, 8, 8)))
+    with pytest.raises(InputError, match="arr_0 must be images as uint8"):
+        read_reference(tmp_path / "a.npz")
+
+
+def test_images_are_no_reference(adm, tmp_path):
+    np.savez(tmp_path / "a.npz", np.zeros((4, 8, 8, 3), np.uint8))
+    assert not is_reference(str(tmp_path / "a.npz"))
+    assert not is_reference("fashion_mnist:test")
+    assert not is_reference(str(tmp_path))
+    assert is_reference(str(adm)) and is_reference("imagenet256")
+    assert is_reference(str(tmp_path / "gone.pkl"))
+
+
+def test_a_published_one_is_read_from_its_place(adm, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENSYNTH_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"imagenet64 is not here. Place https://\S+ at "):
+        read_reference("imagenet64")
+    place = tmp_path / "references" / "VIRTUAL_imagenet64_labeled.npz"
+    place.parent.mkdir()
+    place.write_bytes(adm.read_bytes())
+    found = read_reference("imagenet64")
+    assert found.name == "imagenet64" and found.images.length == 5
+    assert found.meta == {"published": "imagenet64", "verified": False}
+
+
+def test_another_file_in_the_place_of_a_published_one(adm, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENSYNTH_CACHE", str(tmp_path))
+    place = tmp_path / "references" / PUBLISHED["imagenet256"].file
+    place.parent.mkdir()
+    place.write_bytes(adm.read_bytes())
+    with pytest.raises(CorruptError, match=r"is not the published imagenet256.*b32732719497"):
+        read_reference("imagenet256")
