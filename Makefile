@@ -23,8 +23,9 @@ demo: $(INSTALLED)
 demo-masked: $(INSTALLED)
 	$(BIN)/gensynth demo --masked
 
+# One file of tests is one piece of work; each runs on one thread.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
