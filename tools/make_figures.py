@@ -102,16 +102,36 @@ def web_page(path: Path) -> None:
         server.wait()
 
 
+def report(path: Path) -> None:
+    """A screenshot of the report on 1,000 pictures of the bundled model."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / "report"
+        asked = ["--model", "dico-nano-fashion", "--num", "1000"]
+        asked += ["--reference", "fashion_mnist:test", "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "gensynth", "evaluate", *asked], check=True)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+            page = browser.new_page(viewport={"width": 1000, "height": 1400})
+            page.goto((out / "report.html").as_uri())
+            page.screenshot(path=path)
+    print(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--edits", action="store_true")
     parser.add_argument("--web-page", action="store_true")
+    parser.add_argument("--report", action="store_true")
     args = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
     for model, folder in PRETRAINED.items():
         grid(model, IMAGES / f"{folder.name}.png")
     if args.edits:
         edits(IMAGES / "edit")
+    if args.report:
+        report(IMAGES / "evaluation_report.png")
     if args.web_page:
         web_page(IMAGES / "web_page.png")
 

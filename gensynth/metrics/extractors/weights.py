@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gensynth.errors import CorruptError, InputError, OutputError
+from gensynth.files import cache_folder
 
 TIMEOUT = 60  # seconds without an answer
 BLOCK = 1 << 20
@@ -55,7 +56,7 @@ def find_weights(
     """The file to read and its SHA-256.
 
     Looked for at `given`, which may be another file than the published one; then, under every name
-    it goes by, in `weights_folder()` and in the folder that torch.hub downloads to.
+    it goes by, in `cache_folder("weights")` and in the folder that torch.hub downloads to.
 
     Args:
         download: whether to fetch a file that is nowhere.
@@ -69,7 +70,7 @@ def find_weights(
         if not given.is_file():
             raise InputError(f"there is no weights file {given}.")
         return given, sha256_of(given)
-    folders = (weights_folder(), Path(torch.hub.get_dir()) / "checkpoints")
+    folders = (cache_folder("weights"), Path(torch.hub.get_dir()) / "checkpoints")
     for path in (folder / name for folder in folders for name in published.names):
         if path.is_file():
             return path, _intact(path, published)
@@ -81,11 +82,6 @@ def find_weights(
         )
     fetch(published.url, target, published.sha256)
     return target, published.sha256
-
-
-def weights_folder() -> Path:
-    """Where weights files are kept: `weights` in $GENSYNTH_CACHE, else in ~/.cache/gensynth."""
-    return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / "weights"
 
 
 def sha256_of(path: Path) -> str:

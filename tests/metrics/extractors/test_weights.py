@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from gensynth.errors import CorruptError, InputError, OutputError
+from gensynth.files import cache_folder
 from gensynth.metrics.extractors.weights import (
     PublishedFile,
     fetch,
     find_weights,
     read_tensors,
-    weights_folder,
 )
 
 CONTENT = bytes(range(256)) * 5000
@@ -58,7 +58,10 @@ def published(server, tmp_path, monkeypatch):
 
 def test_looked_for_in_order(published, server, tmp_path):
     hub = tmp_path / "torch" / "hub" / "checkpoints"
-    places = [tmp_path / "mine.pth", *(f / n for f in (weights_folder(), hub) for n in NAMES)]
+    places = [
+        tmp_path / "mine.pth",
+        *(f / n for f in (cache_folder("weights"), hub) for n in NAMES),
+    ]
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(CONTENT)
@@ -77,9 +80,9 @@ def test_nothing_is_fetched_unasked(published, server):
 
 def test_fetched_once(published, server):
     path, digest = find_weights(published(), download=True)
-    assert path == weights_folder() / NAMES[0] and digest == SHA256
+    assert path == cache_folder("weights") / NAMES[0] and digest == SHA256
     assert path.read_bytes() == CONTENT
-    assert [file.name for file in weights_folder().iterdir()] == [NAMES[0]]
+    assert [file.name for file in cache_folder("weights").iterdir()] == [NAMES[0]]
     find_weights(published(), download=True)
     assert server.asked == ["/whole"]
 
@@ -95,8 +98,10 @@ def test_fetched_once(published, server):
 def test_a_bad_download_leaves_nothing(published, path, error, message):
     with pytest.raises(error, match=message) as caught:
         find_weights(published(path), download=True)
-    assert str(weights_folder() / NAMES[0]) in str(caught.value), "says where to put it by hand"
-    assert list(weights_folder().iterdir()) == []
+    assert str(cache_folder("weights") / NAMES[0]) in str(caught.value), (
+        "says where to put it by hand"
+    )
+    assert list(cache_folder("weights").iterdir()) == []
 
 
 def test_no_network(published, tmp_path):
@@ -107,8 +112,8 @@ def test_no_network(published, tmp_path):
 
 def test_a_partial_file_is_never_used(published, server):
     """What a killed download left is neither found nor continued."""
-    weights_folder().mkdir(parents=True)
-    left = weights_folder() / f".{NAMES[0]}.1.part"
+    cache_folder("weights").mkdir(parents=True)
+    left = cache_folder("weights") / f".{NAMES[0]}.1.part"
     left.write_bytes(CONTENT[:1000])
     path, _ = find_weights(published(), download=True)
     assert path.read_bytes() == CONTENT and server.asked == ["/whole"]
@@ -116,8 +121,8 @@ def test_a_partial_file_is_never_used(published, server):
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT[::-1]], ids=["cut off", "another"])
 def test_a_damaged_file_in_a_cache_is_named(published, content):
-    weights_folder().mkdir(parents=True)
-    (weights_folder() / NAMES[1]).write_bytes(content)
+    cache_folder("weights").mkdir(parents=True)
+    (cache_folder("weights") / NAMES[1]).write_bytes(content)
     with pytest.raises(CorruptError, match=r"other-name.pth is not the published file.*Delete it"):
         find_weights(published(), download=True)
 
