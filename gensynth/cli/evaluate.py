@@ -49,15 +49,20 @@ def evaluate(
     weights: Path = typer.Option(None, "--weights", help="File or folder of its weights."),
     download: bool = typer.Option(False, "--download", help="Fetch weights that are missing."),
     metrics: str = typer.Option(None, "--metrics", help="A part of them, such as frechet,kid."),
+    floor: str = typer.Option(
+        None, "--floor", help="Other real images: what they score is the floor."
+    ),
     size: int = typer.Option(None, "--size", help="Bring the reference to squares of this size."),
     fit: str = typer.Option("crop", "--fit", help="How: crop or pad."),
-    batch_size: int = typer.Option(64, "--batch-size", "-b", help="Images taken together."),
+    batch_size: int = typer.Option(
+        None, "--batch-size", "-b", help="Images taken together. [default: 64; 16 where drawn]"
+    ),
     workers: int = typer.Option(0, "--workers", help="Processes that decode, for each process."),
     out: Path = typer.Option(
         None, "--out", "-o", help="Folder for metrics.json and report.html, or a .json file."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
-    keep: bool = typer.Option(False, "--keep-features", help="Keep the samples' features cached."),
+    keep: bool = typer.Option(False, "--keep-features", help="With --model: keep them for a week."),
     cross_check: str = typer.Option(
         None, "--cross-check", metavar="torch-fidelity", help="Print its numbers beside ours."
     ),
@@ -85,26 +90,28 @@ def evaluate(
         return
     drawing = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
     request = Request(
-        samples,
-        model,
-        reference,
-        num,
-        seed,
-        labels,
-        drawing,
-        protocol,
-        extractor,
-        weights,
-        download,
-        metrics,
-        size,
-        fit,
-        batch_size,
-        workers,
-        cross_check,
-        selfcheck,
+        samples=samples,
+        model=model,
+        reference=reference,
+        num=num,
+        seed=seed,
+        labels=labels,
+        drawing=drawing,
+        protocol=protocol,
+        extractor=extractor,
+        weights=weights,
+        download=download,
+        metrics=metrics,
+        floor=floor,
+        size=size,
+        fit=fit,
+        batch_size=batch_size,
+        workers=workers,
+        cross_check=cross_check,
+        selfcheck=selfcheck,
     )
     request.check()
+    from gensynth.evaluation.features import remove_unused
     from gensynth.progress import progress_bar
 
     with progress_bar() as bar:
@@ -126,8 +133,9 @@ def evaluate(
         from gensynth.evaluation.cross_check import print_rows
 
         print_rows(compare(measured, weights, peer=cross_check))
-    if not keep:
+    if model is not None and not keep:
         measured.files.remove()
+    remove_unused()
 
 
 def list_protocols() -> None:
@@ -144,7 +152,7 @@ def check_installation(request: Request, tick: Callable[[int], None]) -> None:
     from gensynth.evaluation.features import Effort
     from gensynth.evaluation.selfcheck import selfcheck
 
-    effort = Effort(request.batch_size, request.workers, tick)
+    effort = Effort(request.batch_size or 64, request.workers, tick)
     folder = Path(request.samples or ".")
     selfcheck(folder, request.weights, download=request.download, effort=effort)
 

@@ -3,14 +3,13 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.evaluation.measures import Score
 from gensynth.evaluation.report import METRICS_FILE, SCHEMA
-from gensynth.evaluation.rounding import with_error
 from gensynth.files import read_json_lines
 
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -18,10 +17,15 @@ EVALUATIONS_FILE = "evaluations.jsonl"
 # evaluations.jsonl.
 CONDITIONS = {
     "extractor": (("extractor", "fingerprint"), "extractor_fingerprint"),
-    "reference": (("reference", "sha256"), "reference_sha256"),
+    "reference": (("reference", "statistics_sha256"), "reference_sha256"),
     "number of samples": (("samples", "count"), "num_samples"),
     "protocol": (("protocol",), "protocol"),
+    "label rule": (("samples", "label_rule"), "label_rule"),
 }
+REFERENCE_FILE = ("reference", "sha256")  # in reports that lack the hash of the statistics
+IF_KNOWN = ("label rule",)  # not recorded of samples from files
+# What is said but does not keep numbers from being ranked: it may be what is compared.
+DRAWING = ("steps", "guidance", "guidance_interval", "scheduler", "scheduler_options", "size")
 BUDGETS = {"images": "at {:,} images", "seconds": "after {:,.0f} s"}
 
 
@@ -33,12 +37,16 @@ class Run:
         conditions: what the numbers depend on, see `CONDITIONS`; every value that occurs.
         scores: by name; of a training run the best ones.
         curve: lines of evaluations.jsonl; empty if this is no training run.
+        drawing: how the samples were drawn, as far as it is known; every value that occurs.
+        reference_file: hash of the reference's file; none of a training run.
     """
 
     name: str
     conditions: dict[str, list[Any]]
     scores: dict[str, Score]
     curve: list[dict[str, Any]] = field(default_factory=list)
+    drawing: dict[str, list[Any]] = field(default_factory=dict)
+    reference_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,13 @@ class Comparison:
     """
     Attributes:
         differences: sentences on why the runs are not ranked; empty if they are.
+        notes: sentences on differences that are no reason not to.
     """
 
     runs: list[Run]
     rows: list[Row]
     differences: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def compare(places: Sequence[str], force: bool = False) -> Comparison:
@@ -84,14 +94,15 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
         raise UsageError("compare takes two or more different runs.")
     names = short_names(places, paths)
-    runs = [read_run(name, path) for name, path in zip(names, paths, strict=True)]
+    runs = by_known([read_run(name, path) for name, path in zip(names, paths, strict=True)])
     differences = list(unlike(runs))
     if differences and not force:
         raise RefusedError(
             f"these numbers cannot be ranked. {' '.join(differences)} Evaluate the runs alike, or "
             "see them side by side with --force."
         )
-    return Comparison(runs, list(rows_of(runs, ranked=not differences)), differences)
+    rows = list(rows_of(runs, ranked=not differences))
+    return Comparison(runs, rows, differences, list(drawn_apart(runs)))
 
 
 def found(place: Path) -> Path:
@@ -132,7 +143,21 @@ def read_run(name: str, path: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} does not hold numbers of gensynth evaluate: {error}.") from error
     conditions = {key: [inner(report, keys)] for key, (keys, _) in CONDITIONS.items()}
-    return Run(name, conditions, scores)
+    settings = inner(report, ("samples", "drawing")) or {}
+    drawing = {key: [settings[key]] for key in DRAWING if key in settings}
+    return Run(name, conditions, scores, [], drawing, inner(report, REFERENCE_FILE))
+
+
+def by_known(runs: list[Run]) -> list[Run]:
+    """Runs whose references are told apart by their files, if one of them knows only that."""
+    if all(run.conditions["reference"] != [None] for run in runs):
+        return runs
+    return [
+        run
+        if run.reference_file is None
+        else replace(run, conditions={**run.conditions, "reference": [run.reference_file]})
+        for run in runs
+    ]
 
 
 def inner(tree: Any, keys: Sequence[str]) -> Any:
@@ -152,14 +177,19 @@ def training_run(name: str, lines: list[dict[str, Any]]) -> Run:
         raise InputError(f"{name} has no evaluation yet.")
     conditions: dict[str, list[Any]] = {}
     for key, (_, entry) in CONDITIONS.items():
-        values = [line.get(entry) for line in lines]
-        conditions[key] = [value for at, value in enumerate(values) if value not in values[:at]]
+        conditions[key] = different([line.get(entry) for line in lines])
     metrics = dict.fromkeys(line["metric"] for line in lines)
     best = {
         metric: min((score_of(line) for line in of_metric(lines, metric)), key=worth)
         for metric in metrics
     }
-    return Run(name, conditions, best, lines)
+    drawing = {key: different([line[key] for line in lines if key in line]) for key in DRAWING}
+    return Run(name, conditions, best, lines, {k: v for k, v in drawing.items() if v})
+
+
+def different(values: Sequence[Any]) -> list[Any]:
+    """Each value once, in order; some cannot be hashed."""
+    return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
 def of_metric(lines: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
@@ -189,13 +219,30 @@ def worth(score: Score) -> float:
 def unlike(runs: Sequence[Run]) -> Iterator[str]:
     """A sentence for each condition in which the runs differ."""
     for key in CONDITIONS:
-        values = [run.conditions[key] for run in runs]
-        unknown = key != "protocol" and [None] in values
-        if unknown or any(len(value) > 1 or value != values[0] for value in values):
-            each = "; ".join(
-                f"{run.name} has {' and '.join(map(in_words, run.conditions[key]))}" for run in runs
-            )
-            yield f"They differ in the {key}: {each}."
+        values = {run.name: run.conditions[key] for run in runs}
+        if key in IF_KNOWN:
+            values = {name: value for name, value in values.items() if value != [None]}
+        unknown = key not in ("protocol", *IF_KNOWN) and [None] in values.values()
+        if unknown or len(different([one for value in values.values() for one in value])) > 1:
+            yield f"They differ in the {key}: {each_in_words(values)}."
+
+
+def drawn_apart(runs: Sequence[Run]) -> Iterator[str]:
+    """A sentence for each setting with which samples were drawn otherwise."""
+    for key in DRAWING:
+        values = {
+            run.name: ["none" if value is None else value for value in run.drawing[key]]
+            for run in runs
+            if key in run.drawing
+        }
+        if len(different([one for value in values.values() for one in value])) > 1:
+            yield f"Drawn with another {key.replace('_', ' ')}: {each_in_words(values)}."
+
+
+def each_in_words(values: dict[str, list[Any]]) -> str:
+    return "; ".join(
+        f"{name} has {' and '.join(map(in_words, value))}" for name, value in values.items()
+    )
 
 
 def in_words(value: Any) -> str:
@@ -248,15 +295,3 @@ def standard_errors(score: Score, best: Score) -> float | None:
         return None
     combined = math.hypot(score.standard_error, best.standard_error)
     return abs(score.value - best.value) / combined if combined else None
-
-
-def cell(row: Row, at: int) -> str:
-    """A number with its error, how far it is behind, and "best"."""
-    score = row.scores[at]
-    if score is None:
-        return ""
-    text = with_error(score.value, score.standard_error)
-    apart = row.apart[at]
-    if apart is not None:
-        text += f", {apart:.1f} s.e. behind"
-    return f"{text}, best" if row.best == at else text

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gensynth.errors import OutputError
-from gensynth.evaluation.compare import Comparison, Row, cell, of_metric
+from gensynth.evaluation.compare import Comparison, Row, of_metric
 from gensynth.evaluation.figures import COLOURS, drawn, panels, shortened
 from gensynth.evaluation.rounding import with_error
 from gensynth.files import replace_file
@@ -43,6 +43,20 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     console.print(table)
     if not comparison.differences:
         console.print(NOTE, markup=False)
+    for sentence in comparison.notes:
+        console.print(sentence, markup=False)
+
+
+def cell(row: Row, at: int) -> str:
+    """A number with its error, how far it is behind, and "best"."""
+    score = row.scores[at]
+    if score is None:
+        return ""
+    text = with_error(score.value, score.standard_error)
+    apart = row.apart[at]
+    if apart is not None:
+        text += f", {apart:.1f} s.e. behind"
+    return f"{text}, best" if row.best == at else text
 
 
 def headed(row: Row) -> str:
@@ -82,6 +96,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "schema": 1,
         "ranked": not comparison.differences,
         "differences": comparison.differences,
+        "notes": comparison.notes,
         "runs": [
             {"name": run.name, "conditions": run.conditions, "evaluations": run.curve}
             for run in comparison.runs
@@ -120,7 +135,7 @@ def as_markdown(comparison: Comparison) -> str:
         lines.append([headed(row), *marked])
     table = ["| " + " | ".join(text.replace("|", r"\|") for text in line) + " |" for line in lines]
     notes = [NOT_RANKED, *comparison.differences] if comparison.differences else [NOTE]
-    return "\n".join([*table, "", *notes]) + "\n"
+    return "\n".join([*table, "", *notes, *comparison.notes]) + "\n"
 
 
 def as_picture(comparison: Comparison) -> bytes:

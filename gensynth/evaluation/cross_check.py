@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from gensynth.errors import InputError, UsageError
-from gensynth.evaluation.engine import Measured
+from gensynth.evaluation.engine import Measured, kept_rows
 from gensynth.evaluation.features import Effort, Images
 from gensynth.evaluation.measures import SUBSETS
 from gensynth.metrics.extractors.extractor import exact_float32
@@ -160,7 +160,7 @@ def their_numbers(
         found["is"] = numbers["inception_score_mean"]
     if real is None:
         return found
-    kept = real["pool"][: len(measured.reference.features["pool"])]  # as many as ours kept
+    kept = real["pool"][kept_rows(len(real["pool"]))]  # as ours
     if "kid" in details:
         subsets = {"kid_subsets": SUBSETS, "kid_subset_size": details["kid"]["subset_size"]}
         numbers = kid_features_to_metric(pool, kept, **subsets, verbose=False)

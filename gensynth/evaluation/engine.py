@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from gensynth.errors import UsageError
@@ -25,11 +26,12 @@ from gensynth.evaluation.measures import (
     sums_of,
 )
 from gensynth.evaluation.references import Reference, read_reference, write_reference
-from gensynth.metrics import Statistics
 from gensynth.metrics.extractors import Extractor
 from gensynth.metrics.frechet import distance_terms
 from gensynth.processes import processes
 from gensynth.seeding import derived_seed
+
+LAYOUT = 2  # of the statistics kept in the cache; to be raised when their making changes
 
 
 @dataclass
@@ -82,7 +84,8 @@ def measure(
         num: how many samples; none for all. A part is drawn at random by `seed`.
         metrics: some of `measures.METRICS`; none for all that fit the extractor.
         others: real images that are not in the reference, for the floor; none: the floor compares
-            one half of the reference with the other.
+            as many images of the reference as there are samples with its others. There is none if
+            it has not twice as many.
 
     Raises:
         UsageError: fewer than two samples, or an unknown metric.
@@ -110,8 +113,7 @@ def measure(
         reference = reference_of(reference, real, extractor)
     elif real is not None:  # ADM's batches: moments of all images, and some of them as images
         main = space_of(extractor).main
-        kept = {main: real.all(main, FEATURES_OF_REFERENCE).numpy()}
-        reference = replace(reference, features=kept | reference.features)
+        reference = replace(reference, features={main: some_of(real, main)} | reference.features)
     found = Measured(samples, order, files, reference, extractor, [], images, real)
     found.scores, found.left_out = compute(extractor, files, reference, wanted)
     if not found.scores:
@@ -147,14 +149,14 @@ def reference_of(images: Images, files: FeatureFiles, extractor: Extractor) -> R
     """
     if files.count < 2:
         raise UsageError(f"a reference needs at least 2 images, {images.name} has {files.count}.")
-    path = files.folder / "reference.npz"
+    path = files.folder / f"reference-{LAYOUT}.npz"
     if path.is_file():
         return read_reference(path, extractor)
     space = space_of(extractor)
     statistics = {}
     for feature in space.frechet.values():
         statistics[feature] = sums_of(files, feature).statistics().with_root()
-    kept = {space.main: files.all(space.main, FEATURES_OF_REFERENCE).numpy()}
+    kept = {space.main: some_of(files, space.main)}
     meta = {
         "name": images.name,
         "fingerprint": images.fingerprint,
@@ -168,23 +170,44 @@ def reference_of(images: Images, files: FeatureFiles, extractor: Extractor) -> R
     return read_reference(path, extractor)
 
 
+def some_of(files: FeatureFiles, feature: str) -> np.ndarray:
+    """Up to 10,000 of the features [N, D]: drawn at random, since images may lie in an order."""
+    chosen = kept_rows(files.count)
+    parts = [features[chosen[positions]] for positions, features in files.read(feature)]
+    return torch.cat(parts).numpy()
+
+
+def kept_rows(count: int) -> torch.Tensor:
+    """Which of `count` reference images are kept as features, bool [count]."""
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[list(selection(count, FEATURES_OF_REFERENCE, seed=0))] = True
+    return chosen
+
+
 def add_floors(
     found: Measured, real: FeatureFiles, spare: FeatureFiles | None, others: Images | None
-) -> str:
-    """Sets the floors of the Fréchet distances; says what they compare."""
-    half = min(found.files.count, real.count // 2)
+) -> str | None:
+    """Sets the floors of the Fréchet distances; says what they compare, none if there are none.
+
+    A floor is of as many images as there are samples: with fewer it would be higher.
+    """
+    count = found.files.count if spare is None else spare.count
+    if count < found.files.count or (spare is None and real.count < 2 * count):
+        return None
     generator = torch.Generator().manual_seed(derived_seed("floor", real.count))
-    shuffled = torch.randperm(real.count, generator=generator)
+    drawn = torch.zeros(real.count, dtype=torch.bool)
+    drawn[torch.randperm(real.count, generator=generator)[:count]] = True
     for score in found.scores:
         if score.key not in space_of(found.extractor).frechet:
             continue
         feature = score.details["feature"]
-        if spare is not None:
-            reference, drawn = found.reference.statistics[feature], spare.all(feature)
+        if spare is None:
+            pair = (sums_of(real, feature, among=~drawn), sums_of(real, feature, among=drawn))
+            reference, sample = (sums.statistics() for sums in pair)
         else:
-            rows = real.all(feature)
-            reference, drawn = Statistics.of(rows[shuffled[half:]]), rows[shuffled[:half]]
-        score.floor = sum(distance_terms(reference, Statistics.of(drawn)))
+            reference = found.reference.statistics[feature]
+            sample = sums_of(spare, feature).statistics()
+        score.floor = sum(distance_terms(reference, sample))
     if spare is not None and others is not None:
-        return f"{spare.count} images of {others.name}"
-    return f"{half} images of {found.reference.name} against its other {real.count - half}"
+        return f"{count} images of {others.name}"
+    return f"{count} images of {found.reference.name} against its other {real.count - count}"

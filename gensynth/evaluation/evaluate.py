@@ -38,6 +38,7 @@ def evaluate(
     download: bool = False,
     metrics: Sequence[str] | None = None,
     seed: int = 0,
+    floor: str | None = None,
     fit: Fit | None = None,
     effort: Effort | None = None,
 ) -> tuple[Measured, dict[str, Any]] | None:
@@ -51,6 +52,7 @@ def evaluate(
         weights: file or folder of the extractor's weights, where they do not come with a package.
         download: whether missing weights may be fetched.
         metrics: some of `measures.METRICS`; none for all.
+        floor: other real images, what they score is the floor; none: see `measure`.
 
     Raises:
         InputError: images, weights or a reference that are missing or unreadable.
@@ -62,13 +64,20 @@ def evaluate(
     fit = fit or Fit()
     drawn = samples if not isinstance(samples, str | Path) else open_images(str(samples))
     real = open_real(reference, network, fit)
-    others = None
-    if reference in ("fashion_mnist", "fashion_mnist:test"):
-        others = open_images("fashion_mnist:train", fit.size, fit.how)
+    others = (
+        other_images(reference, fit) if floor is None else open_images(floor, fit.size, fit.how)
+    )
     found = measure(drawn, real, network, num, metrics, seed, others, effort)
     if found is None:
         return None
     return found, describe(found, command_line(), seed)
+
+
+def other_images(reference: str, fit: Fit) -> ImageSet | None:
+    """Real images that are not in the reference, where gensynth knows some."""
+    if reference not in ("fashion_mnist", "fashion_mnist:test"):
+        return None
+    return open_images("fashion_mnist:train", fit.size, fit.how)
 
 
 def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Reference:

@@ -7,7 +7,9 @@ on how often the work was interrupted.
 
 import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,8 +27,9 @@ from gensynth.files import cache_folder, replace_file
 from gensynth.metrics.extractors import Extractor
 from gensynth.processes import processes
 
-IMAGES_OF_A_FILE = 512
-FILES_AT_A_TIME = 8  # read together: products of many rows are faster
+IMAGES_OF_A_FILE = 128
+FILES_AT_A_TIME = 32  # read together: products of many rows are faster
+UNUSED_DAYS = 7  # after which features are deleted
 PIXELS = "pixels"  # beside the features: a hash of each image, int64
 
 Tick = Callable[[int], None]
@@ -126,9 +130,22 @@ class FeatureFiles:
                 break
         return torch.cat(parts)[:most]
 
+    def used(self) -> None:
+        """Notes that somebody needs the files now."""
+        if self.folder.is_dir():
+            os.utime(self.folder)
+
     def remove(self) -> None:
         """Deletes the files; the work would have to be done again."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_unused() -> None:
+    """Deletes the features in the cache that nobody has needed for a week."""
+    oldest = time.time() - UNUSED_DAYS * 24 * 3600
+    for folder in cache_folder("features").glob("*"):
+        if folder.is_dir() and folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def readable(path: Path) -> bool:
@@ -166,12 +183,34 @@ def extract(
     """
     state = processes()
     files = feature_files(images, order, extractor)
-    missing = files.missing()
-    state.wait_for_everyone()  # so that all share the same list
-    mine = missing[state.process_index :: state.num_processes]
-    done = sum(map(len, files.ranges)) - sum(map(len, missing))
+    files.used()
+    missing = agreed(files.missing())
     if state.is_main_process:
-        effort.tick(done)
+        effort.tick(files.count - sum(map(len, missing)))
+    while missing:  # again if another program has deleted some meanwhile
+        mine = missing[state.process_index :: state.num_processes]
+        write_features(images, order, extractor, effort, files, mine)
+        state.wait_for_everyone()
+        missing = agreed(files.missing())
+    return files
+
+
+def agreed(ranges: list[range]) -> list[range]:
+    """What the main process has found missing: another program may write files as well."""
+    [found] = broadcast_object_list([ranges])
+    return found
+
+
+def write_features(
+    images: Images,
+    order: Sequence[int],
+    extractor: Extractor,
+    effort: Effort,
+    files: FeatureFiles,
+    mine: list[range],
+) -> None:
+    """Computes and writes the files of these positions."""
+    state = processes()
     indices = [order[position] for positions in mine for position in positions]
     waiting: dict[str, list[Tensor]] = {}
     left = iter(mine)
@@ -186,8 +225,6 @@ def extract(
             waiting = {name: [x[count:]] for name, x in whole.items()}
             effort.tick(count * state.num_processes if state.is_main_process else 0)
             current = next(left, None)
-    state.wait_for_everyone()
-    return files
 
 
 def described(batch: Tensor, extractor: Extractor) -> dict[str, Tensor]:

@@ -106,14 +106,23 @@ def chosen_metrics(extractor: Extractor, names: Sequence[str] | None) -> tuple[s
     return tuple(name for name in fitting if names is None or name in names)
 
 
-def frechet_name(extractor: Extractor, key: str, feature: str, count: int) -> str:
+def known_origin(reference: Reference) -> bool:
+    """Whether a reference says what made it, or is a published one by its hash."""
+    return "extractor_fingerprint" in reference.meta or bool(reference.meta.get("verified"))
+
+
+def frechet_name(
+    extractor: Extractor, key: str, feature: str, count: int, reference: Reference
+) -> str:
     """How a Fréchet distance may be called.
 
-    "FID" and "sFID" only with the published weights and resize; "-50K" from 50,000 samples on.
+    "FID" and "sFID" only with the published weights and resize; "-50K" from 50,000 samples on,
+    against a reference of known origin.
     """
     if extractor.name == "inception-2015" and extractor.official:
         word = {"fid": "FID", "sfid": "sFID"}[key]
-        return f"{word}-50K" if count >= PUBLISHED_COUNT else f"{word}@N={count:,}"
+        published = count >= PUBLISHED_COUNT and known_origin(reference)
+        return f"{word}-50K" if published else f"{word}@N={count:,}"
     if extractor.name == "inception-2015-clean" and extractor.official and key == "fid":
         return f"clean-FID@N={count:,}"
     inner = feature if len(space_of(extractor).frechet) > 1 else ""
@@ -133,7 +142,7 @@ def frechet_scores(
         found = frechet_estimate(statistics, sums)
         yield Score(
             key,
-            frechet_name(extractor, key, feature, samples.count),
+            frechet_name(extractor, key, feature, samples.count, reference),
             found.value,
             standard_error=found.standard_error,
             corrected=found.corrected,
@@ -145,14 +154,18 @@ def frechet_scores(
         )
 
 
-def sums_of(files: FeatureFiles, feature: str, groups: int = 1) -> GroupedSums:
-    """Sums over the features of all images.
+def sums_of(
+    files: FeatureFiles, feature: str, groups: int = 1, among: Tensor | None = None
+) -> GroupedSums:
+    """Sums over the features of all images, or of those for which `among` [N] is true.
 
     Not in a `FrechetDistance`, of whose states torchmetrics keeps a second copy.
     """
     sums = None
     for positions, features in files.read(feature):
         sums = sums or GroupedSums.zeros(features.shape[1], groups)
+        if among is not None:
+            features, positions = features[among[positions]], positions[among[positions]]
         sums.add(features, positions)
     assert sums is not None, "there are no images"
     return sums
@@ -177,8 +190,8 @@ def inception_scores(extractor: Extractor, samples: FeatureFiles, _: Reference) 
     in_order = inception_score_in_order(logits)
     official = extractor.official and extractor.name == "inception-2015"
     name = "Inception Score" if official else f"IS({extractor.name})"
-    details = {"in_file_order": in_order, "splits": min(10, len(logits))}
-    yield Score("is", name, mean, "higher", standard_error=deviation, details=details)
+    details = {"in_file_order": in_order, "splits": min(10, len(logits)), "deviation": deviation}
+    yield Score("is", name, mean, "higher", details=details)
 
 
 def neighbour_scores(
@@ -210,8 +223,8 @@ def kernel_scores(
     size = min(SUBSET_SIZE, len(real), len(fake))
     mean, deviation = kernel_distance(real, fake, subsets=SUBSETS, subset_size=size)
     details = {"subsets": SUBSETS, "subset_size": size, "deviation": deviation, "feature": main}
-    error = deviation / SUBSETS**0.5
-    yield Score("kid", labelled("KID", extractor), mean, standard_error=error, details=details)
+    # Subsets share images: their deviation says nothing of other samples.
+    yield Score("kid", labelled("KID", extractor), mean, details=details)
 
 
 def cmmd_scores(

@@ -141,12 +141,15 @@ def natural(path: Path) -> tuple[list[int | str], str]:
 
 
 def stamp_of(files: Sequence[Path]) -> str:
-    """A hash of the names, sizes and times of files; where their folder is does not matter."""
+    """A hash of the places, sizes and times of files, also the time that no program can set.
+
+    Two files of one name, size and date, as archives and copies leave them, have different ones.
+    """
     digest = hashlib.sha256()
-    folder = common_folder(files)
     for file in files:
-        stat, name = file.stat(), file.relative_to(folder)
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        place, stat = file.resolve(), file.stat()
+        times = f"{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
+        digest.update(f"{place}\0{stat.st_size}\0{times}\n".encode())
     return digest.hexdigest()
 
 

@@ -27,6 +27,15 @@ CODECS: dict[str, tuple[str, dict[str, Any]]] = {
         {"codebook_size": 16384, "codebook_dim": 8},
     ),
 }
+# Of the models that say the noise: ADM's, openai/guided-diffusion, get_named_beta_schedule.
+LINEAR_BETAS: dict[str, Any] = {
+    "beta_schedule": "linear",
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "num_train_timesteps": 1000,
+    "trained_betas": None,
+}
+UNKNOWN_HASH = "the reference file's hash is not known"
 UNKNOWN_DRAWING = "it is not recorded how the samples were drawn"
 
 
@@ -137,11 +146,20 @@ def _measuring(protocol: Protocol, report: dict[str, Any]) -> Iterator[str]:
         yield f"extractor {extractor['name']}"
     elif not extractor["official"]:
         yield "other weights of the extractor"
+    yield from _reference(protocol, reference)
+
+
+def _reference(protocol: Protocol, reference: dict[str, Any]) -> Iterator[str]:
+    """Whether the reference is the published one; what it is called says nothing."""
     expected = PUBLISHED[protocol.reference].sha256
-    if reference["name"] != protocol.reference and reference["sha256"] != expected:
+    if expected is not None and reference["sha256"] == expected:
+        return
+    if protocol.reference not in (reference["name"], reference["published"]):
         yield f"reference {reference['name']}"
-    elif expected is not None and reference["sha256"] != expected:
+    elif expected is not None or reference["published"] != protocol.reference:
         yield f"another file of the reference {protocol.reference}"
+    elif not reference["verified"]:
+        yield UNKNOWN_HASH
 
 
 def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
@@ -159,7 +177,7 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
     if scheduler != protocol.scheduler:
         yield f"scheduler {scheduler}"
     else:
-        betas = {"beta_schedule": "linear"} if protocol.prediction == "epsilon" else {}
+        betas = LINEAR_BETAS if protocol.prediction == "epsilon" else {}
         yield from _unlike(resolved.scheduler.config, {**protocol.scheduler_options, **betas})
     yield from _unlike(pipeline.config, _pipeline_settings(protocol))
     yield from _model(protocol, pipeline)

@@ -1,5 +1,6 @@
 """What samples are compared with: statistics, features and images of real pictures."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Reference:
             and of the extractor `extractor` (its name), `extractor_fingerprint`, `preprocessing`,
             `weights_sha256`. Of a published one: `published` (its name), and `verified` (whether
             its hash is the known one).
-        sha256: of the file.
+        sha256: of the file, in which its name and when it was made are too.
     """
 
     name: str
@@ -43,6 +44,24 @@ class Reference:
     images: ImageSet | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     sha256: str | None = None
+
+    @property
+    def statistics_sha256(self) -> str:
+        """Of the means and covariances alone, or of the features where there are none.
+
+        The same whatever the name, the kept features and the layout of the file. Statistics that
+        are computed again with another number of threads may differ in the last bit, and so here.
+        """
+        arrays = {
+            f"{part} {feature}": getattr(moments, part).cpu().numpy()
+            for feature, moments in self.statistics.items()
+            for part in ("mean", "covariance")
+        }
+        digest = hashlib.sha256()
+        for name, values in sorted((arrays or self.features).items()):
+            digest.update(f"{name} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values, "<f8").tobytes())
+        return digest.hexdigest()
 
     def check(self, extractor: Extractor) -> None:
         """Whether features of an extractor may be compared with this.
@@ -100,6 +119,9 @@ def read_reference(where: str | Path, extractor: Extractor | None = None) -> Ref
     path = published_file(name) if published else Path(where)
     stored = read_stored(path)
     digest = sha256_of(path)
+    # What a file says of itself here is no proof.
+    for claim in ("published", "verified"):
+        stored.meta.pop(claim, None)
     if published:
         stored.meta |= {"published": name, "verified": check_published(name, path, digest)}
     images = None

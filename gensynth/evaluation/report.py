@@ -17,7 +17,7 @@ from gensynth import __version__
 from gensynth.errors import OutputError
 from gensynth.evaluation.drawn import DrawnImages
 from gensynth.evaluation.engine import Measured
-from gensynth.evaluation.measures import PUBLISHED_COUNT, space_of
+from gensynth.evaluation.measures import PUBLISHED_COUNT, known_origin, space_of
 from gensynth.evaluation.rounding import number, rounded, with_error
 from gensynth.files import write_text
 
@@ -49,6 +49,9 @@ def describe(found: Measured, command: str, seed: int) -> dict[str, Any]:
             "name": found.reference.name,
             "count": found.reference.meta.get("count"),
             "sha256": found.reference.sha256,
+            "statistics_sha256": found.reference.statistics_sha256,
+            "published": found.reference.meta.get("published"),
+            "verified": found.reference.meta.get("verified"),
         },
         "extractor": {
             "name": extractor.name,
@@ -107,6 +110,10 @@ def warnings_of(found: Measured) -> Iterator[str]:
     if reference is not None and not space.floor and reference < 2 * widest:
         yield f"unreliable: {reference:,} reference images for {widest:,} dimensions"
     yield from found.left_out
+    if not space.floor and not known_origin(found.reference):
+        yield "the reference does not say how its images were prepared and which network saw them"
+    if space.floor and found.floor_of is None and found.headline.floor is None:
+        yield "no floor: it takes --floor IMAGES, or twice as many reference images as samples"
     if found.copies:
         yield f"{found.copies:,} samples are copies of others, pixel for pixel"
     if getattr(found.samples, "lossy", False):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gensynth.evaluation.features import Effort, Images
 
 NUM_DRAWN = 50_000
+BATCH, BATCH_DRAWN = 64, 16  # images that are measured, and drawn, together
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Request:
     metrics: str | None = None
     size: int | None = None
     fit: str = "crop"
-    batch_size: int = 64
+    floor: str | None = None
+    batch_size: int | None = None
     workers: int = 0
     cross_check: str | None = None
     selfcheck: bool = False
@@ -51,7 +53,7 @@ class Request:
         """
         if self.fit not in ("crop", "pad"):
             raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
-        if self.batch_size < 1 or self.workers < 0:
+        if (self.batch_size is not None and self.batch_size < 1) or self.workers < 0:
             raise UsageError("--batch-size must be at least 1 and --workers at least 0.")
         if (self.samples is None) == (self.model is None):
             raise UsageError("give either samples or --model, the model that draws them.")
@@ -77,7 +79,7 @@ class Request:
         from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED
         from gensynth.evaluation.features import Effort
 
-        effort = Effort(self.batch_size, self.workers, tick)
+        effort = Effort(self.batch_size or BATCH, self.workers, tick)
         if self.cross_check is not None:
             from gensynth.evaluation.cross_check import check_available
 
@@ -104,6 +106,7 @@ class Request:
             reference=self.reference,
             weights=self.weights,
             download=self.download,
+            batch_size=self.batch_size or BATCH_DRAWN,
             effort=effort,
         )
 
@@ -123,6 +126,7 @@ class Request:
             download=self.download,
             metrics=None if self.metrics is None else self.metrics.split(","),
             seed=self.seed or 0,
+            floor=self.floor,
             fit=Fit(self.size, self.fit),
             effort=effort,
         )
@@ -141,5 +145,6 @@ class Request:
             NUM_DRAWN if self.num is None else self.num,
             self.seed or 0,
             self.labels or "balanced",  # type: ignore[arg-type]
+            self.batch_size or BATCH_DRAWN,
             settings={name: value for name, value in self.drawing.items() if value is not None},
         )

@@ -119,8 +119,8 @@ class FrechetDistance(FeatureMetric):
     Args:
         dim: length D of a feature.
         reference: moments of the real images; if left out, they come in by `update(real=True)`.
-        groups: number of groups for the standard error; image i is in group i mod groups. They
-            take 8 groups D^2 bytes.
+        groups: number of groups for the standard error; image i is in group `group_of(i)`, see
+            `gensynth.metrics.moments`. They take 8 groups D^2 bytes.
         extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
 
     Raises:

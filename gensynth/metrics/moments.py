@@ -10,6 +10,7 @@ from gensynth.metrics.arrays import Array, as_rows, as_tensor
 
 ROUNDING = 1e-5  # of statistics that were stored in float32, relative
 ROUNDING_OF_SUMS = 1e-13  # of thousands of squares in float64, relative
+PROBES = 4  # vectors that a root is tried on
 ROWS = 4096  # taken into the sums at a time
 
 
@@ -41,6 +42,18 @@ def check_not_negative(eigenvalues: Tensor, scale: Tensor) -> None:
         raise UsageError(
             "a covariance matrix has eigenvalues below 0, so it is none; look at its source."
         )
+
+
+def _is_root(root: Tensor, covariance: Tensor) -> bool:
+    """Whether R R^T x is covariance x for a few fixed normal vectors x, without the product R R^T.
+
+    For normal x the norm of A x is on average that of A, here the Frobenius norm.
+    """
+    generator = torch.Generator().manual_seed(0)
+    probes = torch.randn(len(root), PROBES, generator=generator, dtype=torch.float64)
+    probes = probes.to(root.device)
+    difference = root @ (root.T @ probes) - covariance @ probes
+    return bool(difference.norm() <= ROUNDING * PROBES**0.5 * covariance.norm())
 
 
 @dataclass(eq=False)
@@ -78,8 +91,7 @@ class Statistics:
             )
         if self.root is not None:
             self.root = self._square(root, self.root, mean)
-            trace = float(self.covariance.trace())
-            if abs(float(self.root.square().sum()) - trace) > ROUNDING * trace:
+            if not _is_root(self.root, self.covariance):
                 raise UsageError(f"{root} is not a root of {covariance}; leave it out.")
 
     def _square(self, name: str, value: Array, mean: str) -> Tensor:

@@ -59,6 +59,7 @@ class Yardstick:
         # For the floor: real images that are not in the reference.
         self.others: Images | None = None
         self.other_files: FeatureFiles | None = None
+        self.drawing: dict[str, Any] = {}  # of the latest pictures
         with naming("evaluation.reference"):
             self._open(self.settings.reference, experiment.data, source)
 
@@ -130,6 +131,11 @@ class Yardstick:
         images = DrawnImages(
             model, num, self.settings.seed, batch_size=batch_size, on_step=self.stop.watch
         )
+        self.drawing = {
+            "label_rule": images.label_rule,
+            "steps": images.resolved.steps,
+            "guidance": images.resolved.guidance,
+        }
         files = feature_files(images, range(num), self.extractor)
         try:
             with log.counting("evaluation", num) as tick:
@@ -164,13 +170,14 @@ class Yardstick:
         return score
 
     def facts(self) -> dict[str, Any]:
-        """What a value depends on besides the pictures."""
+        """What the latest value depends on besides the model."""
         assert self.reference is not None
         return {
             "num_samples": self.settings.num,
             "extractor_fingerprint": self.extractor.fingerprint,
             "reference": (self.real or self.reference).name,
-            "reference_sha256": self.reference.sha256,
+            "reference_sha256": self.reference.statistics_sha256,
+            **self.drawing,
         }
 
 

@@ -13,7 +13,7 @@ from gensynth.errors import InputError, OutputError, RefusedError, UsageError
 from gensynth.evaluation.compare import compare
 from gensynth.evaluation.comparison_output import print_comparison, write_comparison
 
-FINGERPRINT, REFERENCE = "0123456789abcdef", "ab" * 32
+FINGERPRINT, REFERENCE, STATISTICS = "0123456789abcdef", "ab" * 32, "12" * 32
 
 
 def score(key, name, value, error=None, better="lower", floor=None):
@@ -29,7 +29,17 @@ def score(key, name, value, error=None, better="lower", floor=None):
     }
 
 
-def report(value, error=0.3, count=2000, fingerprint=FINGERPRINT, sha256=REFERENCE, **extra):
+def report(
+    value,
+    error=0.3,
+    count=2000,
+    fingerprint=FINGERPRINT,
+    sha256=REFERENCE,
+    statistics=STATISTICS,
+    samples=None,
+    **extra,
+):
+    reference = {"name": "real", "count": 2000, "sha256": sha256}
     return {
         "schema": 2,
         "headline": "fd_s112",
@@ -37,8 +47,8 @@ def report(value, error=0.3, count=2000, fingerprint=FINGERPRINT, sha256=REFEREN
             score("fd_s112", "FD(lite0-64 s112)", value, error, floor=11.0),
             score("precision", "Precision(lite0-64)", 1 / value, 0.01, "higher"),
         ],
-        "samples": {"name": "drawn", "count": count},
-        "reference": {"name": "real", "count": 2000, "sha256": sha256},
+        "samples": {"name": "drawn", "count": count, **(samples or {})},
+        "reference": {**reference, **({"statistics_sha256": statistics} if statistics else {})},
         "extractor": {"name": "lite0-64", "fingerprint": fingerprint},
         **extra,
     }
@@ -74,7 +84,7 @@ def curve(values, batch=10, seconds=1.0, error=0.4, **other):
             "floor": 11.0,
             "num_samples": 2000,
             "extractor_fingerprint": FINGERPRINT,
-            "reference_sha256": REFERENCE,
+            "reference_sha256": STATISTICS,
             "best": value == min(values),
             **other,
         }
@@ -105,7 +115,7 @@ def test_a_number_without_error_is_ranked_without_difference(write):
 
 UNLIKE = {
     "extractor": ({"fingerprint": "f" * 16}, "ffffffffffffffff"),
-    "reference": ({"sha256": "cd" * 32}, "cdcdcdcdcdcd…"),
+    "reference": ({"statistics": "cd" * 32}, "cdcdcdcdcdcd…"),
     "number of samples": ({"count": 50_000}, "50,000"),
     "protocol": ({"protocol": "dit-xl2-256"}, "dit-xl2-256"),
 }
@@ -129,9 +139,83 @@ def test_unlike_numbers_are_not_ranked(write, condition):
 
 
 def test_an_unknown_reference_is_no_equal_reference(write):
-    places = [write(name, report(20.0, sha256=None)) for name in "ab"]
+    places = [write(name, report(20.0, sha256=None, statistics=None)) for name in "ab"]
     with pytest.raises(RefusedError, match="a has none that is known; b has none"):
         compare(places)
+
+
+def test_other_names_and_dates_of_a_reference_make_no_difference(write):
+    places = [write("a", report(20.0)), write("b", report(22.0, sha256="cd" * 32))]
+    assert compare(places).rows[0].best == 0
+
+
+def test_references_of_older_reports_are_compared_by_their_files(write):
+    new, old = write("new", report(20.0)), write("old", report(22.0, statistics=None))
+    assert compare([new, old]).rows[0].best == 0
+    other = write("other", report(22.0, statistics=None, sha256="cd" * 32))
+    for before in (new, old):
+        with pytest.raises(RefusedError, match=r"differ in the reference: .* other has cdcdcd"):
+            compare([before, other])
+
+
+def test_other_labels_are_not_ranked_where_they_are_known(write):
+    balanced = write("a", report(20.0, samples={"label_rule": "balanced"}))
+    random = write("b", report(22.0, samples={"label_rule": "random"}))
+    files = write("files", report(21.0))
+    assert compare([balanced, files]).rows[0].best == 0
+    with pytest.raises(RefusedError, match="label rule: a has balanced; b has random"):
+        compare([balanced, files, random])
+    training = write("training", curve([50], label_rule="balanced"))
+    assert compare([balanced, training]).differences == []
+    with pytest.raises(RefusedError, match="label rule: training has balanced; b has random"):
+        compare([training, random])
+
+
+DRAWING = {
+    "steps": 50,
+    "guidance": 1.5,
+    "guidance_interval": None,
+    "scheduler": "DDPMScheduler",
+    "scheduler_options": None,
+    "size": [32, 32],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"steps": 250}, ["Drawn with another steps: a has 50; b has 250."]),
+        ({"guidance": 4.0, "size": [64, 64]},
+         ["Drawn with another guidance: a has 1.5; b has 4.0.",
+          "Drawn with another size: a has [32, 32]; b has [64, 64]."]),
+        ({"scheduler": "DDIMScheduler"},
+         ["Drawn with another scheduler: a has DDPMScheduler; b has DDIMScheduler."]),
+        ({"guidance_interval": [0.0, 0.5]},
+         ["Drawn with another guidance interval: a has none; b has [0.0, 0.5]."]),
+    ],
+)  # fmt: skip
+def test_samples_that_were_drawn_otherwise_are_ranked_with_a_note(write, tmp_path, changes, said):
+    places = [
+        write("a", report(20.0, samples={"drawing": DRAWING})),
+        write("b", report(22.0, samples={"drawing": DRAWING | changes})),
+        write("files", report(21.0)),
+    ]
+    comparison = compare(places)
+    assert (comparison.notes, comparison.rows[0].best) == (said, 0)
+    written = {path.name: path for path in write_comparison(comparison, tmp_path)}
+    assert json.loads(written["comparison.json"].read_text())["notes"] == said
+    for sentence in said:
+        assert sentence in printed(comparison)
+        assert sentence in written["comparison.md"].read_text()
+
+
+def test_training_runs_that_drew_otherwise(write):
+    a = write("a", [*curve([50], steps=20, guidance=1.0), *curve([40], steps=30, guidance=1.0)])
+    b, c = write("b", curve([45], steps=20, guidance=1.0)), write("c", curve([45]))
+    said = "Drawn with another steps: a has 20 and 30; b has 20."
+    assert compare([a, b, c]).notes == [said]
+    assert compare([b, c]).notes == []
 
 
 def printed(comparison):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from gensynth.errors import InputError, UsageError
+from gensynth.evaluation import engine
 from gensynth.evaluation.engine import make_reference, measure
 from gensynth.evaluation.features import Effort
 from gensynth.evaluation.references import read_reference, write_reference
@@ -79,6 +80,45 @@ def test_the_floor_of_other_real_images(fashion_sets, lite0_extractor):
     drawn, real = fashion_sets
     found = measure(drawn, real, lite0_extractor, metrics=["frechet"], others=real)
     assert found.floor_of == "80 images of Fashion-MNIST"
+
+
+def test_a_floor_is_of_as_many_images_as_there_are_samples(fashion_sets, lite0_extractor):
+    """Of two draws from one set, neither is above the floor by more than chance."""
+    real = fashion_sets[1]
+    half, rest = (
+        type(real)(f"{part.start}", real.pixels[part]) for part in (slice(0, 80), slice(80, 160))
+    )
+    alone = measure(half, rest, lite0_extractor, metrics=["frechet"])
+    assert alone.floor_of is None  # 40 against 40 would be about twice as far apart
+    assert all(score.floor is None for score in alone.scores)
+    few = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"])
+    assert few.floor_of == "40 images of 80 against its other 40"
+    other = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"], others=half)
+    widest = other.scores[-1]  # where the number of images decides most
+    assert widest.value == pytest.approx(widest.floor, rel=0.2)
+
+
+def test_a_reference_sorted_by_class_keeps_some_of_every_class(
+    fashion_sets, lite0_extractor, monkeypatch
+):
+    """Fewer images are kept than there are: their order must not decide which."""
+    monkeypatch.setattr(engine, "FEATURES_OF_REFERENCE", 60)
+    real = fashion_sets[1]
+    labels = torch.tensor([real.labels(index) for index in range(real.length)])
+    by_class = type(real)("sorted", real.pixels[labels.argsort()])
+    measured = measure(fashion_sets[0], by_class, lite0_extractor, metrics=["kid"])
+    kept = torch.as_tensor(measured.reference.features["h1280"])
+    assert len(kept) == 60
+    every = measured.real_files.all("h1280")
+    rows = torch.cdist(kept.double(), every.double()).argmin(1)
+    assert len(labels.sort().values[rows].unique()) == 10
+
+
+def test_features_deleted_by_another_run_are_made_again(fashion_sets, lite0_extractor):
+    files = measure(*fashion_sets, lite0_extractor, metrics=["kid"]).real_files
+    files.path(files.ranges[0]).unlink()
+    again = measure(*fashion_sets, lite0_extractor, metrics=["kid"]).real_files
+    assert again.missing() == [] and again.folder == files.folder
 
 
 def test_copies_are_counted(evaluated, fashion_sets, lite0_extractor, make_pictures):
@@ -189,14 +229,14 @@ def test_one_and_two_processes(folders, evaluated, tmp_path):
 
 @pytest.mark.slow
 def test_a_model_in_one_and_two_processes(tiny_model_folder, folders, tmp_path):
-    asked = ("--model", tiny_model_folder, "-n", 24, "--steps", 2, "--labels", "random")
+    asked = ("--model", tiny_model_folder, "-n", 140, "--steps", 1, "--labels", "random")
     asked = (*asked, "--reference", folders / "real", "--metrics", "frechet")
     reports = [command(n, *asked, cache=tmp_path / str(n)) for n in (1, 2)]
     one, two = ({s["key"]: s["value"] for s in r["scores"]} for r in reports)
     assert one == pytest.approx(two, rel=EXACT)
     samples = reports[0]["samples"]
     assert (samples["count"], samples["label_rule"], samples["drawing"]["steps"]) == (
-        24,
+        140,
         "random",
-        2,
+        1,
     )

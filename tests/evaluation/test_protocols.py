@@ -15,6 +15,7 @@ from gensynth.evaluation.drawn import AtHand, DrawnImages
 from gensynth.evaluation.images import open_images
 from gensynth.evaluation.protocol_runs import (
     UNKNOWN_DRAWING,
+    UNKNOWN_HASH,
     add_protocol,
     check_alone,
     departures,
@@ -97,7 +98,12 @@ def reported(protocol, **changes):
     report = {
         "samples": {"count": protocol.count},
         "extractor": {"name": protocol.extractor, "official": True},
-        "reference": {"name": protocol.reference, "sha256": sha256},
+        "reference": {
+            "name": protocol.reference,
+            "sha256": sha256,
+            "published": protocol.reference,
+            "verified": True,
+        },
         "warnings": [],
     }
     for name, values in changes.items():
@@ -242,9 +248,12 @@ def test_another_kind_of_model():
         ({"samples": {"count": 1000}}, "1,000 samples"),
         ({"extractor": {"name": "lite0-64"}}, "extractor lite0-64"),
         ({"extractor": {"official": False}}, "other weights of the extractor"),
-        ({"reference": {"name": "mine.npz", "sha256": "ab"}}, "reference mine.npz"),
+        (
+            {"reference": {"name": "mine.npz", "sha256": "ab", "published": None}},
+            "reference mine.npz",
+        ),
         ({"reference": {"sha256": "ab"}}, "another file of the reference imagenet256"),
-        ({"reference": {"name": "/there/VIRTUAL_imagenet256_labeled.npz"}}, None),
+        ({"reference": {"name": "/there/batch.npz", "published": None, "verified": None}}, None),
     ],
 )
 def test_departures_of_the_measurement(changes, said):
@@ -252,6 +261,43 @@ def test_departures_of_the_measurement(changes, said):
     samples = drawn(tiny_pipeline(protocol), protocol)
     found = departures(protocol, samples, reported(protocol, **changes))
     assert found == [TINY_MODEL, *([] if said is None else [said])]
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ({"sha256": "ab", "verified": False}, [UNKNOWN_HASH]),
+        ({"sha256": "ab", "published": None, "verified": None},
+         ["another file of the reference imagenet512"]),
+        ({"name": "photos", "sha256": "ab", "published": None, "verified": None},
+         ["reference photos"]),
+        ({"sha256": "ab", "published": "imagenet256"},
+         ["another file of the reference imagenet512"]),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_reference_proves_nothing(reference, said):
+    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-512-cfg1.5"], size=32)
+    assert PUBLISHED[protocol.reference].sha256 is None
+    samples = drawn(tiny_pipeline(protocol), protocol)
+    found = departures(protocol, samples, reported(protocol, reference=reference))
+    assert [text for text in found if "reference" in text] == said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("beta_start", 0.001),
+        ("beta_end", 0.012),
+        ("num_train_timesteps", 500),
+        ("trained_betas", [0.01] * 1000),
+    ],
+)
+def test_other_noise(name, value):
+    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-256-cfg1.5"], size=32)
+    pipeline = tiny_pipeline(protocol)
+    pipeline.scheduler.register_to_config(**{name: value})
+    found = departures(protocol, drawn(pipeline, protocol), reported(protocol))
+    assert f"{name} {value}" in found
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,16 @@ import pytest
 import torch
 
 from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.evaluation.engine import reference_of
+from gensynth.evaluation.features import Effort, extract
+from gensynth.evaluation.images import open_images
 from gensynth.evaluation.published import PUBLISHED
-from gensynth.evaluation.references import is_reference, read_reference, write_reference
+from gensynth.evaluation.references import (
+    Reference,
+    is_reference,
+    read_reference,
+    write_reference,
+)
 from gensynth.metrics.extractors import open_extractor
 from gensynth.metrics.moments import Statistics
 
@@ -51,6 +59,54 @@ def test_a_reference_that_was_made_here(made, extractor):
     assert torch.equal(found.statistics["s40"].root, statistics["s40"].root)
     assert found.features["s40"].shape == (4, 40)
     assert is_reference(str(path))
+
+
+def test_the_hash_of_the_statistics_is_of_nothing_else(made, tmp_path, extractor):
+    path, statistics, meta = made
+    found = read_reference(path)
+    without_root = {name: Statistics(s.mean, s.covariance) for name, s in statistics.items()}
+    write_reference(tmp_path / "b.npz", without_root, {}, meta | {"name": "others"})
+    other = read_reference(tmp_path / "b.npz")
+    assert other.sha256 != found.sha256
+    assert other.statistics_sha256 == found.statistics_sha256
+    [(name, moments)] = statistics.items()
+    changed = [
+        {name: Statistics(moments.mean + 1e-9, moments.covariance)},
+        {name: Statistics(moments.mean, moments.covariance * (1 + 1e-9))},
+        {"s112": moments},
+        {name: moments, "s112": moments},
+    ]
+    hashes = {Reference("a", each).statistics_sha256 for each in changed}
+    assert len(hashes | {found.statistics_sha256}) == 5
+    both = {name: moments, "s112": moments}
+    backwards = dict(reversed(both.items()))
+    assert Reference("a", both).statistics_sha256 == Reference("b", backwards).statistics_sha256
+
+
+def test_features_without_statistics_have_a_hash_too():
+    rows = [np.ones((3, 2)), np.zeros((3, 2))]
+    one, two = (Reference("a", {}, {"embedding": each}) for each in rows)
+    assert one.statistics_sha256 != two.statistics_sha256
+
+
+def test_a_cache_that_is_made_again_gives_the_same_hash(tmp_path, monkeypatch, extractor):
+    images = open_images("fashion_mnist:test")
+    found = []
+    for folder in "ab":
+        monkeypatch.setenv("GENSYNTH_CACHE", str(tmp_path / folder))
+        files = extract(images, range(150), extractor, Effort())
+        found.append(reference_of(images, files, extractor))
+    assert found[0].statistics_sha256 == found[1].statistics_sha256
+    fewer = extract(images, range(149), extractor, Effort())
+    other = reference_of(images, fewer, extractor)
+    assert other.statistics_sha256 != found[0].statistics_sha256
+
+
+def test_no_file_calls_itself_published(made, tmp_path):
+    _, statistics, meta = made
+    claim = {"published": "imagenet512", "verified": True}
+    write_reference(tmp_path / "b.npz", statistics, {}, meta | claim)
+    assert read_reference(tmp_path / "b.npz").meta == meta
 
 
 def test_a_reference_of_another_extractor_is_refused_by_both_names(made, extractor):

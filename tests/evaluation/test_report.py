@@ -24,6 +24,9 @@ from gensynth.metrics.extractors import open_extractor
 INCEPTION = {"pool": 2048, "spatial": 2023, "logits": 1008}
 
 
+KNOWN = SimpleNamespace(meta={"extractor_fingerprint": "1234"})
+
+
 def space(name="inception-2015", official=True, dims=INCEPTION):
     return SimpleNamespace(name=name, official=official, dims=dims)
 
@@ -33,7 +36,7 @@ def changed(measured, count=None, reference=None, **changes):
     if count is not None:
         changes["files"] = SimpleNamespace(count=count)
     if reference is not None:
-        changes["reference"] = SimpleNamespace(meta={"count": reference})
+        changes["reference"] = SimpleNamespace(meta={"count": reference} | KNOWN.meta)
     return dataclasses.replace(measured, **changes)
 
 
@@ -50,14 +53,25 @@ def changed(measured, count=None, reference=None, **changes):
 )
 def test_what_may_be_called_fid(extractor, count, name):
     key, feature = ("fd", "cls") if "cls" in extractor.dims else ("fid", "pool")
-    assert frechet_name(extractor, key, feature, count) == name
+    assert frechet_name(extractor, key, feature, count, KNOWN) == name
+
+
+@pytest.mark.parametrize(
+    ("meta", "name"),
+    [({"verified": True}, "FID-50K"), ({"verified": False}, "FID@N=50,000"), ({}, "FID@N=50,000")],
+)
+def test_a_reference_of_unknown_origin(evaluated, meta, name):
+    reference = SimpleNamespace(meta=meta)
+    assert frechet_name(space(), "fid", "pool", 50_000, reference) == name
+    said = warnings_of(dataclasses.replace(evaluated[0], extractor=space(), reference=reference))
+    assert ("does not say" in "\n".join(said)) == (name != "FID-50K")
 
 
 def test_the_offline_and_the_random_space_are_never_called_fid(evaluated):
     _, report = evaluated
     assert "FID" not in json.dumps(report)
     random = open_extractor("random-inception-1")
-    assert not random.official and "FID" not in frechet_name(random, "fid", "pool", 50_000)
+    assert not random.official and "FID" not in frechet_name(random, "fid", "pool", 50_000, KNOWN)
 
 
 def test_few_samples_are_warned_of(evaluated):
@@ -132,3 +146,14 @@ def test_the_command_and_the_seed_are_in_it(evaluated):
     report = describe(evaluated[0], "gensynth evaluate x", 7)
     assert report["command"] == "gensynth evaluate x"
     assert report["samples"]["selection_seed"] == 7
+
+
+def test_the_reference_by_its_numbers_and_whether_it_is_published(evaluated):
+    measured, report = evaluated
+    said = report["reference"]
+    assert said["statistics_sha256"] == measured.reference.statistics_sha256 != said["sha256"]
+    assert (said["published"], said["verified"]) == (None, None)
+    published = {**measured.reference.meta, "published": "imagenet512", "verified": False}
+    reference = dataclasses.replace(measured.reference, meta=published)
+    said = describe(dataclasses.replace(measured, reference=reference), "", 0)["reference"]
+    assert (said["published"], said["verified"]) == ("imagenet512", False)

@@ -102,6 +102,19 @@ def test_a_feature_that_never_varies():
     torch.testing.assert_close(found.root @ found.root.T, found.covariance)
 
 
+def test_roots_of_files_in_float32_are_taken_and_those_of_another_matrix_not():
+    found = Statistics.of(rows()).with_root()
+    values, vectors = torch.linalg.eigh(found.covariance)
+    symmetric = vectors @ values.diag().sqrt() @ vectors.T
+    for root in (found.root, symmetric):
+        Statistics(found.mean, found.covariance.float(), root=root.float())
+    other = Statistics.of(rows(seed=1)).with_root().root
+    other *= (found.covariance.trace() / other.square().sum()).sqrt()
+    for wrong in (other, found.root.T, 1.00002 * found.root):
+        with pytest.raises(UsageError, match="root is not a root of covariance"):
+            Statistics(found.mean, found.covariance, root=wrong)
+
+
 def test_the_root_is_computed_once():
     found = Statistics.of(rows())
     assert found.root is None

@@ -3,18 +3,19 @@
 import hashlib
 import os
 import pickle
+import re
 import struct
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gensynth.errors import CorruptError, InputError, OutputError
+from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
 from gensynth.files import cache_folder
 
 TIMEOUT = 60  # seconds without an answer
@@ -158,17 +159,45 @@ def _blocks(url: str, target: Path) -> Iterator[bytes]:
         ) from error
 
 
+def load_tensors(path: Path, instead: str = "") -> Any:
+    """Plain values and tensors in a file of torch.save, on the CPU; no code in it is run.
+
+    Args:
+        instead: a sentence on what to do about a file that needs more than tensors.
+
+    Raises:
+        InputError: damaged, or not such a file.
+        RefusedError: it needs anything else, which could be code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        # torch's own message advises to read the file with code and all.
+        needed = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and needed is not None:
+            raise refusal(path, needed[1], "tensors", instead) from error
+        raise InputError(
+            f"{path} is damaged or not a file of torch.save. Fetch it again."
+        ) from error
+
+
+def refusal(path: Path, needed: str, harmless: str, instead: str) -> RefusedError:
+    """The error for a pickle that needs a class or function other than what is harmless."""
+    message = (
+        f"{path} is a pickle that needs {needed}, not only {harmless}, and unpickling it could "
+        f"run code. {instead}"
+    )
+    return RefusedError(message.strip())
+
+
 def read_tensors(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The tensors of these names and shapes in a file of torch.save, as float32; others are left.
 
     Raises:
         InputError: it is not such a file, or a tensor is missing or of another shape.
+        RefusedError: it needs more than tensors, which could be code.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} is not a weights file of torch.save: {reason}") from error
+    state = load_tensors(path)
     found = state if isinstance(state, Mapping) else {}
     for name, shape in shapes.items():
         tensor = found.get(name)

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from gensynth.errors import CorruptError, InputError, OutputError
+from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
 from gensynth.files import cache_folder
 from gensynth.metrics.extractors.weights import (
     PublishedFile,
@@ -164,10 +164,14 @@ def test_only_tensors_of_the_right_shape_are_read(tmp_path, capsys):
         "name": r"under b there is nothing, not \[4\]",
         "list": r"under a there is nothing",
         **dict.fromkeys(
-            ("code", "cut off", "text", "empty"), "is not a weights file of torch.save"
+            ("cut off", "text", "empty"),
+            r"/[a-z ]+ is damaged or not a file of torch\.save\. Fetch it again\.$",
         ),
     }
     for name, message in expected.items():
         with pytest.raises(InputError, match=message):
             read_tensors(tmp_path / name, shapes)
+    message = r"code is a pickle that needs \S*print, not only tensors, and [^.]* run code\.$"
+    with pytest.raises(RefusedError, match=message):
+        read_tensors(tmp_path / "code", shapes)
     assert "must not run" not in capsys.readouterr().out
