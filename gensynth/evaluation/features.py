@@ -22,13 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gensynth.errors import OutputError
+from gensynth.errors import InputError, OutputError
 from gensynth.files import cache_folder, replace_file
 from gensynth.metrics.extractors import Extractor
 from gensynth.processes import processes
 
 IMAGES_OF_A_FILE = 128
 FILES_AT_A_TIME = 32  # read together: products of many rows are faster
+ROUNDS = 2  # the second if another program has deleted some files meanwhile
 UNUSED_DAYS = 7  # after which features are deleted
 PIXELS = "pixels"  # beside the features: a hash of each image, int64
 
@@ -117,8 +118,14 @@ class FeatureFiles:
             yield torch.arange(parts[0].start, parts[-1].stop), features
 
     def _load(self, positions: range, name: str) -> Tensor:
-        with safe_open(self.path(positions), "pt") as file:
-            return file.get_tensor(name)
+        try:
+            with safe_open(self.path(positions), "pt") as file:
+                return file.get_tensor(name)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"features in {self.folder} are gone; another program must have deleted them. The "
+                "same command again makes them."
+            ) from error
 
     def all(self, name: str, most: int | None = None) -> Tensor:
         """The features [N, D] of all images, or of the first `most`."""
@@ -174,6 +181,8 @@ def extract(
 ) -> FeatureFiles:
     """Computes what is missing of the features of `images`, shared by all processes.
 
+    Some are still missing if `images` end too early.
+
     Args:
         order: which images, by index; positions in the files are positions in `order`.
 
@@ -187,7 +196,9 @@ def extract(
     missing = agreed(files.missing())
     if state.is_main_process:
         effort.tick(files.count - sum(map(len, missing)))
-    while missing:  # again if another program has deleted some meanwhile
+    for _ in range(ROUNDS):
+        if not missing:
+            break
         mine = missing[state.process_index :: state.num_processes]
         write_features(images, order, extractor, effort, files, mine)
         state.wait_for_everyone()

@@ -3,6 +3,7 @@ import os
 import tempfile
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,10 +40,16 @@ def test_an_array_is_not_read_as_a_whole(tmp_path):
     assert peak < 3e6
 
 
-def test_a_deflated_array_is_unpacked_once_and_removed(tmp_path, monkeypatch, deflated):
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+@pytest.fixture
+def temporary(monkeypatch):
+    """The folder for temporary files. Its name is short: processes put their sockets there."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+def test_a_deflated_array_is_unpacked_once_and_removed(temporary, deflated):
+    folder = temporary
     images = open_images(str(deflated))
     assert not list(folder.iterdir())
     assert len(list(images.batches(range(COUNT), 2, workers=2))) == 4
