@@ -9,7 +9,6 @@ feature extractors, beside torch-fidelity's where that is installed (--seconds f
 
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.metrics.extractors.extractor import exact_float32
 from gensynth_benchmarks.foundation import repeat
 from gensynth_benchmarks.machine import device as current_device
-from gensynth_benchmarks.machine import print_machine
+from gensynth_benchmarks.machine import peak_gib, print_machine
 from gensynth_benchmarks.measuring import (
     circumstances,
     device_name,
@@ -137,14 +136,9 @@ def memory_of(count: int, reference: int = REFERENCE) -> Memory:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["GENSYNTH_CACHE"] = cache
         extractor = Projection()
-        before, start = resident_peak(), time.perf_counter()
+        before, start = peak_gib("cpu"), time.perf_counter()
         measure(Noise(count, 1), Noise(min(count, reference), 2), extractor, effort=Effort(256))
-        return Memory(count, before, resident_peak(), time.perf_counter() - start)
-
-
-def resident_peak() -> float:
-    """GiB this process has held at most so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return Memory(count, before, peak_gib("cpu"), time.perf_counter() - start)
 
 
 class Noise:
