@@ -113,7 +113,7 @@ def report(path: Path) -> None:
         subprocess.run([sys.executable, "-m", "gensynth", "evaluate", *asked], check=True)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-            page = browser.new_page(viewport={"width": 1000, "height": 1400})
+            page = browser.new_page(viewport={"width": 1000, "height": 2500})
             page.goto((out / "report.html").as_uri())
             page.screenshot(path=path)
     print(path)
