@@ -3,10 +3,25 @@
 import json
 import os
 import shutil
+import struct
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# What torch's reader of weights raises for a file that is cut off, damaged or something else.
+DAMAGED = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 def cache_folder(kind: str) -> Path:

@@ -129,10 +129,13 @@ def evaluate(
     measured, report = found
     publish(measured, report, out, as_json)
     if cross_check is not None:
+        from rich.console import Console
+
         from gensynth.evaluation.cross_check import cross_check as compare
         from gensynth.evaluation.cross_check import print_rows
 
-        print_rows(compare(measured, weights, peer=cross_check))
+        console = Console(stderr=as_json)  # which leaves stdout to the JSON
+        print_rows(compare(measured, weights, peer=cross_check), console)
     if model is not None and not keep:
         measured.files.remove()
     remove_unused()
@@ -149,11 +152,10 @@ def list_protocols() -> None:
 
 def check_installation(request: Request, tick: Callable[[int], None]) -> None:
     """Prints published numbers beside what comes out here."""
-    from gensynth.evaluation.features import Effort
     from gensynth.evaluation.selfcheck import selfcheck
 
-    effort = Effort(request.batch_size or 64, request.workers, tick)
-    folder = Path(request.samples or ".")
+    assert request.samples is not None
+    folder, effort = Path(request.samples), request.effort(tick)
     selfcheck(folder, request.weights, download=request.download, effort=effort)
 
 

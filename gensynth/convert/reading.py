@@ -3,7 +3,6 @@
 import argparse
 import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.files import DAMAGED
 
 # In the order in which they are preferred; what training scripts call a state in a checkpoint.
 PARTS = ("ema", "model", "state_dict", "model_state_dict")
@@ -31,18 +31,6 @@ HARMLESS: list[Any] = [
     np.dtype,
     type(np.dtype(np.float64)),
 ]
-# What torch's reader of weights raises for a file that is cut off, damaged or something else.
-DAMAGED = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    struct.error,
-    zipfile.BadZipFile,
-)
 
 
 class State(NamedTuple):

@@ -278,13 +278,13 @@ def latest(curve: list[dict[str, Any]], axis: str, budget: float) -> Score | Non
 
 def row(name: str, scores: list[Score | None], ranked: bool) -> Row:
     """One number of every run, with the best of them if they are `ranked`."""
-    present = [at for at, score in enumerate(scores) if score and math.isfinite(score.value)]
+    present = {at: score for at, score in enumerate(scores) if score and math.isfinite(score.value)}
     if not ranked or len(present) < 2:
         return Row(name, scores, None, [None] * len(scores))
-    best = min(present, key=lambda at: worth(scores[at]))  # type: ignore[arg-type]
+    best = min(present, key=lambda at: worth(present[at]))
     apart = [
-        standard_errors(score, scores[best]) if at in present and at != best else None  # type: ignore[arg-type]
-        for at, score in enumerate(scores)
+        standard_errors(present[at], present[best]) if at in present and at != best else None
+        for at in range(len(scores))
     ]
     return Row(name, scores, best, apart)
 

@@ -108,17 +108,12 @@ def measure(
     extracted = time.perf_counter()
     if not processes().is_main_process:
         return None
-    if not isinstance(reference, Reference):
-        assert real is not None
-        reference = reference_of(reference, real, extractor)
-    elif real is not None:  # ADM's batches: moments of all images, and some of them as images
-        main = space_of(extractor).main
-        reference = replace(reference, features={main: some_of(real, main)} | reference.features)
-    found = Measured(samples, order, files, reference, extractor, [], images, real)
-    found.scores, found.left_out = compute(extractor, files, reference, wanted)
+    known = completed(reference, real, extractor)
+    found = Measured(samples, order, files, known, extractor, [], images, real)
+    found.scores, found.left_out = compute(extractor, files, known, wanted)
     if not found.scores:
         raise UsageError(
-            f"nothing can be computed against {reference.name}: {'; '.join(found.left_out)}."
+            f"nothing can be computed against {known.name}: {'; '.join(found.left_out)}."
         )
     if space_of(extractor).floor and "frechet" in wanted and real is not None:
         found.floor_of = add_floors(found, real, spare, others)
@@ -126,6 +121,20 @@ def measure(
     finished = time.perf_counter()
     found.seconds = {"features": extracted - start, "numbers": finished - extracted}
     return found
+
+
+def completed(
+    reference: Images | Reference, files: FeatureFiles | None, extractor: Extractor
+) -> Reference:
+    """A reference with all that is known of it, given the features of its images if it has some."""
+    if not isinstance(reference, Reference):
+        assert files is not None
+        return reference_of(reference, files, extractor)
+    if files is None:
+        return reference
+    # ADM's batches: moments of all images, and some of them as images.
+    main = space_of(extractor).main
+    return replace(reference, features={main: some_of(files, main)} | reference.features)
 
 
 def make_reference(

@@ -127,15 +127,9 @@ class FeatureFiles:
                 "same command again makes them."
             ) from error
 
-    def all(self, name: str, most: int | None = None) -> Tensor:
-        """The features [N, D] of all images, or of the first `most`."""
-        parts, found = [], 0
-        for _, features in self.read(name):
-            parts.append(features)
-            found += len(features)
-            if most is not None and found >= most:
-                break
-        return torch.cat(parts)[:most]
+    def all(self, name: str) -> Tensor:
+        """The features [N, D] of all images."""
+        return torch.cat([features for _, features in self.read(name)])
 
     def used(self) -> None:
         """Notes that somebody needs the files now."""

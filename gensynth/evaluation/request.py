@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gensynth.evaluation.features import Effort, Images
 
 NUM_DRAWN = 50_000
-BATCH, BATCH_DRAWN = 64, 16  # images that are measured, and drawn, together
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,15 @@ class Request:
         given = {f"--{name}": value for name, value in self.drawing.items()}
         return given | {"--labels": self.labels}
 
+    def effort(self, tick: Callable[[int], None]) -> "Effort":
+        from gensynth.evaluation.features import Effort
+
+        return Effort(workers=self.workers, tick=tick, **self._batches())
+
+    def _batches(self) -> dict[str, Any]:
+        """The batch size where one is given; measuring and drawing have each their own."""
+        return {} if self.batch_size is None else {"batch_size": self.batch_size}
+
     def run(self, tick: Callable[[int], None]) -> "tuple[Measured, dict[str, Any]] | None":
         """What was measured and its report; none in all processes but the main one.
 
@@ -77,9 +85,8 @@ class Request:
             GensynthError: with what to do.
         """
         from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED
-        from gensynth.evaluation.features import Effort
 
-        effort = Effort(self.batch_size or BATCH, self.workers, tick)
+        effort = self.effort(tick)
         if self.cross_check is not None:
             from gensynth.evaluation.cross_check import check_available
 
@@ -106,8 +113,8 @@ class Request:
             reference=self.reference,
             weights=self.weights,
             download=self.download,
-            batch_size=self.batch_size or BATCH_DRAWN,
             effort=effort,
+            **self._batches(),
         )
 
     def _as_asked(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
@@ -145,6 +152,6 @@ class Request:
             NUM_DRAWN if self.num is None else self.num,
             self.seed or 0,
             self.labels or "balanced",  # type: ignore[arg-type]
-            self.batch_size or BATCH_DRAWN,
             settings={name: value for name, value in self.drawing.items() if value is not None},
+            **self._batches(),
         )

@@ -115,65 +115,46 @@ def realism(real: Array, fake: Array, k: int = 3) -> Tensor:
     return depth.sqrt()
 
 
-class PrecisionRecall(StoredFeatures):
-    """`precision_recall` of what `update` took in.
+class NeighbourMetric(StoredFeatures):
+    """Base of metrics by balls around the features that `update` took in.
 
     Args:
         dim: length D of a feature.
-        k: which neighbour a ball reaches.
+        k: which neighbour a ball reaches; none for that of the function.
         extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
     """
 
     higher_is_better = True
+    function: Callable[..., tuple[float, float]]
 
     def __init__(
         self,
         dim: int,
         *,
-        k: int = 3,
+        k: int | None = None,
         extractor: Callable[[Tensor], Tensor] | None = None,
         **kwargs: Any,
     ):
         super().__init__(dim, extractor, **kwargs)
-        self.k = k
+        self.options = {} if k is None else {"k": k}
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Precision and recall, float64 [].
+        """Both numbers, float64 [].
 
         Raises:
-            UsageError: not more than k images on one side.
+            UsageError: not more than k images.
         """
-        precision, recall = precision_recall(self.stored(True), self.stored(False), self.k)
-        return self.scalar(precision), self.scalar(recall)
+        found = self.function(self.stored(True), self.stored(False), **self.options)
+        return self.scalar(found[0]), self.scalar(found[1])
 
 
-class DensityCoverage(StoredFeatures):
-    """`density_coverage` of what `update` took in.
+class PrecisionRecall(NeighbourMetric):
+    """`precision_recall` of what `update` took in; arguments as of `NeighbourMetric`."""
 
-    Args:
-        dim: length D of a feature.
-        k: which neighbour a ball reaches.
-        extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
-    """
+    function = staticmethod(precision_recall)
 
-    higher_is_better = True
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        k: int = 5,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        self.k = k
+class DensityCoverage(NeighbourMetric):
+    """`density_coverage` of what `update` took in; arguments as of `NeighbourMetric`."""
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Density and coverage, float64 [].
-
-        Raises:
-            UsageError: not more than k real images.
-        """
-        density, coverage = density_coverage(self.stored(True), self.stored(False), self.k)
-        return self.scalar(density), self.scalar(coverage)
+    function = staticmethod(density_coverage)

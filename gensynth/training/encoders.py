@@ -15,10 +15,8 @@ from gensynth.autoencoders.levels import as_floats
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
 from gensynth.metrics.extractors.lite0 import BLOCKS, STAGES, Lite0Features
+from gensynth.metrics.extractors.vision_transformers import IMAGENET
 
-# Means and standard deviations of ImageNet, in [0, 1].
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 DINOV2_TYPES = ("dinov2", "dinov2_with_registers")
 
 
@@ -79,7 +77,7 @@ class Dinov2Encoder(nn.Module):
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 -> float32 [B, 3, side, side]: ImageNet's scale, then bicubic, not antialiased."""
         pixels = images.float().expand(-1, 3, -1, -1) / 255
-        mean, std = (pixels.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (pixels.new_tensor(v)[:, None, None] for v in IMAGENET)
         side = self.image_size or 224 * max(1, images.shape[-1] // 256)
         return F.interpolate((pixels - mean) / std, (side, side), mode="bicubic")
 

@@ -18,7 +18,7 @@ from gensynth.data.training import prepare
 from gensynth.errors import DeviceMemoryError, InputError, RefusedError, UsageError
 from gensynth.evaluation.drawn import AtHand, DrawnImages
 from gensynth.evaluation.engine import Measured, add_floors, reference_of
-from gensynth.evaluation.evaluate import Fit, open_real
+from gensynth.evaluation.evaluate import Fit, open_real, other_images
 from gensynth.evaluation.features import (
     Effort,
     FeatureFiles,
@@ -27,7 +27,7 @@ from gensynth.evaluation.features import (
     feature_files,
     selection,
 )
-from gensynth.evaluation.images import ImageSet, open_images
+from gensynth.evaluation.images import ImageSet
 from gensynth.evaluation.measures import COMPUTE, Score, space_of
 from gensynth.evaluation.references import Reference, is_reference
 from gensynth.metrics.extractors import open_extractor
@@ -75,8 +75,7 @@ class Yardstick:
             self._check_reference(found)
             return
         self.real = found
-        if where in ("fashion_mnist", TESTS):
-            self.others = open_images("fashion_mnist:train", data.size, data.fit)
+        self.others = other_images(where, fit)
 
     def _check_reference(self, reference: Reference) -> None:
         space = space_of(self.extractor)

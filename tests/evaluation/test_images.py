@@ -1,9 +1,7 @@
-import io
 import multiprocessing
 import os
 import pickle
 import shutil
-import tarfile
 from pathlib import Path
 
 import datasets
@@ -26,15 +24,6 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
 
 
-def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
 def write_parquet(path: Path, images: list[bytes], labels: list[int] | None = None) -> Path:
     columns = {"image": [{"bytes": content, "path": None} for content in images]}
     features = {"image": datasets.Image(decode=False)}
@@ -47,7 +36,7 @@ def write_parquet(path: Path, images: list[bytes], labels: list[int] | None = No
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory, pixels, encode) -> dict[str, Path]:
+def places(tmp_path_factory, pixels, encode, write_tar) -> dict[str, Path]:
     """The same images in every form; labels are 0, 1, 2, 0, 1, 2, 0 where a form has labels."""
     root = tmp_path_factory.mktemp("places")
     labels = [number % 3 for number in range(COUNT)]
@@ -205,7 +194,9 @@ def test_a_pattern_and_a_single_picture(places):
         ("bmp", {}, False),
     ],
 )
-def test_lossy_files_are_noticed_in_every_container(tmp_path, pixels, encode, kind, options, lossy):
+def test_lossy_files_are_noticed_in_every_container(
+    tmp_path, pixels, encode, kind, options, lossy, write_tar
+):
     content = encode(pixels[0], "JPEG" if kind == "jpg" else kind.upper(), **options)
     plain = encode(pixels[0])
     (tmp_path / "folder").mkdir()
@@ -239,7 +230,7 @@ def test_other_files_and_settings_are_refused(tmp_path, places):
         open_images(f"{places['folder']}:train")
 
 
-def test_pictures_beside_archives_are_ambiguous(tmp_path, numbered):
+def test_pictures_beside_archives_are_ambiguous(tmp_path, numbered, write_tar):
     write_tar(tmp_path / "a.tar", {"1.png": numbered(1)})
     (tmp_path / "grid.png").write_bytes(numbered(1))
     assert open_images(str(tmp_path)).length == 1

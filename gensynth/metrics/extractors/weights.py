@@ -4,9 +4,7 @@ import hashlib
 import os
 import pickle
 import re
-import struct
 import urllib.request
-import zipfile
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -16,23 +14,11 @@ import torch
 from torch import Tensor
 
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
-from gensynth.files import cache_folder
+from gensynth.files import DAMAGED, cache_folder
 
 TIMEOUT = 60  # seconds without an answer
 BLOCK = 1 << 20
-# What torch's reader raises for a file that is cut off, damaged or something else.
-UNREADABLE = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    struct.error,
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-)
+UNREADABLE = (*DAMAGED, pickle.UnpicklingError)
 
 
 class PublishedFile(NamedTuple):
