@@ -26,6 +26,7 @@ from gensynth_benchmarks.compile_report import report_elsewhere
 from gensynth_benchmarks.compile_tables import summary
 from gensynth_benchmarks.measuring import (
     circumstances,
+    crossing,
     markdown_table,
     milliseconds,
     write_results,
@@ -67,17 +68,7 @@ class Growth:
 
         None if it never is; the fewest measured if it always is.
         """
-        gains = [
-            math.log(b / a) for a, b in zip(self.milliseconds, other.milliseconds, strict=True)
-        ]
-        if gains[-1] <= 0:
-            return None
-        last = max((i for i, gain in enumerate(gains) if gain <= 0), default=None)
-        if last is None:
-            return self.tokens[0]
-        share = -gains[last] / (gains[last + 1] - gains[last])
-        low, high = math.log(self.tokens[last]), math.log(self.tokens[last + 1])
-        return math.exp(low + share * (high - low))
+        return crossing(self.tokens, self.milliseconds, other.milliseconds)
 
 
 def main(out: Path, seconds: float, compile_kernels: bool = True) -> dict[str, list]:

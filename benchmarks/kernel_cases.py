@@ -1,6 +1,6 @@
-"""What Table A measures: shapes in use, what must at least be moved and multiplied, and gates."""
+"""The kinds of rows of Table A: inputs, peers, and what must at least be moved and multiplied."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ class Case:
         definition: what is run in float64 to tell errors; none: no errors.
         moved, flops: bytes and floating-point operations that no implementation can avoid.
         peers: by name, functions from a device to a function of the inputs.
+        asides: likewise, of functions that others use in its place and that compute something else.
         gates: the least ratio of a time ("floor", "best peer" or a peer's name) to ours.
     """
 
@@ -44,6 +45,7 @@ class Case:
     definition: Callable[..., Any] | None = None
     published: bool = True
     peers: dict[str, Callable[[str], Callable[..., Any]]] = field(default_factory=dict)
+    asides: dict[str, Callable[[str], Callable[..., Any]]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
 
 
@@ -58,46 +60,6 @@ def size_of(device: str) -> int:
 def random(*shape: int, device: str, mean: float = 0.0) -> Tensor:
     generator = torch.Generator(device).manual_seed(0)
     return (torch.randn(shape, generator=generator, device=device) + mean).to(type_on(device))
-
-
-def cases(device: str, quick: bool) -> Iterator[Case]:
-    """The rows, most telling first; with `quick` one tiny case of each kind."""
-    if quick:
-        yield linear_case(device, 1, 2, 64, 16, "forward")
-        yield linear_case(device, 1, 2, 64, 16, "forward and backward")
-        yield local_case(device, 16, 3, "forward", text=8, heads=1, dim=16, flexible=False)
-        yield depthwise_case(device, 1, 32, 8, "forward")
-        yield norm_case(device, 1, 32, 8)
-        yield modulation_case(device, 1, 16, 32)
-        yield token_case(device, 1, 4, 16)
-        yield forward_case(device, "DiCo-nano", 1, 8)
-        return
-    yield linear_case(device, 2, 10, 65536, 64, "forward", {"floor": 0.7, "best peer": 2.0})
-    yield local_case(
-        device, 256, 16, "forward", gates={"row-major flex": 2.5, "full softmax": 14.0}
-    )
-    gates = {"floor": 0.6, "eager": 2.5, "compiled": 1.8}
-    yield depthwise_case(device, 64, 832, 32, "forward", gates=gates)
-    yield forward_case(device, "DiCo-XL", 64, 32, {"compiled": 1.2})
-    yield linear_case(device, 2, 10, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
-    yield linear_case(device, 2, 20, 16384, 64, "forward", {"floor": 0.7, "best peer": 2.0})
-    yield linear_case(device, 2, 10, 16384, 64, "forward and backward")
-    yield depthwise_case(device, 64, 832, 32, "forward and backward")
-    yield norm_case(device, 64, 384, 32)
-    yield norm_case(device, 1, 128, 1024)
-    yield modulation_case(device, 64, 256, 1152)
-    yield token_case(device, 64, 256, 16385)
-    for batch, channels, side in ((64, 416, 32), (64, 1664, 8), (8, 832, 64), (1, 832, 256)):
-        yield depthwise_case(device, batch, channels, side, "forward", gates={"floor": 0.6})
-    yield depthwise_case(device, 64, 832, 32, "forward", approximate="tanh")
-    for window in (8, 32):
-        yield local_case(device, 256, window, "forward")
-    yield local_case(device, 128, 16, "forward")
-    yield local_case(device, 128, 16, "forward and backward")
-    for dim in (40, 80, 160):
-        yield linear_case(device, 2, 8, 16384, dim, "forward")
-    yield linear_case(device, 2, 10, 2**20, 64, "forward", {"floor": 0.7})
-    yield local_case(device, 512, 16, "forward", flexible=False)
 
 
 def linear_case(
@@ -124,6 +86,7 @@ def linear_case(
         flops=(4 if direction == "forward" else 12) * elements * dim,
         dtype=type_on(device),
         definition=linear_attention,
+        asides=peers.beside_linear_attention(tokens),
         gates=gates or {},
     )
 
@@ -204,6 +167,19 @@ def depthwise_case(
     )
 
 
+def convolution_case(device: str, batch: int, channels: int, side: int) -> Case:
+    """How near the library's depthwise convolution alone comes to its two passes."""
+
+    def inputs(device: str) -> tuple[Tensor, ...]:
+        x = random(batch, channels, side, side, device=device)
+        weight = random(channels, 1, 3, 3, device=device)
+        return x.to(memory_format=torch.channels_last), weight
+
+    name, shape = "depthwise 3x3 alone (no kernel)", f"{batch}x{channels}x{side}x{side}"
+    moved = 2 * batch * channels * side * side * size_of(device)
+    return Case(name, shape, "forward", inputs, None, peers.depthwise, moved, 0, type_on(device))
+
+
 def norm_case(device: str, batch: int, channels: int, side: int) -> Case:
     """Whether a kernel for GroupNorm and its activation would pay: three passes."""
 
@@ -250,7 +226,14 @@ def token_case(device: str, batch: int, tokens: int, codes: int) -> Case:
     return Case(name, shape, "forward", inputs, None, peers.draw_tokens, moved, 0, type_on(device))
 
 
-def forward_case(device: str, name: str, batch: int, side: int, gates: dict | None = None) -> Case:
+def forward_case(
+    device: str,
+    name: str,
+    batch: int,
+    side: int,
+    gates: dict | None = None,
+    backend: str = "inductor",
+) -> Case:
     """A whole forward pass; ours is compiled as well, with our operators in it."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -275,7 +258,7 @@ def forward_case(device: str, name: str, batch: int, side: int, gates: dict | No
         f"{batch}x4x{side}x{side}",
         "forward",
         inputs,
-        torch.compile(lambda *args: model(*args), dynamic=False),
+        torch.compile(lambda *args: model(*args), dynamic=False, backend=backend),
         lambda *args: model(*args),
         moved=size_of(device) * weights,
         flops=batch * counter.get_total_flops(),

@@ -4,27 +4,26 @@
 used up; the same command again with the same `--out` goes on where it stopped.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from gensynth.errors import UsageError
+from gensynth.files import write_text
 from gensynth.ops import use
 from gensynth.ops.launches import versions
-from gensynth_benchmarks.kernel_cases import Case, cases
+from gensynth_benchmarks.kernel_cases import Case
+from gensynth_benchmarks.kernel_plan import cases
+from gensynth_benchmarks.ledger import Ledger
 from gensynth_benchmarks.measuring import (
     Ceilings,
+    Table,
     ceilings,
     circumstances,
-    markdown_table,
     milliseconds,
-    write_results,
+    number,
 )
 
 # Above this many elements the error is not computed: the float64 copy would not fit.
@@ -40,6 +39,7 @@ COLUMNS = [
     "compiled",
     "best peer",
     "peer/ours",
+    "another function",
 ]
 COLUMNS += ["floor ms", "floor/ours", "error", "eager's error", "gate"]
 
@@ -54,15 +54,18 @@ class Row:
     eager: float | None = None
     compiled: float | None = None
     peers: dict[str, float] = field(default_factory=dict)
+    asides: dict[str, float] = field(default_factory=dict)  # compute something else
     error: float | None = None  # relative, against float64
     eager_error: float | None = None
     gate: str = ""
 
     @property
-    def best_peer(self) -> tuple[str, float]:
-        """Name and time of the fastest that is not ours."""
+    def best_peer(self) -> tuple[str, float] | None:
+        """Name and time of the fastest that is not ours; none if none was measured."""
         others = {"eager": self.eager, "compiled": self.compiled, **self.peers}
         measured = {name: value for name, value in others.items() if value is not None}
+        if not measured:
+            return None
         name = min(measured, key=lambda name: measured[name])
         return name, measured[name]
 
@@ -80,41 +83,43 @@ def main(device: str, out: Path, minutes: float, quick: bool = False) -> list[Ro
         "copy_bytes_per_second": best.bytes_per_second,
         "matmul_flops_per_second": best.flops_per_second,
     }
-    rows = earlier(out, about)
-    done = {(row.operator, row.shape, row.direction) for row in rows}
-    deadline = time.monotonic() + 60 * minutes
-    left = []
+    ledger = Ledger(out, "kernels", about, minutes)
+    measure_all(ledger, device, best, quick)
+    shown = table(ledger.rows, about)
+    shown.print()
+    write_text(out / "kernels.md", shown.markdown())
+    if ledger.left:
+        print(f"not measured, run again: {'; '.join(ledger.left)}")
+    return as_rows(ledger.rows)
+
+
+def measure_all(ledger: Ledger, device: str, best: Ceilings, quick: bool) -> None:
+    """Adds every case to the ledger that it lacks."""
+    backend = "eager" if quick else "inductor"
     for case in cases(device, quick):
-        if (case.operator, case.shape, case.direction) in done:
-            continue
-        if time.monotonic() > deadline:
-            left.append(f"{case.operator} {case.shape} {case.direction}")
-            continue
-        rows.append(measure(case, device, best))
-        write_results(
-            out, "kernels", {**about, "rows": [asdict(r) for r in rows]}, as_markdown(rows)
+        ledger.measure(
+            lambda case=case: asdict(measure(case, device, best, backend)),
+            operator=case.operator,
+            shape=case.shape,
+            direction=case.direction,
         )
-    print_table(rows, about)
-    if left:
-        print(f"not measured, run again: {'; '.join(left)}")
-    return rows
 
 
-def earlier(out: Path, about: dict[str, Any]) -> list[Row]:
-    """The rows that a run before left, if it was of the same kernels and libraries."""
-    import json
+def as_rows(rows: Sequence[dict[str, Any]]) -> list[Row]:
+    """The rows of a ledger that are of operators; what failed says so in the place of a gate."""
+    known = {one.name for one in fields(Row)}
+    return [
+        Row(
+            **{"floor": 0.0}
+            | {key: value for key, value in row.items() if key in known}
+            | ({"gate": f"FAILED: {row['failed']}"} if "failed" in row else {})
+        )
+        for row in rows
+        if "operator" in row
+    ]
 
-    path = out / "kernels.json"
-    if not path.is_file():
-        return []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["device"] != about["device"]:
-        raise UsageError(f"{path} is of {content['device']}, this is {about['device']}.")
-    same = all(content.get(key) == about[key] for key in ("kernels", "torch", "triton"))
-    return [Row(**row) for row in content["rows"]] if same else []
 
-
-def measure(case: Case, device: str, best: Ceilings) -> Row:
+def measure(case: Case, device: str, best: Ceilings, backend: str = "inductor") -> Row:
     """All times of one case, in one process and one after the other."""
     row = Row(case.operator, case.shape, case.direction, best.milliseconds(case.moved, case.flops))
     inputs = case.inputs(device)
@@ -126,10 +131,12 @@ def measure(case: Case, device: str, best: Ceilings) -> Row:
     with use("reference"):
         row.eager = milliseconds(directed(case, case.eager, inputs), device)
         if case.published:
-            compiled = torch.compile(case.eager, dynamic=False)
+            compiled = torch.compile(case.eager, dynamic=False, backend=backend)
             row.compiled = milliseconds(directed(case, compiled, inputs), device)
     for name, make in case.peers.items():
         row.peers[name] = milliseconds(directed(case, make(device), inputs), device)
+    for name, make in case.asides.items():
+        row.asides[name] = milliseconds(directed(case, make(device), inputs), device)
     row.gate = gates(case, row)
     torch._dynamo.reset()
     return row
@@ -184,6 +191,7 @@ def gates(case: Case, row: Row) -> str:
         if name == "floor":
             value = row.floor / row.ours
         elif name == "best peer":
+            assert row.best_peer is not None
             value = row.best_peer[1] / row.ours
         else:
             others = {"eager": row.eager, "compiled": row.compiled, **row.peers}
@@ -193,31 +201,21 @@ def gates(case: Case, row: Row) -> str:
 
 
 def cells(row: Row) -> Iterator[str]:
-    def number(value: float | None, digits: int = 3) -> str:
-        return "" if value is None else f"{value:.{digits}f}"
-
-    name, peer = row.best_peer
-    yield from (row.operator, row.shape, row.direction, number(row.ours), number(row.eager))
-    yield from (number(row.compiled), f"{peer:.3f} ({name})")
-    yield number(peer / row.ours if row.ours else None, 2)
-    yield from (number(row.floor), number(row.floor / row.ours if row.ours else None, 2))
+    name, peer = row.best_peer or ("", None)
+    yield from (row.operator, row.shape, row.direction, number(row.ours, 3), number(row.eager, 3))
+    yield from (number(row.compiled, 3), "" if peer is None else f"{peer:.3f} ({name})")
+    yield number(peer / row.ours if row.ours and peer else None)
+    yield "; ".join(f"{other} {time:.3f}" for other, time in row.asides.items())
+    yield from (number(row.floor, 3), number(row.floor / row.ours if row.ours else None))
     for error in (row.error, row.eager_error):
         yield "" if error is None else f"{error:.1e}"
     yield row.gate
 
 
-def as_markdown(rows: list[Row]) -> str:
-    return markdown_table(COLUMNS, [list(cells(row)) for row in rows])
-
-
-def print_table(rows: list[Row], about: dict[str, Any]) -> None:
+def table(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> Table:
+    """The rows of a ledger that are of operators."""
     copied, multiplied = about["copy_bytes_per_second"], about["matmul_flops_per_second"]
     title = (
         f"{about['device']}: copy {copied / 1e9:.0f} GB/s, product {multiplied / 1e12:.1f} TFLOP/s"
     )
-    table = Table(title=title)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in COLUMNS[:3] else "right")
-    for row in rows:
-        table.add_row(*cells(row))
-    Console(width=190).print(table)
+    return Table(title, COLUMNS, [list(cells(row)) for row in as_rows(rows)], names=3)

@@ -1,23 +1,29 @@
 """Times of a function, the ceilings of a device, and where results are written."""
 
 import json
+import math
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
 
 from gensynth import __version__
 from gensynth.files import write_text
 from gensynth_benchmarks.machine import synchronize
 
 ROOT = Path(__file__).parent.parent
+SCRIPTS = {"gpu.py": "python benchmarks/gpu.py"}  # how to run what is not the program itself
+WIDEST = 1000  # characters of a table
 GRAPH_BELOW = 0.2  # milliseconds: shorter work is timed in a CUDA graph, without its launches
 
 
@@ -67,6 +73,22 @@ def ceilings(device: str, dtype: torch.dtype) -> Ceilings:
     return Ceilings(2000 * source.nbytes / copy, 2000 * side**3 / multiply)
 
 
+def crossing(sizes: Sequence[int], ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """From which size on ours takes less time, between measured ones by their logarithms.
+
+    None if it is not ahead at the largest; the smallest if it is ahead everywhere.
+    """
+    gains = [math.log(b / a) for a, b in zip(ours, theirs, strict=True)]
+    if not gains or gains[-1] <= 0:
+        return None
+    behind = max((index for index, gain in enumerate(gains) if gain <= 0), default=None)
+    if behind is None:
+        return float(sizes[0])
+    portion = -gains[behind] / (gains[behind + 1] - gains[behind])
+    low, high = math.log(sizes[behind]), math.log(sizes[behind + 1])
+    return math.exp(low + portion * (high - low))
+
+
 def device_name(device: str) -> str:
     """A folder name: "nvidia-h200", "cpu-2-cores"."""
     if device == "cuda":
@@ -86,12 +108,13 @@ def circumstances(device: str) -> dict[str, Any]:
 
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603
+    program = SCRIPTS.get(Path(sys.argv[0]).name, "gensynth")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "device": device_name(device),
         "gensynth": __version__,
         "commit": commit.stdout.strip() or None,
-        "command": " ".join(["gensynth", *sys.argv[1:]]),
+        "command": " ".join([program, *sys.argv[1:]]),
         **{name: installed(name) for name in ("torch", "triton", "diffusers")},
     }
 
@@ -106,3 +129,35 @@ def write_results(folder: Path, name: str, content: dict[str, Any], markdown: st
 def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+@dataclass
+class Table:
+    """A table for the screen and for Markdown; the first `names` columns are text."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    names: int = 1
+
+    def markdown(self) -> str:
+        return f"### {self.title}\n\n{markdown_table(self.columns, self.rows)}"
+
+    def print(self) -> None:
+        table = RichTable(title=self.title, box=box.SIMPLE_HEAD, title_justify="left")
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="left" if index < self.names else "right")
+        for row in self.rows:
+            table.add_row(*row)
+        # As wide as it is, also in a narrow terminal or a file.
+        Console(width=WIDEST, markup=False).print(table)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A cell: empty where nothing was measured."""
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def share(value: float | None) -> str:
+    """A cell in per cent: empty where nothing was measured."""
+    return "" if value is None else f"{value:.0%}"

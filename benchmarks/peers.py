@@ -3,11 +3,14 @@
 Written from reading the published code; each in the number format of its inputs, as published.
 """
 
+import importlib.util
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+MOST_SOFTMAX_TOKENS = 65536
 
 
 def linfusion(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -52,6 +55,29 @@ def clear(side: int, window: int, text: int, device: str) -> Callable[..., Tenso
     mask = create_block_mask(seen, None, None, tokens, tokens, device=device, _compile=True)
     compiled = torch.compile(flex_attention)
     return lambda q, k, v: compiled(q, k, v, block_mask=mask)
+
+
+def depthwise(x: Tensor, weight: Tensor) -> Tensor:
+    """A depthwise convolution and nothing else."""
+    return F.conv2d(x, weight, padding=1, groups=x.shape[1])
+
+
+def beside_linear_attention(tokens: int) -> dict[str, Callable[[str], Callable[..., Tensor]]]:
+    """What stands in the place of LinFusion's attention elsewhere and is another function."""
+    found: dict[str, Callable[[str], Callable[..., Tensor]]] = {}
+    if tokens <= MOST_SOFTMAX_TOKENS:
+        found["softmax (SDPA)"] = lambda device: softmax
+    if importlib.util.find_spec("fla") is not None:
+        found["causal (fla)"] = lambda device: causal
+    return found
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Linear attention to the tokens before, of flash-linear-attention, on its own layout."""
+    from fla.ops.linear_attn import chunk_linear_attn
+
+    q, k = F.elu(q) + 1, F.elu(k) + 1
+    return chunk_linear_attn(*(x.transpose(1, 2).contiguous() for x in (q, k, v)))[0]
 
 
 def softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

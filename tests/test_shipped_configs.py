@@ -93,6 +93,7 @@ def test_two_steps(path, images, vae, tmp_path):
     full = load_experiment(path)
     narrow = NARROW[preset(full.model.name)[0].__name__]
     overrides = [f"model.{key}={value}" for key, value in narrow.items()]
+    overrides += ["training.compile=false"]  # tens of seconds
     if full.data.source != "fashion_mnist":
         overrides += ["data.source=parquet", f"data.path='{images}'"]
     if full.autoencoder.kind == "kl":

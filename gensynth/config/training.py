@@ -31,6 +31,7 @@ class Training(Section):
     gradient_accumulation: Positive = 1
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
+    compile: bool = False  # the repeated blocks, each kind once, in the first steps
     log_every: Positive = 10
 
 

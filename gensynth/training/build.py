@@ -1,5 +1,6 @@
 """The objects an experiment describes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from gensynth.pipelines.tokenizer import TokenizerPipeline
 from gensynth.schedulers import create_scheduler, steps_range
 from gensynth.seeding import derived_seed
 from gensynth.training.encoders import PerceptualDistance
+
+# A kind of block is compiled once for each width, size and number of inputs it is called with,
+# anew for pictures drawn while training; above torch's own limit of 8 it would run uncompiled.
+MOST_COMPILED = 64
 
 
 def build_autoencoder(experiment: Experiment) -> Any:
@@ -83,6 +88,40 @@ def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
     if experiment.training.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return model.to(memory_format=torch.channels_last)
+
+
+def compile_blocks(model: ModelMixin, watched: Iterable[str] = ()) -> None:
+    """Compiles the repeated blocks of a model in place, each kind when it is first called.
+
+    Only their `forward`, so that hooks on a block are outside of what is compiled; one inside would
+    go on giving the output of an earlier step. Weights keep their names.
+
+    Args:
+        watched: submodules whose outputs are read by hooks.
+
+    Raises:
+        UsageError: a model without repeated blocks, or one of `watched` is inside of a block.
+    """
+    kinds = getattr(model, "_repeated_blocks", None) or ()
+    blocks = {n: module for n, module in model.named_modules() if type(module).__name__ in kinds}
+    if not blocks:
+        raise UsageError(
+            f"training.compile: {type(model).__name__} has no repeated blocks to compile; leave it "
+            "out."
+        )
+    for name in watched:
+        outer = next((block for block in blocks if name.startswith(f"{block}.")), None)
+        if outer is not None:
+            raise UsageError(
+                f"training.compile: a regularizer reads {name}, which is inside of the compiled "
+                f"{outer}. Let it read {outer}, or set training.compile=false."
+            )
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, MOST_COMPILED)
+    # Masked passes (MDTv2) keep another number of tokens in every step; all other sizes stay.
+    dynamic = None if model.config.get("mask_ratio") is not None else False
+    for block in blocks.values():
+        block.forward = torch.compile(block.forward, dynamic=dynamic)
 
 
 def build_objective(experiment: Experiment, model: ModelMixin) -> Objective:

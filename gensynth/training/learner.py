@@ -10,7 +10,12 @@ from gensynth.config import Experiment
 from gensynth.data.training import Batch
 from gensynth.objectives import Loss
 from gensynth.seeding import StepRandom
-from gensynth.training.build import build_autoencoder, build_model, build_objective
+from gensynth.training.build import (
+    build_autoencoder,
+    build_model,
+    build_objective,
+    compile_blocks,
+)
 from gensynth.training.optim import create_optimizer
 from gensynth.training.regularization import Regularization
 
@@ -31,6 +36,8 @@ class Learner:
         self.autoencoder = build_autoencoder(experiment).to(self.device)
         self.regularization = Regularization(experiment, accelerator.num_processes)
         self.objective: Any = build_objective(experiment, model.to(self.device))
+        if experiment.training.compile:
+            compile_blocks(model, self.regularization.names)
         # What the objective trains beside the model, such as a discriminator.
         self.beside: nn.Module = getattr(self.objective, "trained", nn.Identity())
         trained = nn.ModuleList([model, self.regularization.module, self.beside])

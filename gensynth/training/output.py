@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "training.log_every",
     "training.gradient_accumulation",
     "training.gradient_checkpointing",
+    "training.compile",
     "checkpoint.every",
     "checkpoint.keep",
     "ema.snapshot_every",
