@@ -1,5 +1,6 @@
 """Rows of a table that are kept as they are measured, so that a command cut off can go on."""
 
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -8,21 +9,23 @@ from typing import Any
 
 import torch
 
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import GensynthError, InputError, Stopped, UsageError
 from gensynth.files import write_text
 from gensynth_benchmarks.machine import device as current_device
 from gensynth_benchmarks.machine import synchronize
 
 Row = dict[str, Any]
 # What rows measured at different times have to share.
-SAME = ("kernels", "torch", "triton", "miniature")
+SAME = ("torch", "triton", "miniature")
+CUT_OFF = "cut off, or ended the program"
 
 
 class Ledger:
     """The rows of `name`.json in a folder.
 
-    A row is known by its key, and is measured once for the same device, kernels and libraries.
-    What a row failed with is kept in its place; `retry` measures it again.
+    A row is known by its key, and is measured once for the same device and libraries, and the same
+    kernels where it depends on them. What a row failed with is kept in its place; `retry` measures
+    it again.
 
     Args:
         about: when, where and with what; the newest is written beside the rows.
@@ -40,7 +43,7 @@ class Ledger:
         self.left: list[str] = []
 
     def earlier(self) -> list[Row]:
-        """The rows that an earlier command left; none if it had other kernels or libraries."""
+        """The rows that an earlier command left; of other libraries they are put aside."""
         if not self.path.is_file():
             return []
         try:
@@ -52,22 +55,30 @@ class Ledger:
             raise UsageError(
                 f"{self.path} is of {device}, this is {self.about['device']}; give another --out."
             )
-        same = all(content.get(key) == self.about.get(key) for key in SAME)
-        return list(rows) if same else []
+        if any(content.get(key) != self.about.get(key) for key in SAME):
+            self.path.replace(self.path.with_name(f"{self.path.stem}-earlier.json"))
+            return []
+        kernels = self.about["kernels"]
+        return [row for row in rows if row.get("kernels", kernels) == kernels]
 
     @property
     def seconds_left(self) -> float:
         return self.deadline - time.monotonic()
 
     def find(self, **key: Any) -> Row | None:
-        """The row of a key, if it is measured."""
+        """The row of a key, if there is one."""
         return next((row for row in self.rows if key.items() <= row.items()), None)
 
-    def measure(self, work: Callable[[], Row], needs: float = 0.0, **key: Any) -> Row | None:
+    def measure(
+        self, work: Callable[[], Row], needs: float = 0.0, kernels: bool = False, **key: Any
+    ) -> Row | None:
         """The row of `key`: the one there is, or `key` and what `work` measures.
 
         None, and a line in `left`, where there is no time for it: the minutes are used up, or less
         than `needs` seconds of them are left.
+
+        Args:
+            kernels: whether it is to be measured again when a kernel changes.
         """
         row = self.find(**key)
         if row is not None and not (self.retry and "failed" in row):
@@ -78,17 +89,17 @@ class Ledger:
         if row is not None:
             self.rows.remove(row)
         row = {**key, "date": self.about["date"], "commit": self.about["commit"]}
-        failure: BaseException | None = None
-        try:
-            row |= work()
-        except failures() as error:
-            failure = error
-            row["failed"] = told(error)
+        row |= {"kernels": self.about["kernels"]} if kernels else {}
+        # Stays if the program ends in `work`: the next command goes on behind this row.
+        row["failed"] = CUT_OFF
         self.rows.append(row)
         self.save()
-        if failure is not None:
+        if attempt(row, work):
+            self.save()
+            gc.collect()  # the error held what the row had in memory
             # After an illegal access nothing works any more in this process: that ends it here.
             synchronize(current_device())
+        self.save()
         return row
 
     def save(self) -> None:
@@ -96,13 +107,27 @@ class Ledger:
         write_text(self.path, json.dumps({**self.about, "rows": self.rows}, indent=1) + "\n")
 
 
+def attempt(row: Row, work: Callable[[], Row]) -> bool:
+    """Puts what `work` measures into a row, or what it failed with; whether it failed."""
+    try:
+        found = work()
+    except Stopped:  # somebody wants the program to end
+        raise
+    except failures() as error:
+        row["failed"] = told(error)
+        return True
+    del row["failed"]
+    row |= found
+    return "failed" in row
+
+
 def failures() -> tuple[type[BaseException], ...]:
-    """What a row may fail with while others still can be measured: CUDA, memory, compilers."""
+    """What a row may fail with while others can still be measured: CUDA, memory, compilers, us."""
     try:
         from triton.errors import TritonError
     except ModuleNotFoundError:
-        return (RuntimeError,)
-    return RuntimeError, TritonError
+        return RuntimeError, GensynthError
+    return RuntimeError, GensynthError, TritonError
 
 
 def told(error: BaseException) -> str:

@@ -1,7 +1,10 @@
 """Times of a function, the ceilings of a device, and where results are written."""
 
+import hashlib
+import importlib.util
 import json
 import math
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,12 +22,12 @@ from rich.table import Table as RichTable
 
 from gensynth import __version__
 from gensynth.files import write_text
+from gensynth.ops.launches import OPS, cache_file
 from gensynth_benchmarks.machine import synchronize
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"gpu.py": "python benchmarks/gpu.py"}  # how to run what is not the program itself
 WIDEST = 1000  # characters of a table
-GRAPH_BELOW = 0.2  # milliseconds: shorter work is timed in a CUDA graph, without its launches
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,13 @@ class Ceilings:
 def milliseconds(work: Callable[[], object], device: str, seconds: float = 1.0) -> float:
     """Median time of `work` in at least three runs after a warm-up.
 
-    On a GPU the second-level cache is cleared between runs, except for work in a graph.
+    On a GPU by events, with the second-level cache cleared between runs. Clearing it takes longer
+    than launching a few kernels, so that these are waiting for the GPU and not it for them.
     """
     if device == "cuda":
-        from triton.testing import do_bench, do_bench_cudagraph
+        from triton.testing import do_bench
 
-        median = do_bench(work, warmup=50, rep=int(200 * seconds), return_mode="median")
-        if median < GRAPH_BELOW:
-            return do_bench_cudagraph(work, rep=int(100 * seconds), return_mode="median")
-        return median
+        return do_bench(work, warmup=50, rep=int(200 * seconds), return_mode="median")
     work()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
@@ -96,6 +97,23 @@ def device_name(device: str) -> str:
     return f"cpu-{torch.get_num_threads()}-threads"
 
 
+def commit() -> str | None:
+    """Of the code, with a mark if it was changed since; none where there is no git to ask."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    asked = [git, "-C", str(ROOT), "describe", "--always", "--dirty"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() or None
+
+
+def clock_mhz(device: str) -> int | None:
+    """The clock of the GPU's processors now; none without a GPU or NVIDIA's package for it."""
+    if device != "cuda" or importlib.util.find_spec("pynvml") is None:
+        return None
+    return torch.cuda.clock_rate()
+
+
 def circumstances(device: str) -> dict[str, Any]:
     """When, where and with what a result was measured."""
     from importlib.metadata import PackageNotFoundError, version
@@ -106,17 +124,35 @@ def circumstances(device: str) -> dict[str, Any]:
         except PackageNotFoundError:
             return None
 
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603
     program = SCRIPTS.get(Path(sys.argv[0]).name, "gensynth")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "device": device_name(device),
         "gensynth": __version__,
-        "commit": commit.stdout.strip() or None,
+        "commit": commit(),
         "command": " ".join([program, *sys.argv[1:]]),
         **{name: installed(name) for name in ("torch", "triton", "diffusers")},
     }
+
+
+def measured_circumstances(device: str, best: Ceilings) -> dict[str, Any]:
+    """`circumstances` with what kernels there are and what the device does best."""
+    return circumstances(device) | {
+        "kernels": kernels_digest(device),
+        "clock_mhz": clock_mhz(device),
+        "copy_bytes_per_second": best.bytes_per_second,
+        "matmul_flops_per_second": best.flops_per_second,
+    }
+
+
+def kernels_digest(device: str) -> str:
+    """Of all code of the operators, and of the launches that were tuned for this GPU."""
+    digest = hashlib.sha256()
+    for path in sorted(OPS.rglob("*.py")):
+        digest.update(path.read_bytes())
+    if device == "cuda" and cache_file().is_file():
+        digest.update(cache_file().read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def write_results(folder: Path, name: str, content: dict[str, Any], markdown: str) -> None:

@@ -20,9 +20,10 @@ from gensynth_benchmarks.measuring import Ceilings
 WINDOW = 8
 # Plain PyTorch; the same under torch.compile, at small batches with CUDA graphs; our operators in
 # compiled blocks, at small batches with CUDA graphs, as `pipeline.optimize()` does it; and plain
-# PyTorch in float32 and the memory layout of the published code. The others are in bfloat16 and
-# with channels last.
-EAGER, COMPILED, OURS, PUBLISHED = "eager", "compiled", "gensynth", "float32 eager"
+# PyTorch in float32 and the memory layout of the published code, with PyTorch's defaults and with
+# TF32 in matrix products too. The others are in bfloat16 and with channels last.
+EAGER, COMPILED, OURS = "eager", "compiled", "gensynth"
+PUBLISHED, TENSOR_FLOAT = "float32 eager", "TF32 eager"
 PATHS = (EAGER, COMPILED, OURS)
 DIFFUSERS = "DiT-XL/2 of diffusers"
 
@@ -82,7 +83,7 @@ def build(name: str, pixels: int, path: str, device: str, miniature: bool) -> nn
     for parameter in model.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02, generator=generator)
-    if path == PUBLISHED:
+    if path in (PUBLISHED, TENSOR_FLOAT):
         return model.eval()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     # Not the model's own: diffusers' warns of parts to be kept in float32, of which ours have none.
@@ -124,8 +125,13 @@ def running(
         model.compile_repeated_blocks(dynamic=False)
         if graphs:
             call = Graphed(call, model)
-    with nullcontext() if path == OURS else use("reference"), torch.inference_mode():
-        yield call
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if path == TENSOR_FLOAT else precision)
+    try:
+        with nullcontext() if path == OURS else use("reference"), torch.inference_mode():
+            yield call
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def compile_whole(model: nn.Module, graphs: bool, miniature: bool) -> None:

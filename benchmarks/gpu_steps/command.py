@@ -8,13 +8,18 @@ import torch
 
 from gensynth.errors import GensynthError, UsageError
 from gensynth.files import write_text
-from gensynth.ops.launches import versions
 from gensynth_benchmarks.gpu_steps import STEPS
 from gensynth_benchmarks.gpu_steps.common import Bench
 from gensynth_benchmarks.gpu_steps.summary import as_markdown, write_readme
 from gensynth_benchmarks.ledger import Ledger, Row
 from gensynth_benchmarks.machine import device as current_device
-from gensynth_benchmarks.measuring import ROOT, Ceilings, ceilings, circumstances, device_name
+from gensynth_benchmarks.measuring import (
+    ROOT,
+    Ceilings,
+    ceilings,
+    device_name,
+    measured_circumstances,
+)
 
 README = "readme"
 ABOUT = """Evidence from a GPU, step by step.
@@ -44,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("step", nargs="?", choices=[*STEPS, README], help="see --list")
     options.add_argument("--list", action="store_true", help="say what the steps are, and end")
     options.add_argument("--out", type=Path, help="folder [benchmarks/results/DEVICE]")
-    options.add_argument("--work", type=Path, help="folder for runs of training [OUT/runs]")
+    options.add_argument("--work", type=Path, help="folder for runs of training [runs/gpu]")
     options.add_argument(
         "--data", type=Path, help="folder with cifar10/ and tiny-imagenet-45/ [the hub's]"
     )
@@ -86,6 +91,9 @@ def run(options: argparse.Namespace) -> None:
     text = as_markdown(options.step, about, tables, verdicts)
     write_text(out / f"{options.step}.md", text)
     print("\n".join(verdicts))
+    failed = sum("failed" in row for row in rows)
+    if failed:
+        print(f"{failed} rows failed or were cut off; --retry measures them again")
     if bench.ledger.left:
         print(f"no time was left for {len(bench.ledger.left)} rows; run the same command again")
     print(f"written to {out}")
@@ -95,13 +103,8 @@ def prepare(options: argparse.Namespace, device: str, out: Path) -> Bench:
     """Measures the ceilings and opens the table of a step."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     best = Ceilings(1e10, 1e11) if options.miniature else ceilings(device, dtype)
-    about: Row = circumstances(device) | {
-        "miniature": options.miniature,
-        "kernels": versions()["kernels"],
-        "copy_bytes_per_second": best.bytes_per_second,
-        "matmul_flops_per_second": best.flops_per_second,
-    }
+    about: Row = measured_circumstances(device, best) | {"miniature": options.miniature}
     about["commit"] = options.commit or about["commit"]
     ledger = Ledger(out, options.step, about, options.minutes, options.retry)
-    work = options.work or out / "runs"
+    work = options.work or ROOT / "runs" / "gpu"
     return Bench(device, best, ledger, out, work, options.data, options.miniature)

@@ -1,5 +1,6 @@
 """What every step is given, and how it measures."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from gensynth_benchmarks.measuring import Ceilings, Table
 
 MOST_RUNS, FEWEST_RUNS, FEWEST_LONG_RUNS = 50, 4, 2
 LONG = 5.0  # seconds of one run
+WARM_UPS = 2
 LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch")
 
 
@@ -64,9 +66,12 @@ def verdict(what: str, value: float | None, least: float, digits: int = 2) -> st
 def timed(work: Callable[[], object], device: str, seconds: float) -> Row:
     """Median milliseconds of `work` over about so many seconds, and how far two halves differ.
 
-    Warmed up by one call. On a GPU by events, so that what runs is counted and not its launching;
-    a launch that the GPU waits for is counted too.
+    Warmed up by calls that compile, record a graph and replay it. On a GPU by events, so that what
+    runs is counted and not its launching; a launch that the GPU waits for is counted too.
     """
+    for _ in range(WARM_UPS):
+        work()
+    synchronize(device)
     start = time.perf_counter()
     work()
     synchronize(device)
@@ -94,7 +99,7 @@ def one_run(work: Callable[[], object], device: str) -> float:
 
 
 def launches(work: Callable[[], object], device: str) -> int | None:
-    """How often a call hands the GPU something to run, a graph counted once; none without one."""
+    """How often a call launches a kernel or a graph, copies not counted; none without a GPU."""
     if device != "cuda":
         return None
     from torch.profiler import ProfilerActivity, profile
@@ -106,8 +111,9 @@ def launches(work: Callable[[], object], device: str) -> int | None:
 
 
 def fresh_memory(device: str) -> None:
-    """Forgets what was compiled and the peak, so that a row's are its own."""
+    """Forgets what was compiled, what nothing needs any more, and the peak of memory."""
     torch._dynamo.reset()
+    gc.collect()  # a compiled model refers to itself
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -36,6 +36,7 @@ def decoding_row(bench: Bench, pixels: int, batch: int = 1, tile: int = 0) -> Ro
     with torch.device(bench.device):
         codec = decoder(bench.miniature)
     codec = nn.Module.to(codec, dtype=dtype, memory_format=torch.channels_last).eval()
+    fresh_memory(bench.device)  # the weights were larger before they were rounded
     if tile:
         codec.enable_tiling()
         codec.tile_sample_min_size, codec.tile_latent_min_size = tile, tile // codec.patch

@@ -71,7 +71,7 @@ def run(bench: Bench) -> None:
     for model in MODELS:
         for path, (_, _, needs) in PATHS.items():
             work = partial(row, bench, model, path)
-            bench.ledger.measure(work, needs, model=model, path=path)
+            bench.ledger.measure(work, needs, path == OURS, model=model, path=path)
 
 
 def row(bench: Bench, model: str, path: str) -> Row:

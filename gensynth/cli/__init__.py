@@ -3,15 +3,37 @@
 import os
 import sys
 import tempfile
+import time
 import traceback
 from types import TracebackType
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from gensynth import __version__
 from gensynth.errors import GensynthError, Stopped
 
+GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
+PATIENCE = 3  # seconds in which the main process can say what all processes have to say
+
+
+class Commands(TyperGroup):
+    """Commands that end with a line when they are interrupted; typer then exits with 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            kept = ctx.invoked_subcommand in GOES_ON
+            words = "; what was done is kept: the same command goes on" if kept else "."
+            if main_process():
+                print(f"interrupted{words}", file=sys.stderr)
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Efficient image synthesis: train, sample, evaluate, serve.",
     no_args_is_help=True,
     add_completion=False,
@@ -88,9 +110,16 @@ def main(arguments: list[str] | None = None) -> None:
     except GensynthError as error:
         if debug:
             raise
+        if not main_process():
+            time.sleep(PATIENCE)  # torchrun ends this process if the main one has failed as well
         stopped = isinstance(error, Stopped)
         print(error if stopped else f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def main_process() -> bool:
+    """Whether this is the only process or the first one of torchrun's."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def train_command() -> None:

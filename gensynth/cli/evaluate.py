@@ -1,7 +1,6 @@
 """`gensynth evaluate`."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +47,18 @@ def evaluate(
     ),
     weights: Path = typer.Option(None, "--weights", help="File or folder of its weights."),
     download: bool = typer.Option(False, "--download", help="Fetch weights that are missing."),
-    metrics: str = typer.Option(None, "--metrics", help="A part of them, such as frechet,kid."),
+    metrics: str = typer.Option(
+        None,
+        "--metrics",
+        help="Some, with commas between: frechet, is, precision-recall, density-coverage, kid, "
+        "cmmd. [default: all that fit]",
+    ),
     floor: str = typer.Option(
         None, "--floor", help="Other real images: what they score is the floor."
     ),
-    size: int = typer.Option(None, "--size", help="Bring the reference to squares of this size."),
+    size: int = typer.Option(
+        None, "--size", help="Bring the real images, not the samples, to squares of this size."
+    ),
     fit: str = typer.Option("crop", "--fit", help="How: crop or pad."),
     batch_size: int = typer.Option(
         None, "--batch-size", "-b", help="Images taken together. [default: 64; 16 where drawn]"
@@ -117,13 +123,14 @@ def evaluate(
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
 
-        def tick(count: int) -> None:
-            bar.advance(task, count)
-
+        effort = request.effort(
+            tick=lambda count: bar.advance(task, count),
+            expect=lambda more: bar.update(task, total=(bar.tasks[0].total or 0) + more),
+        )
         if selfcheck:
-            check_installation(request, tick)
+            check_installation(request, effort)
             return
-        found = request.run(tick)
+        found = request.run(effort)
     if found is None:  # not the main process
         return
     measured, report = found
@@ -150,13 +157,12 @@ def list_protocols() -> None:
         print(describe(protocol))
 
 
-def check_installation(request: Request, tick: Callable[[int], None]) -> None:
+def check_installation(request: Request, effort: Any) -> None:
     """Prints published numbers beside what comes out here."""
     from gensynth.evaluation.selfcheck import selfcheck
 
     assert request.samples is not None
-    folder, effort = Path(request.samples), request.effort(tick)
-    selfcheck(folder, request.weights, download=request.download, effort=effort)
+    selfcheck(Path(request.samples), request.weights, download=request.download, effort=effort)
 
 
 def publish(measured: Any, report: dict[str, Any], out: Path | None, as_json: bool) -> None:

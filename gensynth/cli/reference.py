@@ -1,5 +1,6 @@
 """`gensynth reference`."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,11 @@ def reference(
         raise RefusedError(f"{out} is there already; choose another --out or delete it.")
     if batch_size < 1 or workers < 0 or (num is not None and num < 2):
         raise UsageError("--batch-size must be at least 1, --workers 0 and --num 2.")
-    from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED
-    from gensynth.evaluation.images import open_images
+    from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED, Fit, open_pictures
     from gensynth.metrics.extractors import open_extractor
     from gensynth.processes import processes
 
-    images = open_images(data, size, fit)
+    images = open_pictures(data, Fit(size, fit))
     space = extractor or (OFFLINE if weights is None else PUBLISHED)
     network = open_extractor(space, weights, processes().device, download=download)
     make(images, network, num, batch_size, workers, name or data, out)
@@ -90,6 +90,8 @@ def make(
     if made is None:  # not the main process
         return
     write_reference(out, made.statistics, made.features, made.meta | {"name": name})
+    if num is not None and made.meta["count"] < num:
+        print(f"warning: {num:,} images were asked for", file=sys.stderr)
     print(f"{out}: {made.meta['count']:,} images of {name} as {extractor.name} sees them")
     print(f"Try: gensynth evaluate SAMPLES --reference {out} --extractor {extractor.name}")
 

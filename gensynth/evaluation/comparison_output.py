@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gensynth.errors import OutputError
-from gensynth.evaluation.compare import Comparison, Row, of_metric
+from gensynth.evaluation.compare import Comparison, Row
+from gensynth.evaluation.compared_runs import Run, of_metric
 from gensynth.evaluation.figures import COLOURS, drawn, panels, shortened
 from gensynth.evaluation.rounding import with_error
 from gensynth.files import replace_file
@@ -48,7 +49,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 
 
 def cell(row: Row, at: int) -> str:
-    """A number with its error, how far it is behind, and "best"."""
+    """A number with its error, how far it is behind, and "best" or "equal"."""
     score = row.scores[at]
     if score is None:
         return ""
@@ -56,6 +57,8 @@ def cell(row: Row, at: int) -> str:
     apart = row.apart[at]
     if apart is not None:
         text += f", {apart:.1f} s.e. behind"
+    if at in row.equal:
+        return f"{text}, equal"
     return f"{text}, best" if row.best == at else text
 
 
@@ -98,7 +101,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "differences": comparison.differences,
         "notes": comparison.notes,
         "runs": [
-            {"name": run.name, "conditions": run.conditions, "evaluations": run.curve}
+            {"name": run.name, "conditions": conditions_of(run), "evaluations": run.curve}
             for run in comparison.runs
         ],
         "rows": [
@@ -106,6 +109,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "name": row.name,
                 "better": better(row),
                 "best": None if row.best is None else comparison.runs[row.best].name,
+                "equal": [comparison.runs[at].name for at in row.equal],
                 "scores": [
                     None if score is None else {**asdict(score), "standard_errors_behind": behind}
                     for score, behind in zip(row.scores, row.apart, strict=True)
@@ -114,6 +118,12 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             for row in comparison.rows
         ],
     }
+
+
+def conditions_of(run: Run) -> dict[str, Any]:
+    """What the numbers of a run depend on."""
+    references = [{"name": one.name, "hashes": sorted(one.hashes)} for one in run.references]
+    return {**run.conditions, "reference": references}
 
 
 def without_nan(tree: Any) -> Any:

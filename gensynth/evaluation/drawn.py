@@ -91,6 +91,12 @@ class DrawnImages:
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        height, width = self.resolved.size
+        return width, height
+
+    @property
     def protocol(self) -> dict[str, Any]:
         """What decides how a picture is drawn, besides model, label and seed."""
         resolved = self.resolved

@@ -9,13 +9,17 @@ import torch
 
 from gensynth.errors import UsageError
 from gensynth.evaluation.features import (
+    PIXELS,
     Effort,
     FeatureFiles,
     Images,
     duplicates,
     extract,
+    pixels_sha256,
     selection,
+    size_of,
 )
+from gensynth.evaluation.floors import add_floors, without_floor
 from gensynth.evaluation.measures import (
     FEATURES_OF_REFERENCE,
     NEEDS_FEATURES,
@@ -27,11 +31,9 @@ from gensynth.evaluation.measures import (
 )
 from gensynth.evaluation.references import Reference, read_reference, write_reference
 from gensynth.metrics.extractors import Extractor
-from gensynth.metrics.frechet import distance_terms
 from gensynth.processes import processes
-from gensynth.seeding import derived_seed
 
-LAYOUT = 2  # of the statistics kept in the cache; to be raised when their making changes
+LAYOUT = 3  # of the statistics kept in the cache; to be raised when their making changes
 
 
 @dataclass
@@ -43,8 +45,13 @@ class Measured:
         real, real_files: the images of the reference and all their features, if it is not a file of
             statistics.
         floor_of: what the floors of the scores compare; none if they have none.
+        no_floor: why they have none, where one is to be expected.
         left_out: a sentence for each metric that could not be computed.
+        asked: how many samples were asked for; none for all.
         copies: how many samples repeat an earlier one pixel for pixel.
+        seen: whether every sample is an image of the reference, pixel for pixel.
+        sizes: width and height of the samples, and of the images of the reference and of the floor
+            where they are known.
         seconds: how long extracting and computing took.
     """
 
@@ -57,8 +64,12 @@ class Measured:
     real: Images | None = None
     real_files: FeatureFiles | None = None
     floor_of: str | None = None
+    no_floor: str | None = None
     left_out: list[str] = field(default_factory=list)
+    asked: int | None = None
     copies: int = 0
+    seen: bool = False
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -83,9 +94,10 @@ def measure(
     Args:
         num: how many samples; none for all. A part is drawn at random by `seed`.
         metrics: some of `measures.METRICS`; none for all that fit the extractor.
-        others: real images that are not in the reference, for the floor; none: the floor compares
-            as many images of the reference as there are samples with its others. There is none if
-            it has not twice as many.
+        others: real images that are not in the reference: what as many of them as there are samples
+            score is the floor. None: in spaces whose numbers cannot be read without it, the floor
+            compares as many images of the reference as there are samples with its others, if it
+            has at least `floors.LEAST_SHARE` times as many.
 
     Raises:
         UsageError: fewer than two samples, or an unknown metric.
@@ -98,29 +110,50 @@ def measure(
         raise UsageError(f"a distance needs at least 2 samples, {samples.name} has {len(order)}.")
     start = time.perf_counter()
     images = reference.images if isinstance(reference, Reference) else reference
-    real = None
-    if images is not None and (images is reference or NEEDS_FEATURES.keys() & set(wanted)):
-        real = extract(images, range(images.length), extractor, effort)
-    spare = None
-    if others is not None and space_of(extractor).floor:
-        spare = extract(others, selection(others.length, len(order), seed), extractor, effort)
+    if images is not reference and not NEEDS_FEATURES.keys() & set(wanted):
+        images = None
+    reason = without_floor(wanted, len(order), images, others)
+    drawn = selection(others.length, len(order), seed) if others and not reason else ()
+    effort.expect(len(order) + (images.length if images else 0) + len(drawn))
+    real = extract(images, range(images.length), extractor, effort) if images else None
+    spare = extract(others, drawn, extractor, effort) if others and drawn else None
     files = extract(samples, order, extractor, effort)
     extracted = time.perf_counter()
     if not processes().is_main_process:
         return None
     known = completed(reference, real, extractor)
-    found = Measured(samples, order, files, known, extractor, [], images, real)
+    found = Measured(samples, order, files, known, extractor, [], images, real, asked=num)
     found.scores, found.left_out = compute(extractor, files, known, wanted)
     if not found.scores:
         raise UsageError(
             f"nothing can be computed against {known.name}: {'; '.join(found.left_out)}."
         )
-    if space_of(extractor).floor and "frechet" in wanted and real is not None:
-        found.floor_of = add_floors(found, real, spare, others)
-    found.copies = duplicates(files)
-    finished = time.perf_counter()
-    found.seconds = {"features": extracted - start, "numbers": finished - extracted}
+    if space_of(extractor).floor or others is not None:
+        found.no_floor = reason
+        found.floor_of = None if reason else add_floors(found, real, spare, others)
+    describe_images(found, others)
+    found.seconds = {"features": extracted - start, "numbers": time.perf_counter() - extracted}
     return found
+
+
+def describe_images(found: Measured, others: Images | None) -> None:
+    """Notes the sizes of all images, and which samples are copies or images of the reference."""
+    found.copies = duplicates(found.files)
+    found.sizes["samples"] = size_of(found.samples)
+    known = found.reference.images or found.real
+    if "size" in found.reference.meta:
+        width, height = found.reference.meta["size"]
+        found.sizes["reference"] = (width, height)
+    elif known is not None:
+        found.sizes["reference"] = size_of(known)
+    if others is not None and found.floor_of:
+        found.sizes["floor"] = size_of(others)
+    if found.real_files is not None:
+        hashes = (files.all(PIXELS) for files in (found.files, found.real_files))
+        found.seen = bool(torch.isin(*hashes).all())
+    elif found.reference.images_sha256 is not None:
+        kept_all = found.files.count <= FEATURES_OF_REFERENCE
+        found.seen = pixels_sha256(found.files, kept_all) == found.reference.images_sha256
 
 
 def completed(
@@ -170,6 +203,9 @@ def reference_of(images: Images, files: FeatureFiles, extractor: Extractor) -> R
         "name": images.name,
         "fingerprint": images.fingerprint,
         "count": files.count,
+        "size": size_of(images),
+        # In any order, as long as all features are kept; of more images, the order decides which.
+        "images_sha256": pixels_sha256(files, sort=files.count <= FEATURES_OF_REFERENCE),
         "extractor": extractor.name,
         "extractor_fingerprint": extractor.fingerprint,
         "preprocessing": extractor.preprocessing,
@@ -191,32 +227,3 @@ def kept_rows(count: int) -> torch.Tensor:
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[list(selection(count, FEATURES_OF_REFERENCE, seed=0))] = True
     return chosen
-
-
-def add_floors(
-    found: Measured, real: FeatureFiles, spare: FeatureFiles | None, others: Images | None
-) -> str | None:
-    """Sets the floors of the Fréchet distances; says what they compare, none if there are none.
-
-    A floor is of as many images as there are samples: with fewer it would be higher.
-    """
-    count = found.files.count if spare is None else spare.count
-    if count < found.files.count or (spare is None and real.count < 2 * count):
-        return None
-    generator = torch.Generator().manual_seed(derived_seed("floor", real.count))
-    drawn = torch.zeros(real.count, dtype=torch.bool)
-    drawn[torch.randperm(real.count, generator=generator)[:count]] = True
-    for score in found.scores:
-        if score.key not in space_of(found.extractor).frechet:
-            continue
-        feature = score.details["feature"]
-        if spare is None:
-            pair = (sums_of(real, feature, among=~drawn), sums_of(real, feature, among=drawn))
-            reference, sample = (sums.statistics() for sums in pair)
-        else:
-            reference = found.reference.statistics[feature]
-            sample = sums_of(spare, feature).statistics()
-        score.floor = sum(distance_terms(reference, sample))
-    if spare is not None and others is not None:
-        return f"{count} images of {others.name}"
-    return f"{count} images of {found.reference.name} against its other {real.count - count}"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensynth.errors import UsageError
+from gensynth.errors import InputError, UsageError
 from gensynth.evaluation.engine import Measured, measure
 from gensynth.evaluation.features import Effort, Images
 from gensynth.evaluation.images import ImageSet, open_images
-from gensynth.evaluation.references import Reference, is_reference, read_reference
+from gensynth.evaluation.measures import space_of
+from gensynth.evaluation.references import Reference, holds_images, is_reference, read_reference
 from gensynth.evaluation.report import describe
 from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.processes import processes
@@ -62,11 +63,13 @@ def evaluate(
     name = extractor or (OFFLINE if weights is None else PUBLISHED)
     network = open_extractor(name, weights, processes().device, download=download)
     fit = fit or Fit()
-    drawn = samples if not isinstance(samples, str | Path) else open_images(str(samples))
-    real = open_real(reference, network, fit)
-    others = (
-        other_images(reference, fit) if floor is None else open_images(floor, fit.size, fit.how)
-    )
+    drawn = open_pictures(str(samples)) if isinstance(samples, str | Path) else samples
+    of_file = floor is not None and is_reference(reference)  # the size is then the floor's alone
+    real = open_real(reference, network, Fit() if of_file else fit)
+    if floor is not None:
+        others: ImageSet | None = open_pictures(floor, fit)
+    else:
+        others = other_images(reference, fit) if space_of(network).floor else None
     found = measure(drawn, real, network, num, metrics, seed, others, effort)
     if found is None:
         return None
@@ -80,6 +83,22 @@ def other_images(reference: str, fit: Fit) -> ImageSet | None:
     return open_images("fashion_mnist:train", fit.size, fit.how)
 
 
+def open_pictures(where: str, fit: Fit | None = None) -> ImageSet:
+    """Images, see `open_images`.
+
+    Raises:
+        UsageError: a file of statistics, of which there are none.
+        InputError: nothing there, or not readable.
+    """
+    fit = fit or Fit()
+    if is_reference(where) and not Path(where).is_dir() and not holds_images(where):
+        raise UsageError(
+            f"{where} is a reference (statistics of real images), not samples or other images. "
+            f"Give it with --reference {where}."
+        )
+    return open_images(where, fit.size, fit.how)
+
+
 def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Reference:
     """A reference, or the images to make one of.
 
@@ -91,6 +110,11 @@ def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Referenc
         if fit.size is not None:
             raise UsageError(f"{where} holds statistics, which --size cannot change.")
         return read_reference(where, extractor)
+    if where.lower().endswith(".npz") and not Path(where).exists():
+        raise InputError(
+            f"{where} is not there: give real images, or a file of statistics, as gensynth "
+            f"reference IMAGES --out {where} makes one."
+        )
     return open_images(where, fit.size, fit.how)
 
 

@@ -32,6 +32,7 @@ FILES_AT_A_TIME = 32  # read together: products of many rows are faster
 ROUNDS = 2  # the second if another program has deleted some files meanwhile
 UNUSED_DAYS = 7  # after which features are deleted
 PIXELS = "pixels"  # beside the features: a hash of each image, int64
+LAYOUT = 2  # of the files; to be raised when what is in them changes
 
 Tick = Callable[[int], None]
 
@@ -44,11 +45,13 @@ class Effort:
         batch_size: images that go through the extractor together.
         workers: processes that decode for each process.
         tick: called with numbers of images that are done.
+        expect: called with the number of all images of a measurement, before the first is done.
     """
 
     batch_size: int = 64
     workers: int = 0
     tick: Tick = lambda count: None
+    expect: Tick = lambda count: None
 
 
 class Images(Protocol):
@@ -162,8 +165,8 @@ def feature_files(images: Images, order: Sequence[int], extractor: Extractor) ->
     """Where the features of these images lie in the cache: one folder for each set and space."""
     whole = list(order) == list(range(images.length))
     chosen = "all" if whole else hashlib.sha256(np.asarray(order).tobytes()).hexdigest()
-    key = json.dumps([images.fingerprint, extractor.fingerprint, chosen, IMAGES_OF_A_FILE])
-    folder = cache_folder("features") / hashlib.sha256(key.encode()).hexdigest()[:24]
+    key = [images.fingerprint, extractor.fingerprint, chosen, IMAGES_OF_A_FILE, LAYOUT]
+    folder = cache_folder("features") / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     return FeatureFiles(folder, len(order))
 
 
@@ -233,11 +236,31 @@ def write_features(
 
 
 def described(batch: Tensor, extractor: Extractor) -> dict[str, Tensor]:
-    """Features of a batch of uint8 images [B, C, H, W], on the CPU, and a hash of each image."""
+    """Features of a batch of uint8 images [B, C, H, W], on the CPU, and a hash of each image.
+
+    A grey image is the same whether it is stored with one channel or with three.
+    """
     found = {name: features.cpu() for name, features in extractor(batch).items()}
-    digests = [hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest() for image in batch]
+    rgb = batch.expand(-1, 3, -1, -1)
+    digests = [hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest() for image in rgb]
     found[PIXELS] = torch.from_numpy(np.frombuffer(b"".join(digests), dtype=np.int64).copy())
     return found
+
+
+def size_of(images: Images) -> tuple[int, int]:
+    """Width and height of the images of a set."""
+    known = getattr(images, "size", None)  # of pictures that would have to be drawn
+    if known is not None:
+        return known
+    _, height, width = images.read(0).shape
+    return width, height
+
+
+def pixels_sha256(files: FeatureFiles, sort: bool) -> str:
+    """A hash of the pixels of all images: of a sorted list, the same in whatever order."""
+    hashes = files.all(PIXELS)
+    hashes = hashes.sort().values if sort else hashes
+    return hashlib.sha256(hashes.numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def duplicates(files: FeatureFiles) -> int:

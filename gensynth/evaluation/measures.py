@@ -1,5 +1,6 @@
 """Which numbers belong to a feature space, what they are called, and computing them."""
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,6 +28,14 @@ PUBLISHED_COUNT = 50_000  # samples of published numbers
 FEATURES_OF_REFERENCE = 10_000  # kept for precision and recall, as in ADM's reference batches
 SUBSETS, SUBSET_SIZE = 100, 1000
 GROUPS = 10  # left out in turn for the standard error
+# What people call a metric after the numbers that it makes.
+ALSO = {
+    **dict.fromkeys(("fid", "sfid", "fd"), "frechet"),
+    "precision": "precision-recall",
+    "recall": "precision-recall",
+    "density": "density-coverage",
+    "coverage": "density-coverage",
+}
 METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd")
 
 
@@ -98,7 +107,9 @@ def chosen_metrics(extractor: Extractor, names: Sequence[str] | None) -> tuple[s
     fitting = space_of(extractor).metrics
     for name in names or ():
         if name not in METRICS:
-            raise UsageError(f"no metric {name!r}; known: {', '.join(METRICS)}.")
+            close = difflib.get_close_matches(name, (*ALSO, *METRICS), n=1)
+            hint = f" Did you mean {ALSO.get(close[0], close[0])}?" if close else ""
+            raise UsageError(f"no metric {name!r}.{hint} Known: {', '.join(METRICS)}.")
         if name not in fitting:
             raise UsageError(
                 f"{name} is not defined on {extractor.name}; there: {', '.join(fitting)}."

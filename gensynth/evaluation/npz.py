@@ -158,7 +158,7 @@ class ArrayImages:
         if array.dtype != np.uint8 or len(array.shape) != 4 or array.shape[-1] not in (1, 3):
             raise InputError(
                 f"{path}: arr_0 must be images as uint8 [N, H, W, 1 or 3], it is {array.dtype} "
-                f"{list(array.shape)}. Round floats to whole numbers from 0 to 255 first."
+                f"{list(array.shape)}. {_remedy(array)}"
             )
         self.labels = _labels(path, len(array))
         self.stamp = stamp_of([path])
@@ -172,6 +172,18 @@ class ArrayImages:
 
     def name_of(self, index: int) -> str:
         return f"image {index} of {self.array.path}"
+
+
+def _remedy(array: StoredArray) -> str:
+    """What to do about an array that is not [N, H, W, 1 or 3] of uint8."""
+    shape = array.shape
+    if array.dtype != np.uint8:
+        return "Round floats to whole numbers from 0 to 255 first."
+    if len(shape) == 3:
+        return "Its last axis is missing: x[..., None]."
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return "Its axes are in another order: numpy.ascontiguousarray(x.transpose(0, 2, 3, 1))."
+    return "Its axes are those of something else."
 
 
 def _labels(path: Path, count: int) -> list[int] | None:

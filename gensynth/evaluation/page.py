@@ -11,7 +11,6 @@ from gensynth.evaluation.class_distances import class_distances
 from gensynth.evaluation.engine import Measured
 from gensynth.evaluation.figures import class_bars, trade_off
 from gensynth.evaluation.gallery import gallery_sections
-from gensynth.evaluation.measures import space_of
 from gensynth.evaluation.page_parts import (
     bullets,
     contents,
@@ -115,15 +114,16 @@ def how_to_read(measured: Measured, report: dict[str, Any]) -> Iterator[str]:
             f"{digits(score['corrected'], score['standard_error'])}."
         )
     if score["floor"]:
-        yield (
-            f"Real images score {number(score['floor'])} ({report['floor_of']}): the floor. "
-            f"The samples score {score['value'] / score['floor']:.1f} times that; near 1 they "
-            "cannot be told from real images by this number."
-        )
-    elif space_of(measured.extractor).floor:
-        yield (
-            "What real images score (the floor) is not known, as it takes images for the reference."
-        )
+        text = f"Real images score {number(score['floor'])} ({report['floor_of']}): the floor."
+        if not report["too_few_samples"]:
+            text += (
+                f" The samples score {score['value'] / score['floor']:.1f} times that; near 1 they "
+                "cannot be told from real images by this number. Compare this ratio only between "
+                "equal numbers of samples."
+            )
+        yield text
+    elif measured.no_floor is not None:
+        yield f"What real images score (the floor) is not known: {measured.no_floor}."
     if score["name"].startswith("FD("):
         yield (
             "This is no FID: it compares only with numbers of the same feature space, "

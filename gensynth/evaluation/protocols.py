@@ -261,7 +261,8 @@ def find_protocol(name: str) -> Protocol:
         UsageError: there is none; the message names the nearest.
     """
     if name not in PROTOCOLS:
-        close = difflib.get_close_matches(name, PROTOCOLS, n=1)
+        begun = [known for known in PROTOCOLS if known.startswith(name)]
+        close = begun or difflib.get_close_matches(name, PROTOCOLS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise UsageError(f"there is no protocol {name!r}.{hint} Known: {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]

@@ -31,10 +31,10 @@ class Reference:
         statistics: by the name of the feature.
         features: float arrays [N, D] of some of the images, likewise.
         images: some of the images, if the file holds them (ADM: for precision and recall).
-        meta: what else is known. In files of ours: `name`, `fingerprint` and `count` of the images,
-            and of the extractor `extractor` (its name), `extractor_fingerprint`, `preprocessing`,
-            `weights_sha256`. Of a published one: `published` (its name), and `verified` (whether
-            its hash is the known one).
+        meta: what else is known. In files of ours: `name`, `fingerprint`, `count`, `size` (width
+            and height) and `images_sha256` of the images, and of the extractor `extractor` (its
+            name), `extractor_fingerprint`, `preprocessing`, `weights_sha256`. Of a published one:
+            `published` (its name), and `verified` (whether its hash is the known one).
         sha256: of the file, in which its name and when it was made are too.
     """
 
@@ -44,6 +44,14 @@ class Reference:
     images: ImageSet | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     sha256: str | None = None
+
+    @property
+    def images_sha256(self) -> str | None:
+        """Of the pixels of all images it was made of; none of files that do not say it.
+
+        The same wherever the images lie and however the sums over them were rounded.
+        """
+        return self.meta.get("images_sha256")
 
     @property
     def statistics_sha256(self) -> str:
@@ -103,6 +111,12 @@ def is_reference(where: str) -> bool:
     return where in PUBLISHED or holds_statistics(Path(where))
 
 
+def holds_images(where: str) -> bool:
+    """Whether a file of statistics holds images beside them, as ADM's batches do."""
+    path = Path(where)
+    return path.suffix.lower() == ".npz" and path.is_file() and "arr_0" in array_names(path)
+
+
 def read_reference(where: str | Path, extractor: Extractor | None = None) -> Reference:
     """A reference of a published name, or from a file in one of the layouts of `reference_files`.
 
@@ -125,7 +139,7 @@ def read_reference(where: str | Path, extractor: Extractor | None = None) -> Ref
     if published:
         stored.meta |= {"published": name, "verified": check_published(name, path, digest)}
     images = None
-    if path.suffix.lower() == ".npz" and "arr_0" in array_names(path):
+    if holds_images(str(path)):
         images = open_images(str(path))
     reference = Reference(
         stored.meta.get("name", name),

@@ -20,6 +20,7 @@ from gensynth.evaluation.engine import Measured
 from gensynth.evaluation.measures import PUBLISHED_COUNT, known_origin, space_of
 from gensynth.evaluation.rounding import number, rounded, with_error
 from gensynth.files import write_text
+from gensynth.metrics.extractors import Extractor
 
 SCHEMA = 2
 METRICS_FILE = "metrics.json"
@@ -34,6 +35,7 @@ def describe(found: Measured, command: str, seed: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "headline": found.headline.key,
+        "too_few_samples": too_few(found) is not None,
         "scores": [asdict(score) for score in found.scores],
         "floor_of": found.floor_of,
         "samples": {
@@ -48,6 +50,8 @@ def describe(found: Measured, command: str, seed: int) -> dict[str, Any]:
         "reference": {
             "name": found.reference.name,
             "count": found.reference.meta.get("count"),
+            "size": found.reference.meta.get("size"),
+            "images_sha256": found.reference.images_sha256,
             "sha256": found.reference.sha256,
             "statistics_sha256": found.reference.statistics_sha256,
             "published": found.reference.meta.get("published"),
@@ -98,22 +102,25 @@ def device_name() -> str:
 def warnings_of(found: Measured) -> Iterator[str]:
     """What a reader of the numbers has to know."""
     count, extractor, space = found.files.count, found.extractor, space_of(found.extractor)
-    widest = max((extractor.dims[feature] for feature in space.frechet.values()), default=0)
-    if space.floor:
-        if count < RELIABLE_OFFLINE:
-            yield f"{count} samples are too few for a reliable number; use {RELIABLE_OFFLINE:,}"
-    elif count < 2 * widest:
-        yield f"unreliable: {count:,} samples for features of {widest:,} dimensions"
-    elif count < PUBLISHED_COUNT:
+    few = too_few(found)
+    if few is not None:
+        yield few
+    elif not space.floor and count < PUBLISHED_COUNT:
         yield f"{count:,} samples; published numbers are of {PUBLISHED_COUNT:,}"
     reference = found.reference.meta.get("count")
-    if reference is not None and not space.floor and reference < 2 * widest:
-        yield f"unreliable: {reference:,} reference images for {widest:,} dimensions"
+    if reference is not None and not space.floor and reference < 2 * widest(extractor):
+        yield f"unreliable: {reference:,} reference images for {widest(extractor):,} dimensions"
+    if found.asked is not None and count < found.asked:
+        name = found.samples.name
+        yield f"{found.asked:,} samples were asked for, and {name} has {count:,}: all were used"
     yield from found.left_out
     if not space.floor and not known_origin(found.reference):
         yield "the reference does not say how its images were prepared and which network saw them"
-    if space.floor and found.floor_of is None and found.headline.floor is None:
-        yield "no floor: it takes --floor IMAGES, or twice as many reference images as samples"
+    yield from other_sizes(found)
+    if found.no_floor is not None:
+        yield f"no floor: {found.no_floor}"
+    if found.seen:
+        yield "every sample is an image of the reference, pixel for pixel"
     if found.copies:
         yield f"{found.copies:,} samples are copies of others, pixel for pixel"
     if getattr(found.samples, "lossy", False):
@@ -126,6 +133,40 @@ def warnings_of(found: Measured) -> Iterator[str]:
                 "the samples are in an order (by class?): ADM's Inception Score, which splits them "
                 f"as they come, would be {score.details['in_file_order']:.2f}"
             )
+
+
+def too_few(found: Measured) -> str | None:
+    """A warning if there are too few samples for a reliable number; none otherwise."""
+    count, width = found.files.count, widest(found.extractor)
+    if space_of(found.extractor).floor:
+        few = count < RELIABLE_OFFLINE
+        reason = f"{count} samples are too few for a reliable number; use {RELIABLE_OFFLINE:,}"
+        return reason if few else None
+    if count < 2 * width:
+        return f"unreliable: {count:,} samples for features of {width:,} dimensions"
+    return None
+
+
+def widest(extractor: Extractor) -> int:
+    """The most values of a feature with a Fréchet distance; 0 if none has one."""
+    return max((extractor.dims[name] for name in space_of(extractor).frechet.values()), default=0)
+
+
+def other_sizes(found: Measured) -> Iterator[str]:
+    """A warning for real images of another size than the samples."""
+    drawn, reference = found.sizes.get("samples"), found.sizes.get("reference")
+    for name in ("reference", "floor"):
+        real = found.sizes.get(name)
+        if drawn is None or real in (None, drawn) or (name == "floor" and real == reference):
+            continue
+        size = f"--size {min(drawn)}"
+        advice = f"bring real images to that size with {size}"
+        if name == "reference" and found.real_files is None:
+            advice = f"make one of that size with gensynth reference IMAGES {size}"
+        yield (
+            f"samples are {drawn[0]}x{drawn[1]}, images of the {name} {real[0]}x{real[1]}, which "
+            f"changes distances: {advice}"
+        )
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
@@ -143,11 +184,13 @@ def write_report(report: dict[str, Any], path: Path) -> None:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The number to read first, in a line."""
+    """The number to read first, in a line; times its floor unless the samples were too few."""
     score = next(s for s in report["scores"] if s["key"] == report["headline"])
     text = f"{score['name']} = {with_error(score['value'], score['standard_error'])}"
     if score["floor"]:
-        text += f" (floor {number(score['floor'])}, {score['value'] / score['floor']:.1f} times it)"
+        ratio = f", {score['value'] / score['floor']:.1f} times it"
+        few = report.get("too_few_samples", False)
+        text += f" (floor {number(score['floor'])}{'' if few else ratio})"
     return text
 
 

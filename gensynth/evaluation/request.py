@@ -54,6 +54,13 @@ class Request:
             raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
         if (self.batch_size is not None and self.batch_size < 1) or self.workers < 0:
             raise UsageError("--batch-size must be at least 1 and --workers at least 0.")
+        if self.protocol is not None:
+            self._check_protocol(self.protocol)
+        if self.selfcheck and self.samples is None and self.model is None:
+            raise UsageError(
+                "--selfcheck takes SAMPLES, a folder with published samples; gensynth evaluate . "
+                "--selfcheck says which, and where they are to be had."
+            )
         if (self.samples is None) == (self.model is None):
             raise UsageError("give either samples or --model, the model that draws them.")
         if self.model is None and any(v is not None for v in self.flags_of_drawing().values()):
@@ -61,24 +68,34 @@ class Request:
             raise UsageError(f"{', '.join(flags)} are for --model; these samples exist already.")
         if self.selfcheck and self.model is not None:
             raise UsageError("--selfcheck takes SAMPLES, the folder with the published files.")
-        by_protocol = self.protocol is not None and self.model is not None
-        if self.reference is None and not self.selfcheck and not by_protocol:
+        if self.reference is None and not self.selfcheck and self.protocol is None:
             raise UsageError("--reference is missing: real images, such as fashion_mnist:test.")
+
+    def _check_protocol(self, name: str) -> None:
+        from gensynth.evaluation.protocols import find_protocol
+
+        protocol = find_protocol(name)
+        if self.extractor not in (None, protocol.extractor):
+            raise UsageError(
+                f"--protocol {name} measures with {protocol.extractor}, not with "
+                f"{self.extractor}; leave out the one or the other."
+            )
 
     def flags_of_drawing(self) -> dict[str, Any]:
         given = {f"--{name}": value for name, value in self.drawing.items()}
         return given | {"--labels": self.labels}
 
-    def effort(self, tick: Callable[[int], None]) -> "Effort":
+    def effort(self, tick: Callable[[int], None], expect: Callable[[int], None]) -> "Effort":
+        """How the work is done, with what is told of its progress."""
         from gensynth.evaluation.features import Effort
 
-        return Effort(workers=self.workers, tick=tick, **self._batches())
+        return Effort(workers=self.workers, tick=tick, expect=expect, **self._batches())
 
     def _batches(self) -> dict[str, Any]:
         """The batch size where one is given; measuring and drawing have each their own."""
         return {} if self.batch_size is None else {"batch_size": self.batch_size}
 
-    def run(self, tick: Callable[[int], None]) -> "tuple[Measured, dict[str, Any]] | None":
+    def run(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
         """What was measured and its report; none in all processes but the main one.
 
         Raises:
@@ -86,13 +103,17 @@ class Request:
         """
         from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED
 
-        effort = self.effort(tick)
         if self.cross_check is not None:
             from gensynth.evaluation.cross_check import check_available
 
             check_available(
                 self.cross_check, self.extractor or (PUBLISHED if self.weights else OFFLINE)
             )
+        if self.protocol is not None and self.reference is None:
+            from gensynth.evaluation.protocols import find_protocol
+            from gensynth.evaluation.published import published_file
+
+            published_file(find_protocol(self.protocol).reference)
         if self.protocol is not None and self.model is not None:
             return self._by_protocol(effort)
         return self._as_asked(effort)
@@ -123,15 +144,20 @@ class Request:
         from gensynth.evaluation.protocols import find_protocol
 
         protocol = None if self.protocol is None else find_protocol(self.protocol)
-        assert self.reference is not None
+        reference, extractor = self.reference, self.extractor
+        if protocol is not None:
+            reference, extractor = reference or protocol.reference, protocol.extractor
+        assert reference is not None
         found = evaluate(
             self._samples(),
-            self.reference,
+            reference,
             self.num,
-            extractor=self.extractor,
+            extractor=extractor,
             weights=self.weights,
             download=self.download,
-            metrics=None if self.metrics is None else self.metrics.split(","),
+            metrics=None
+            if self.metrics is None
+            else [name.strip() for name in self.metrics.split(",")],
             seed=self.seed or 0,
             floor=self.floor,
             fit=Fit(self.size, self.fit),

@@ -161,13 +161,13 @@ def selfcheck(
         RefusedError: other weights than the published ones, with which nothing is to be expected.
         PartialError: a number is not as published.
     """
+    present = complete(folder, goldens)
     extractor = open_extractor(EXTRACTOR, weights, processes().device, download=download)
     if not extractor.official:
         raise RefusedError(
             f"{weights} is not the published weights file of {EXTRACTOR}: its SHA-256 is "
             f"{extractor.weights_sha256[:12]}…. The published numbers only hold with that file."
         )
-    present = complete(folder, goldens)
     rows = [row for golden in present for row in check(golden, folder, extractor, effort)]
     if processes().is_main_process:
         conclude(rows, [golden for golden in goldens if golden not in present])
@@ -228,6 +228,7 @@ def computed(
 ) -> dict[str, float]:
     """Our numbers by their keys, of these metrics; none in all processes but the main one."""
     if not reference:
+        effort.expect(images.length)
         files = extract(images, range(images.length), extractor, effort)
         if not processes().is_main_process:
             return {}

@@ -22,9 +22,8 @@ from gensynth.training.output import replacement
 from gensynth.training.yardstick import Yardstick
 
 LINES, CURVE, BEST = "evaluations.jsonl", "evaluations.png", "best"
-# Lines that agree in these measure the same. By the name of the reference, not by the hash of its
-# statistics: made again with another number of threads, they differ in the last bit.
-COMPARABLE = ("metric", "num_samples", "extractor_fingerprint", "reference")
+# Lines that agree in these measure the same.
+COMPARABLE = ("metric", "num_samples", "extractor_fingerprint", "reference_sha256")
 
 
 class Evaluations:

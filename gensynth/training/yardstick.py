@@ -175,7 +175,7 @@ class Yardstick:
             "num_samples": self.settings.num,
             "extractor_fingerprint": self.extractor.fingerprint,
             "reference": (self.real or self.reference).name,
-            "reference_sha256": self.reference.statistics_sha256,
+            "reference_sha256": self.reference.images_sha256 or self.reference.statistics_sha256,
             **self.drawing,
         }
 

@@ -20,7 +20,7 @@ from gensynth_benchmarks.ledger import Ledger
 from gensynth_benchmarks.machine import device
 from gensynth_benchmarks.measuring import ROOT, Ceilings
 
-ABOUT = {"device": "here", "date": "today", "commit": "c", "miniature": True}
+ABOUT = {"device": "here", "date": "today", "commit": "c", "kernels": "k", "miniature": True}
 SCORE = {"standard_error": 0.5, "floor": 1.0, "samples": 10_000, "metric": "FD(lite0-64)"}
 
 

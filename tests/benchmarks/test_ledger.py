@@ -1,11 +1,12 @@
 """Rows are measured once, kept at once, and kept where they fail."""
 
 import json
+import weakref
 
 import pytest
 import torch
 
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import InputError, Stopped, UsageError
 from gensynth_benchmarks.ledger import Ledger
 
 ABOUT = {
@@ -37,11 +38,20 @@ def test_a_row_is_measured_once(tmp_path):
     assert later.find(pixels=512)["milliseconds"] == 4.0 and later.find(model="DiC") is None
 
 
-@pytest.mark.parametrize("changed", ["kernels", "torch", "triton", "miniature"])
-def test_rows_of_other_code_are_measured_again(tmp_path, changed):
+@pytest.mark.parametrize("changed", ["torch", "triton", "miniature"])
+def test_rows_of_other_libraries_are_put_aside(tmp_path, changed):
     Ledger(tmp_path, "ops", ABOUT, minutes=1).measure(lambda: {"value": 1}, model="DiT")
     other = Ledger(tmp_path, "ops", ABOUT | {changed: "other"}, minutes=1)
     assert other.rows == []
+    assert len(json.loads((tmp_path / "ops-earlier.json").read_text())["rows"]) == 1
+
+
+def test_other_kernels_concern_the_rows_that_use_them(tmp_path):
+    ledger = Ledger(tmp_path, "ops", ABOUT, minutes=1)
+    ledger.measure(dict, path="eager")
+    ledger.measure(dict, path="gensynth", kernels=True)
+    other = Ledger(tmp_path, "ops", ABOUT | {"kernels": "other"}, minutes=1)
+    assert [row["path"] for row in other.rows] == ["eager"]
 
 
 def test_no_row_is_started_without_time(tmp_path):
@@ -72,15 +82,32 @@ def test_what_failed_is_kept_and_the_next_row_measured(tmp_path):
     assert len(retried.rows) == 3
 
 
-def test_what_a_user_did_wrong_ends_the_command(tmp_path):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TypeError, Stopped])
+def test_the_next_command_goes_on_behind_a_row_that_ended_the_last(tmp_path, error):
     ledger = Ledger(tmp_path, "ops", ABOUT, minutes=1)
 
-    def wrong():
-        raise UsageError("no such data")
+    def ends():
+        raise error
 
-    with pytest.raises(UsageError):
-        ledger.measure(wrong, model="DiT")
-    assert ledger.rows == []
+    with pytest.raises(error):
+        ledger.measure(ends, model="DiT")
+    following = Ledger(tmp_path, "ops", ABOUT, minutes=1)
+    assert following.find(model="DiT")["failed"].startswith("cut off")
+    assert "failed" in following.measure(dict, model="DiT")
+    assert "failed" not in following.measure(dict, model="DiC")
+
+
+def test_what_a_row_failed_with_is_freed(tmp_path):
+    ledger = Ledger(tmp_path, "ops", ABOUT, minutes=1)
+    held = []
+
+    def fails():
+        large = torch.ones(1)
+        held.append(weakref.ref(large))
+        raise torch.OutOfMemoryError
+
+    ledger.measure(fails, model="DiT")
+    assert held[0]() is None
 
 
 def test_files_that_cannot_be_gone_on_with(tmp_path):

@@ -126,6 +126,11 @@ def test_bad_flags_import_nothing_heavy(arguments, words):
         (["sample", "--guidance-interval", "0.5"], 2, "--guidance-interval"),
         (["edit", "a.png", "--outpaint", "32x", "--out", "x"], 2, "--outpaint"),
         (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
+        (
+            ["evaluate", "--selfcheck"],
+            2,
+            "folder with published samples; gensynth evaluate . --self",
+        ),
     ],
 )
 def test_mistakes_found_before_anything_heavy_is_imported(arguments, code, words):
@@ -142,12 +147,93 @@ def test_mistakes_found_before_anything_heavy_is_imported(arguments, code, words
         (["convert", "--from", "vit", "--checkpoint", "x.pt", "--out", "y"], 2, "dico, dic, dit"),
         (["sample", "--guide", "nowhere"], 3, "there is no model 'nowhere'"),
         (["evaluate", "nowhere", "--reference", "nowhere"], 3, "there are no images"),
+        (
+            ["evaluate", "x", "--reference", "y", "--extractor", "inception-2015"],
+            3,
+            "--weights FILE",
+        ),
+        (
+            ["evaluate", "x", "--reference", "y", "--extractor", "dinov2-vitb14"],
+            3,
+            "it has not been fetched. Have it fetched with --download, fetch it",
+        ),
+        (["evaluate", "x", "--protocol", "dit-xl2-256-cfg1.6"], 2, "mean dit-xl2-256-cfg1.5?"),
+        (["evaluate", "--protocol", "sit-xl2-256"], 2, "Did you mean sit-xl2-256"),
+        (
+            ["evaluate", "x", "--protocol", "dit-xl2-256-cfg1.5", "--extractor", "lite0-64"],
+            2,
+            "dit-xl2-256-cfg1.5 measures with inception-2015, not with lite0-64",
+        ),
+        (["evaluate", "x", "--protocol", "dit-xl2-256-cfg1.5"], 3, "imagenet256 is not here"),
     ],
 )
 def test_missing_input_is_exit_code_3(arguments, code, words):
     done = gensynth(*arguments)
     assert done.returncode == code
     assert words in error_line(done)
+
+
+def test_help_names_every_metric():
+    from gensynth.evaluation.measures import METRICS
+
+    shown = re.sub(r"\s", "", light("evaluate", "--help").stdout)
+    assert all(name in shown for name in METRICS)
+
+
+INTERRUPTED = """
+import os, signal, sys
+from gensynth.evaluation import {module}
+from gensynth import cli
+def interrupted(*arguments, **keywords):
+    os.kill(os.getpid(), signal.SIGINT)
+    os.pause() if hasattr(os, "pause") else signal.pause()
+{module}.{function} = interrupted
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "arguments", "said"),
+    [
+        ("evaluate", "evaluate", ["evaluate", "x", "--reference", "y"],
+         "interrupted; what was done is kept: the same command goes on"),
+        ("images", "open_images", ["reference", "x", "--out", "y.npz"],
+         "interrupted; what was done is kept: the same command goes on"),
+        ("compare", "compare", ["compare", "x", "y"], "interrupted."),
+    ],
+)  # fmt: skip
+def test_an_interrupt_is_one_line(module, function, arguments, said):
+    program = INTERRUPTED.format(module=module, function=function)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_error_of_several_processes_is_said_once(first):
+    """Of the main process, unless only another one has it."""
+    program = f"""
+import os, time
+from gensynth import cli
+from gensynth.errors import InputError
+from gensynth.evaluation import compare
+def failing(*arguments, **keywords):
+    if os.environ["RANK"] == "0" and {first}:
+        time.sleep(60)
+    raise InputError("the disk is gone")
+compare.compare = failing
+cli.main(["compare", "x", "y"])
+"""
+    launch = ["--no-python", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launch = [*launch, "--rdzv-endpoint", "localhost:0", sys.executable, "-c", program]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *launch], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("error: the disk is gone") == 1
+    assert done.stderr.index("error: the disk is gone") < done.stderr.index("Failed")
 
 
 def test_a_pickle_is_exit_code_4(tmp_path):

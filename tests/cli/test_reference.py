@@ -50,6 +50,11 @@ def test_a_reference_is_made_and_read(reference, images, tmp_path):
     assert {"s40", "s112", "s320", "h1280"} == set(found.statistics)
     code, _, errors = reference(images, "--out", out)
     assert code == 4 and "is there already" in errors
+    code, _, errors = reference(out, "--out", tmp_path / "again.npz")
+    assert code == 2 and "is a reference (statistics of real images)" in errors
+    code, printed, errors = reference(images, "--out", tmp_path / "all.npz", "--num", 7)
+    assert (code, errors) == (0, "warning: 7 images were asked for\n")
+    assert "all.npz: 6 images" in printed
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ CLASSES = [
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "<script>alert('Sneaker')</script>", "Bag", "Ankle boot"),
 ]
-SAMPLES, REAL = 80, 160
+SAMPLES, REAL = 80, 320
 COPY, COPIED = 5, 17  # sample 5 is reference image 17
 
 

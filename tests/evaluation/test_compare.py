@@ -36,10 +36,12 @@ def report(
     fingerprint=FINGERPRINT,
     sha256=REFERENCE,
     statistics=STATISTICS,
+    images=None,
+    name="real",
     samples=None,
     **extra,
 ):
-    reference = {"name": "real", "count": 2000, "sha256": sha256}
+    reference = {"name": name, "count": 2000, "sha256": sha256, "images_sha256": images}
     return {
         "schema": 2,
         "headline": "fd_s112",
@@ -115,7 +117,10 @@ def test_a_number_without_error_is_ranked_without_difference(write):
 
 UNLIKE = {
     "extractor": ({"fingerprint": "f" * 16}, "ffffffffffffffff"),
-    "reference": ({"statistics": "cd" * 32}, "cdcdcdcdcdcd…"),
+    "reference": (
+        {"statistics": "cd" * 32, "sha256": "ef" * 32, "name": "photos.npz"},
+        "photos.npz (cdcdcdcdcdcd…)",
+    ),
     "number of samples": ({"count": 50_000}, "50,000"),
     "protocol": ({"protocol": "dit-xl2-256"}, "dit-xl2-256"),
 }
@@ -140,8 +145,55 @@ def test_unlike_numbers_are_not_ranked(write, condition):
 
 def test_an_unknown_reference_is_no_equal_reference(write):
     places = [write(name, report(20.0, sha256=None, statistics=None)) for name in "ab"]
-    with pytest.raises(RefusedError, match="a has none that is known; b has none"):
+    with pytest.raises(RefusedError, match="a has real, which no hash tells; b has real, which"):
         compare(places)
+
+
+def test_the_same_images_are_the_same_reference_whatever_their_statistics(write):
+    """Statistics of other threads differ in the last bits; those of older reports may be equal."""
+    threads = [
+        report(value, images="ef" * 32, statistics=statistics * 32, sha256=statistics * 32)
+        for value, statistics in ((20.0, "12"), (22.0, "34"))
+    ]
+    places = [write(f"thread{number}", one) for number, one in enumerate(threads)]
+    assert compare(places).rows[0].best == 0
+    older = write("older", report(22.0, sha256="ab" * 32))
+    assert compare([places[0], older]).rows[0].best == 0
+    with pytest.raises(RefusedError, match=r"thread1 has real \(efefefefefef…\); older has real"):
+        compare([places[1], older])
+    training = write("training", curve([50], reference_sha256="ef" * 32, reference="photos"))
+    assert compare([*places, training]).rows[0].best == 0
+
+
+def test_a_training_run_whose_reference_changed_is_unlike_itself(write):
+    lines = [
+        *curve([50], reference="one"),
+        *curve([40], reference="two", reference_sha256="cd" * 32),
+    ]
+    with pytest.raises(RefusedError, match=r"a has one \(1212.*…\) and two \(cdcd.*…\); b has "):
+        compare([write("a", lines), write("b", curve([30]))])
+
+
+def test_a_refusal_says_only_what_differs(write):
+    places = [write("a", report(20.0)), write("b", report(22.0, count=50_000))]
+    with pytest.raises(RefusedError) as refusal:
+        compare(places)
+    assert str(refusal.value) == (
+        "these numbers cannot be ranked. They differ in the number of samples: a has 2,000; b has "
+        "50,000. See them side by side with --force."
+    )
+
+
+def test_equal_numbers_are_called_equal(write, tmp_path):
+    twins = [write("a", report(20.0)), write("b", report(20.0 * (1 + 1e-7)))]
+    comparison = compare(twins)
+    assert (comparison.rows[0].best, comparison.rows[0].equal) == (None, (0, 1))
+    text = printed(comparison)
+    assert text.count("20.00 ± 0.30, equal") == 2
+    assert ", best" not in text and "0.0 s.e. behind" not in text
+    assert "20.00 ± 0.30, equal" in write_comparison(comparison, tmp_path)[1].read_text()
+    text = printed(compare([*twins, write("c", report(22.0))]))
+    assert text.count("20.00 ± 0.30, equal") == 2 and "22.00 ± 0.30, 4.7 s.e. behind" in text
 
 
 def test_other_names_and_dates_of_a_reference_make_no_difference(write):
@@ -154,7 +206,9 @@ def test_references_of_older_reports_are_compared_by_their_files(write):
     assert compare([new, old]).rows[0].best == 0
     other = write("other", report(22.0, statistics=None, sha256="cd" * 32))
     for before in (new, old):
-        with pytest.raises(RefusedError, match=r"differ in the reference: .* other has cdcdcd"):
+        with pytest.raises(
+            RefusedError, match=r"differ in the reference: .* other has real .cdcdcd"
+        ):
             compare([before, other])
 
 

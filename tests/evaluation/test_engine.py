@@ -68,9 +68,10 @@ def test_a_part_of_the_samples(fashion_sets, lite0_extractor):
     assert values(other) != values(part)
 
 
-def test_the_floor_is_half_of_the_reference_against_the_other(evaluated, fashion_sets):
+def test_the_floor_is_a_part_of_the_reference_against_its_rest(evaluated, fashion_sets):
     measured, _ = evaluated
-    assert measured.floor_of == "80 images of Fashion-MNIST against its other 80"
+    assert measured.floor_of == "80 images of Fashion-MNIST against its other 240"
+    assert measured.no_floor is None
     for score in measured.scores:
         assert (score.floor is not None) == score.key.startswith("fd_")
         assert score.floor is None or 0 < score.floor < score.value
@@ -88,11 +89,14 @@ def test_a_floor_is_of_as_many_images_as_there_are_samples(fashion_sets, lite0_e
     half, rest = (
         type(real)(f"{part.start}", real.pixels[part]) for part in (slice(0, 80), slice(80, 160))
     )
-    alone = measure(half, rest, lite0_extractor, metrics=["frechet"])
+    alone = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"])
     assert alone.floor_of is None  # 40 against 40 would be about twice as far apart
+    assert alone.no_floor == (
+        "the reference has 80 images, less than four times the 40 samples; give others with --floor"
+    )
     assert all(score.floor is None for score in alone.scores)
-    few = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"])
-    assert few.floor_of == "40 images of 80 against its other 40"
+    few = measure(first(half, 20), rest, lite0_extractor, metrics=["frechet"])
+    assert few.floor_of == "20 images of 80 against its other 60"
     other = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"], others=half)
     widest = other.scores[-1]  # where the number of images decides most
     assert widest.value == pytest.approx(widest.floor, rel=0.2)
@@ -137,7 +141,75 @@ def test_a_saved_reference_gives_the_same_numbers(
     reference = read_reference(tmp_path / "real.npz", lite0_extractor)
     again = measure(fashion_sets[0], reference, lite0_extractor)
     assert values(again) == pytest.approx(values(evaluated[0]), rel=EXACT)
-    assert again.floor_of is None  # which needs the images
+    assert again.floor_of is None
+    assert again.no_floor == "the reference is a file of statistics; give real images with --floor"
+
+
+def saved(images, extractor, path):
+    """A reference that went through a file."""
+    made = make_reference(images, extractor)
+    write_reference(path, made.statistics, made.features, made.meta)
+    return read_reference(path, extractor)
+
+
+def test_the_floor_of_other_images_takes_only_statistics(fashion_sets, lite0_extractor, tmp_path):
+    drawn, real = fashion_sets
+    others = type(real)("others", real.pixels[100:300])
+    reference = saved(real, lite0_extractor, tmp_path / "real.npz")
+    options = {"metrics": ["frechet"], "others": others}
+    of_file = measure(drawn, reference, lite0_extractor, **options)
+    of_images = measure(drawn, real, lite0_extractor, **options)
+    assert of_file.floor_of == of_images.floor_of == "80 images of others"
+    for one, other in zip(of_file.scores, of_images.scores, strict=True):
+        assert one.floor == pytest.approx(other.floor, rel=EXACT)
+
+
+def test_the_floor_is_of_any_space_with_a_frechet_distance(fashion_sets):
+    extractor = open_extractor("random-inception-1")
+    drawn, real = (first(images, 8) for images in fashion_sets)
+    others = type(real)("others", fashion_sets[1].pixels[8:20])
+    found = measure(drawn, real, extractor, metrics=["frechet"], others=others)
+    assert found.floor_of == "8 images of others"
+    assert all(score.floor > 0 for score in found.scores)
+    without = measure(drawn, real, extractor, metrics=["frechet"])
+    assert (without.floor_of, without.no_floor) == (None, None)  # whose levels are known
+
+
+@pytest.mark.parametrize(
+    ("metrics", "count", "reason"),
+    [
+        (["kid"], 80, "of these numbers none has one; a Fréchet distance has"),
+        (["frechet"], 79, "others has 79 images, fewer than the 80 samples"),
+    ],
+)
+def test_images_for_a_floor_that_cannot_be_are_not_looked_at(
+    fashion_sets, lite0_extractor, metrics, count, reason
+):
+    drawn, real = fashion_sets
+    others = type(real)("others", real.pixels[:count])
+    others.batches = None
+    found = measure(drawn, real, lite0_extractor, metrics=metrics, others=others)
+    assert (found.floor_of, found.no_floor) == (None, reason)
+
+
+def test_samples_that_are_images_of_the_reference(fashion_sets, lite0_extractor, tmp_path):
+    drawn, real = fashion_sets
+    some = type(real)("some", real.pixels[5:25])
+    options = {"metrics": ["frechet"]}
+    assert measure(some, real, lite0_extractor, **options).seen
+    assert not measure(drawn, real, lite0_extractor, **options).seen  # one copy among 80
+    reference = saved(real, lite0_extractor, tmp_path / "real.npz")
+    assert measure(real, reference, lite0_extractor, **options).seen
+    assert not measure(drawn, reference, lite0_extractor, **options).seen
+
+
+def test_the_work_is_known_before_it_is_done(fashion_sets, lite0_extractor):
+    drawn, real = fashion_sets
+    others = type(real)("others", real.pixels[100:300])
+    ticks, totals = [], []
+    effort = Effort(tick=ticks.append, expect=totals.append)
+    measure(drawn, real, lite0_extractor, 30, ["frechet"], others=others, effort=effort)
+    assert totals == [30 + 320 + 30] == [sum(ticks)]
 
 
 def test_the_layout_of_adm_with_images_for_precision_and_recall(fashion_sets, tmp_path):
@@ -189,8 +261,15 @@ def test_a_reference_of_one_image(fashion_sets, lite0_extractor):
 
 
 def test_metrics_that_do_not_exist_or_fit(fashion_sets, lite0_extractor):
-    with pytest.raises(UsageError, match="no metric 'fidd'; known: frechet"):
-        measure(*fashion_sets, lite0_extractor, metrics=["fidd"])
+    for name, meant in (
+        ("frechett", "frechet"),
+        ("fid", "frechet"),
+        ("recall", "precision-recall"),
+    ):
+        with pytest.raises(UsageError, match=rf"no metric '{name}'\. Did you mean {meant}\?"):
+            measure(*fashion_sets, lite0_extractor, metrics=[name])
+    with pytest.raises(UsageError, match=r"no metric 'zzz'\. Known: frechet, is"):
+        measure(*fashion_sets, lite0_extractor, metrics=["zzz"])
     with pytest.raises(UsageError, match="is is not defined on lite0-64"):
         measure(*fashion_sets, lite0_extractor, metrics=["is"])
 

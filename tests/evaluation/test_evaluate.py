@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gensynth.errors import RefusedError, UsageError
+from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.evaluation.evaluate import Fit, evaluate
 from gensynth.evaluation.features import Effort
 
@@ -63,14 +63,21 @@ def test_the_report_says_what_was_compared(sets, report):
 
 def test_a_number_of_samples_and_progress(sets):
     ticks = []
-    report = evaluated(sets / "samples", sets / "reference", 5, effort=Effort(tick=ticks.append))
-    assert report["samples"]["count"] == 5 and report["samples"]["available"] == COUNT
-    assert sum(ticks) == 5 + COUNT
-    assert report["floor_of"].startswith("5 images")
+    report = evaluated(sets / "samples", sets / "reference", 3, effort=Effort(tick=ticks.append))
+    assert report["samples"]["count"] == 3 and report["samples"]["available"] == COUNT
+    assert sum(ticks) == 3 + COUNT
+    assert report["floor_of"].startswith("3 images")
+
+
+def test_more_samples_than_there_are(sets):
+    report = evaluated(sets / "samples", sets / "reference", 1000)
+    said = f"1,000 samples were asked for, and {sets / 'samples'} has 12: all were used"
+    assert said in report["warnings"]
+    assert f"no floor: the reference has {COUNT} images" in " ".join(report["warnings"])
 
 
 def test_samples_that_are_the_reference(sets):
-    score = headline(evaluated(sets / "samples", sets / "samples", 6))
+    score = headline(evaluated(sets / "samples", sets / "samples", 3))
     same = headline(evaluated(sets / "samples", sets / "samples"))
     assert same["value"] == pytest.approx(0, abs=1e-2)
     assert same["value"] < score["value"] and same["floor"] is None
@@ -79,7 +86,7 @@ def test_samples_that_are_the_reference(sets):
 
 def test_a_reference_of_equal_pictures_has_a_floor_of_0(sets, tmp_path):
     np.savez(tmp_path / "flat.npz", np.full((8, 32, 32, 1), 7, np.uint8))
-    report = evaluated(sets / "samples", tmp_path / "flat.npz", 4)
+    report = evaluated(sets / "samples", tmp_path / "flat.npz", 2)
     assert headline(report)["floor"] == pytest.approx(0, abs=1e-6)
     json.dumps(report, allow_nan=False)
 
@@ -106,10 +113,36 @@ def test_a_reference_file(sets, report, tmp_path):
     write_reference(path, made.statistics, made.features, made.meta)
     again = evaluated(sets / "samples", path)
     assert headline(again)["value"] == pytest.approx(headline(report)["value"], rel=1e-6)
+    assert again["reference"]["images_sha256"] == report["reference"]["images_sha256"]
+    floor = sets / "samples"
+    with_floor = evaluated(sets / "samples", path, floor=str(floor), fit=Fit(32))
+    assert with_floor["floor_of"] == f"{COUNT} images of {floor}"
+    assert headline(with_floor)["floor"] == pytest.approx(headline(report)["value"], rel=1e-6)
+    with pytest.raises(UsageError, match=r"reference.npz is a reference .* not samples"):
+        evaluated(path, sets / "reference")
     with pytest.raises(UsageError, match="--size cannot change"):
         evaluated(sets / "samples", path, fit=Fit(16))
     with pytest.raises(RefusedError, match="was made with lite0-64"):
         evaluated(sets / "samples", path, extractor="lite0-128")
+
+
+def test_samples_of_another_size_than_the_reference(sets, tmp_path):
+    (tmp_path / "large").mkdir()
+    for path in (sets / "samples").iterdir():
+        Image.open(path).resize((64, 64)).save(tmp_path / "large" / path.name)
+    [said] = [
+        text
+        for text in evaluated(tmp_path / "large", sets / "reference")["warnings"]
+        if "size" in text
+    ]
+    assert "samples are 64x64, images of the reference 32x32" in said and "--size 64" in said
+    brought = evaluated(tmp_path / "large", sets / "reference", fit=Fit(64))["warnings"]
+    assert not [text for text in brought if "size" in text]
+
+
+def test_a_reference_file_that_is_not_there(sets):
+    with pytest.raises(InputError, match=r"nothere.npz .*images, or a file of statistics"):
+        evaluated(sets / "samples", "nothere.npz")
 
 
 @pytest.mark.parametrize("num", [0, 1, -3])

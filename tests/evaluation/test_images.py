@@ -296,3 +296,18 @@ def test_fashion_mnist_by_name():
     assert open_images("fashion_mnist", size=40).read(0).shape == (1, 40, 40)
     with pytest.raises(UsageError, match="splits train and test"):
         open_images("fashion_mnist:validation")
+
+
+@pytest.mark.parametrize(
+    ("array", "advice"),
+    [
+        (np.zeros((5, 3, 8, 8), np.uint8), r"transpose\(0, 2, 3, 1\)"),
+        (np.zeros((5, 8, 8), np.uint8), r"x\[..., None\]"),
+        (np.zeros((5, 8, 8, 3), np.float32), "Round floats"),
+        (np.zeros((5, 8, 8, 4), np.uint8), "axes are those of something else"),
+    ],
+)
+def test_what_to_do_about_other_arrays(tmp_path, array, advice):
+    np.savez(tmp_path / "a.npz", array)
+    with pytest.raises(InputError, match=advice):
+        open_images(str(tmp_path / "a.npz"))

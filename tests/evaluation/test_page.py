@@ -11,10 +11,10 @@ from gensynth.errors import OutputError
 from gensynth.evaluation.class_distances import class_distances, distance
 from gensynth.evaluation.engine import measure
 from gensynth.evaluation.examples import in_random_order, neighbours_of, pictures_of, realism_of
-from gensynth.evaluation.page import write_page
+from gensynth.evaluation.page import how_to_read, write_page
 from gensynth.evaluation.references import Reference
 from gensynth.evaluation.report import describe
-from gensynth.evaluation.rounding import with_error
+from gensynth.evaluation.rounding import number, with_error
 from gensynth.metrics import Statistics, frechet_distance
 
 COPY, COPIED = 5, 17
@@ -121,7 +121,11 @@ def test_the_headline_and_the_warnings(page, evaluated):
     score = measured.headline
     assert page.text.startswith(f"{score.name} = ")
     assert f"{score.name} = {with_error(score.value, score.standard_error)}" in page.text
-    assert f"The samples score {score.value / score.floor:.1f} times that" in page.text
+    assert f"Real images score {number(score.floor)} (80 images of Fashion-MNIST" in page.text
+    assert "times that" not in page.text  # of too few samples
+    said = " ".join(how_to_read(measured, {**report, "too_few_samples": False}))
+    assert f"The samples score {score.value / score.floor:.1f} times that" in said
+    assert "only between equal numbers of samples" in said
     assert "This is no FID" in page.text
     assert report["warnings"]
     for warning in report["warnings"]:
@@ -242,7 +246,7 @@ def test_a_reference_without_features(evaluated, fashion_sets, lite0_extractor, 
     page = Reader(read(measured, describe(measured, "gensynth", 0), tmp_path))
     assert page.headings == SECTIONS
     assert page.text.count("Not shown: ") == 4
-    assert "the floor) is not known" in page.text
+    assert "the floor) is not known: the reference is a file of statistics" in page.text
 
 
 def test_a_handful_of_samples(fashion_sets, lite0_extractor, make_pictures, tmp_path):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gensynth.data.images import to_pil
 from gensynth.errors import CorruptError, InputError, RefusedError
-from gensynth.evaluation.engine import reference_of
+from gensynth.evaluation.engine import make_reference, reference_of
 from gensynth.evaluation.features import Effort, extract
 from gensynth.evaluation.images import open_images
 from gensynth.evaluation.published import PUBLISHED
@@ -100,6 +101,37 @@ def test_a_cache_that_is_made_again_gives_the_same_hash(tmp_path, monkeypatch, e
     fewer = extract(images, range(149), extractor, Effort())
     other = reference_of(images, fewer, extractor)
     assert other.statistics_sha256 != found[0].statistics_sha256
+
+
+def test_a_reference_of_images_is_known_by_their_pixels(tmp_path, monkeypatch, extractor):
+    """Wherever they lie, in whatever order, and however the sums over them were rounded."""
+    images = open_images("fashion_mnist:test")
+    pixels = torch.stack([images.read(index) for index in range(40)])
+    np.savez(tmp_path / "a.npz", pixels.permute(0, 2, 3, 1).numpy())
+    (tmp_path / "folder").mkdir()
+    for number, image in enumerate(pixels.flip(0)):
+        to_pil(image).save(tmp_path / "folder" / f"{number}.png")
+    one, other = (
+        make_reference(open_images(str(tmp_path / n)), extractor) for n in ("a.npz", "folder")
+    )
+    assert one.images_sha256 == other.images_sha256 is not None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 if threads == 1 else 1)
+    monkeypatch.setenv("GENSYNTH_CACHE", str(tmp_path / "cache"))
+    again = make_reference(open_images(str(tmp_path / "a.npz")), extractor)
+    torch.set_num_threads(threads)
+    assert again.images_sha256 == one.images_sha256
+    write_reference(tmp_path / "b.npz", again.statistics, again.features, again.meta)
+    read = read_reference(tmp_path / "b.npz")
+    assert read.images_sha256 == one.images_sha256
+    assert read.meta["size"] == [32, 32]
+    fewer = make_reference(open_images(str(tmp_path / "a.npz")), extractor, 39)
+    cut = make_reference(open_images(str(tmp_path / "a.npz"), 16), extractor)
+    assert len({one.images_sha256, fewer.images_sha256, cut.images_sha256}) == 3
+
+
+def test_files_of_others_are_known_by_their_arrays(adm):
+    assert read_reference(str(adm)).images_sha256 is None
 
 
 def test_no_file_calls_itself_published(made, tmp_path):

@@ -115,10 +115,56 @@ def test_other_weights_copies_loss_and_order_are_warned_of(evaluated):
 def test_the_summary_has_error_and_floor(evaluated):
     _, report = evaluated
     score = next(s for s in report["scores"] if s["key"] == "fd_s112")
-    assert summary(report) == (
+    beginning = (
         f"FD(lite0-64 s112) = {with_error(score['value'], score['standard_error'])} (floor "
-        f"{score['floor']:.2f}, {score['value'] / score['floor']:.1f} times it)"
+        f"{score['floor']:.2f}"
     )
+    assert summary(report) == f"{beginning})"  # of too few samples
+    ratio = f"{score['value'] / score['floor']:.1f} times it"
+    assert summary({**report, "too_few_samples": False}) == f"{beginning}, {ratio})"
+    alone = {"headline": report["headline"], "scores": report["scores"]}
+    assert summary(alone) == f"{beginning}, {ratio})"
+
+
+def test_fewer_samples_than_asked_for_are_warned_of(evaluated):
+    assert list(warnings_of(changed(evaluated[0], 1000, asked=1000))) == []
+    [said] = warnings_of(changed(evaluated[0], 1000, asked=50_000))
+    assert said == (
+        "50,000 samples were asked for, and drawn with <b>noise</b> & more has 1,000: all were used"
+    )
+
+
+@pytest.mark.parametrize("sizes", [{}, {"reference": (64, 64)}, {"samples": (32, 32)}])
+def test_images_of_one_size_or_of_unknown_are_not_warned_of(evaluated, sizes):
+    sizes = {"samples": (64, 64), **sizes}
+    assert list(warnings_of(changed(evaluated[0], 1000, sizes=sizes))) == []
+
+
+def test_images_of_other_sizes_are_warned_of(evaluated):
+    sizes = {"samples": (64, 64), "reference": (32, 24), "floor": (80, 80)}
+    found = changed(evaluated[0], 1000, sizes=sizes)
+    beginnings = [
+        f"samples are 64x64, images of the {name} {size}, which changes distances: "
+        for name, size in (("reference", "32x24"), ("floor", "80x80"))
+    ]
+    at_once, made = (
+        "bring real images to that size with --size 64",
+        "make one of that size with gensynth reference IMAGES --size 64",
+    )
+    assert list(warnings_of(found)) == [f"{one}{at_once}" for one in beginnings]
+    of_file = dataclasses.replace(found, real_files=None)
+    assert list(warnings_of(of_file)) == [f"{beginnings[0]}{made}", f"{beginnings[1]}{at_once}"]
+    alike = {**sizes, "floor": sizes["reference"]}  # of which one warning is enough
+    found = dataclasses.replace(found, sizes=alike)
+    assert list(warnings_of(found)) == [f"{beginnings[0]}{at_once}"]
+
+
+def test_the_reason_for_no_floor_and_images_that_are_the_reference(evaluated):
+    found = changed(evaluated[0], 1000, no_floor="the moon is full", seen=True)
+    assert list(warnings_of(found)) == [
+        "no floor: the moon is full",
+        "every sample is an image of the reference, pixel for pixel",
+    ]
 
 
 def test_the_table_has_every_number(evaluated):
@@ -151,6 +197,8 @@ def test_the_command_and_the_seed_are_in_it(evaluated):
 def test_the_reference_by_its_numbers_and_whether_it_is_published(evaluated):
     measured, report = evaluated
     said = report["reference"]
+    assert said["images_sha256"] == measured.reference.images_sha256
+    assert said["size"] == [32, 32]
     assert said["statistics_sha256"] == measured.reference.statistics_sha256 != said["sha256"]
     assert (said["published"], said["verified"]) == (None, None)
     published = {**measured.reference.meta, "published": "imagenet512", "verified": False}

@@ -133,7 +133,12 @@ def test_weights_that_are_not_the_published_ones_are_refused(folder, network, tm
     weights = tmp_path / "weights.pth"
     torch.save(network.network.state_dict(), weights)
     with pytest.raises(RefusedError, match="is not the published weights file"):
-        selfcheck(folder, weights)
+        selfcheck(folder, weights, goldens=[Golden("noise", HERE, {}, "this test")])
+
+
+def test_which_files_it_wants_is_told_before_the_weights_are_asked_for(tmp_path):
+    with pytest.raises(InputError, match=r"no published samples are in .*admnet_imagenet64.npz"):
+        selfcheck(tmp_path, tmp_path / "nowhere.pth")
 
 
 def test_samples_with_loss_are_refused(tmp_path, extractor):

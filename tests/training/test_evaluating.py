@@ -52,10 +52,10 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory) -> Path:
-    """A folder of 40 test images."""
+    """A folder of 80 test images: four times as many as samples, for a floor."""
     folder = tmp_path_factory.mktemp("real")
     images = open_images("fashion_mnist:test")
-    for index in range(40):
+    for index in range(80):
         to_pil(images.read(index)).save(folder / f"{index}.png")
     return folder
 
@@ -122,7 +122,7 @@ def test_nothing_of_the_pictures_stays(run, cache, real):
     assert [path.name for path in run.glob("**/*.png")] == ["evaluations.png"]
     kept = {path.parent for path in cache.glob("features/**/*.safetensors")}
     counts = {path.name for folder in kept for path in folder.glob("*.safetensors")}
-    assert counts == {"000000000-000000040.safetensors"}  # the real images
+    assert counts == {"000000000-000000080.safetensors"}  # the real images
 
 
 def test_best_is_the_model_that_was_measured(run, real, tmp_path):
@@ -135,7 +135,7 @@ def test_best_is_the_model_that_was_measured(run, real, tmp_path):
     score = next(score for score in report["scores"] if score["name"] == best["metric"])
     for key in ("value", "standard_error"):
         assert best[key] == pytest.approx(score[key], rel=1e-9)
-    assert report["reference"]["statistics_sha256"] == best["reference_sha256"]
+    assert report["reference"]["images_sha256"] == best["reference_sha256"]
     assert report["samples"]["label_rule"] == best["label_rule"]
     drawing = report["samples"]["drawing"]
     assert {key: best[key] for key in ("steps", "guidance")} == {
@@ -247,7 +247,7 @@ def test_without_a_reference_the_training_images_are_one(evaluated, tmp_path):
     run = train(load_experiment(write_experiment(tmp_path), once))
     [entry] = lines(run)
     assert entry["reference"] == "20 training images"
-    assert entry["floor"] is None  # which takes twice as many images as there are samples
+    assert entry["floor"] is None  # which takes four times as many images as there are samples
 
 
 def test_pictures_in_folders_are_compared_with_themselves(real, tmp_path):

@@ -215,9 +215,12 @@ def _model_files(where: str | Path, download: bool) -> tuple[Path, Path]:
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             missing = error
             break
+    # The hub's own message speaks of arguments that nobody gave.
+    unfetched = not download and isinstance(missing, EntryNotFoundError)
     raise InputError(
         f"there is no folder {str(where)!r}, and as a hub id it is not at hand: "
-        f"{_first_line(missing)}. Fetch it with `hf download {where}`, or give a folder."
+        f"{'it has not been fetched' if unfetched else _first_line(missing)}. Have it fetched with "
+        f"--download, fetch it with `hf download {where}`, or give a folder with --weights FOLDER."
     ) from missing
 
 

@@ -64,8 +64,9 @@ def find_weights(
     target = folders[0] / published.names[0]
     if not download:
         raise InputError(
-            f"{published.names[0]} is neither in {folders[0]} nor in {folders[1]}. Fetch "
-            f"{published.url} and put it at {target}, or say where you have it."
+            f"{published.names[0]} is neither in {folders[0]} nor in {folders[1]}. Say where you "
+            f"have it with --weights FILE, have it fetched with --download, or fetch "
+            f"{published.url} and put it at {target}."
         )
     fetch(published.url, target, published.sha256)
     return target, published.sha256
