@@ -233,12 +233,13 @@ def forward_case(
     side: int,
     gates: dict | None = None,
     backend: str = "inductor",
+    keywords: dict[str, Any] | None = None,
 ) -> Case:
     """A whole forward pass; ours is compiled as well, with our operators in it."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        model = create_model(name)
+        model = create_model(name, **(keywords or {}))
         sample = torch.zeros(1, 4, side, side)
         labels, time = torch.zeros(1, dtype=torch.long), torch.zeros(1)
         with FlopCounterMode(display=False) as counter:

@@ -26,7 +26,8 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
         yield modulation_case(device, 1, 16, 32)
         yield token_case(device, 1, 4, 16)
         yield convolution_case(device, 1, 32, 8)
-        yield forward_case(device, "DiCo-nano", 1, 8, backend="eager")
+        tiny = {"hidden_size": 8, "depth": [1] * 5}
+        yield forward_case(device, "DiCo-nano", 1, 8, backend="eager", keywords=tiny)
         return
     yield linear_case(device, 2, 10, 65536, 64, "forward", {"floor": 0.7, "best peer": 2.0})
     yield local_case(

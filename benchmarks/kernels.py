@@ -90,10 +90,9 @@ def main(device: str, out: Path, minutes: float, quick: bool = False) -> list[Ro
 
 def measure_all(ledger: Ledger, device: str, best: Ceilings, quick: bool) -> None:
     """Adds every case to the ledger that it lacks."""
-    backend = "eager" if quick else "inductor"
     for case in cases(device, quick):
         ledger.measure(
-            lambda case=case: asdict(measure(case, device, best, backend)),
+            lambda case=case: asdict(measure(case, device, best, quick)),
             kernels=case.ours is not None,
             operator=case.operator,
             shape=case.shape,
@@ -115,8 +114,10 @@ def as_rows(rows: Sequence[dict[str, Any]]) -> list[Row]:
     ]
 
 
-def measure(case: Case, device: str, best: Ceilings, backend: str = "inductor") -> Row:
-    """All times of one case, in one process and one after the other."""
+def measure(case: Case, device: str, best: Ceilings, quick: bool = False) -> Row:
+    """All times of one case, one after the other; `quick` compiles nothing."""
+    backend = "eager" if quick else "inductor"
+    seconds = 0.0 if quick else 1.0
     torch._dynamo.reset()
     row = Row(case.operator, case.shape, case.direction, best.milliseconds(case.moved, case.flops))
     inputs = case.inputs(device)
@@ -124,16 +125,16 @@ def measure(case: Case, device: str, best: Ceilings, backend: str = "inductor") 
         row.error, row.eager_error = errors(case, inputs)
     if case.ours is not None:
         with use("triton"):
-            row.ours = milliseconds(directed(case, case.ours, inputs), device)
+            row.ours = milliseconds(directed(case, case.ours, inputs), device, seconds)
     with use("reference"):
-        row.eager = milliseconds(directed(case, case.eager, inputs), device)
+        row.eager = milliseconds(directed(case, case.eager, inputs), device, seconds)
         if case.published:
             compiled = torch.compile(case.eager, dynamic=False, backend=backend)
-            row.compiled = milliseconds(directed(case, compiled, inputs), device)
+            row.compiled = milliseconds(directed(case, compiled, inputs), device, seconds)
     for name, make in case.peers.items():
-        row.peers[name] = milliseconds(directed(case, make(device), inputs), device)
+        row.peers[name] = milliseconds(directed(case, make(device), inputs), device, seconds)
     for name, make in case.asides.items():
-        row.asides[name] = milliseconds(directed(case, make(device), inputs), device)
+        row.asides[name] = milliseconds(directed(case, make(device), inputs), device, seconds)
     row.gate = gates(case, row)
     return row
 

@@ -113,7 +113,7 @@ def launches(work: Callable[[], object], device: str) -> int | None:
 def fresh_memory(device: str) -> None:
     """Forgets what was compiled, what nothing needs any more, and the peak of memory."""
     torch._dynamo.reset()
-    gc.collect()  # a compiled model refers to itself
     if device == "cuda":
+        gc.collect()  # a compiled model refers to itself
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

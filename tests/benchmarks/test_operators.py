@@ -14,7 +14,9 @@ from gensynth_benchmarks.measuring import Ceilings, markdown_table
 def test_table_a_in_miniature(tmp_path, capsys, monkeypatch):
     """Every kind of case, kernels in the interpreter; the same command again measures nothing."""
     monkeypatch.setattr(kernels, "ceilings", lambda device, dtype: Ceilings(1e10, 1e11))
-    monkeypatch.setattr(kernels, "milliseconds", lambda work, device: work() is None or 1.0)
+    monkeypatch.setattr(
+        kernels, "milliseconds", lambda work, device, seconds: work() is None or 1.0
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = kernels.main(device, tmp_path, minutes=5, quick=True)
     assert len(rows) == 9
