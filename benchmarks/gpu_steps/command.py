@@ -22,6 +22,7 @@ from gensynth_benchmarks.measuring import (
 )
 
 README = "readme"
+TRIALS = ROOT / "runs" / "gpu-miniature"
 ABOUT = """Evidence from a GPU, step by step.
 
     python benchmarks/gpu.py --list
@@ -48,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("step", nargs="?", choices=[*STEPS, README], help="see --list")
     options.add_argument("--list", action="store_true", help="say what the steps are, and end")
-    options.add_argument("--out", type=Path, help="folder [benchmarks/results/DEVICE]")
+    options.add_argument(
+        "--out", type=Path, help="folder [benchmarks/results/DEVICE; of a trial runs/gpu-miniature]"
+    )
     options.add_argument("--work", type=Path, help="folder for runs of training [runs/gpu]")
     options.add_argument(
         "--data", type=Path, help="folder with cifar10/ and tiny-imagenet-45/ [the hub's]"
@@ -80,7 +83,9 @@ def run(options: argparse.Namespace) -> None:
     device = current_device()
     if device != "cuda" and not options.miniature:
         raise UsageError("torch finds no GPU here; --miniature tries the step out on a CPU.")
-    out = options.out or ROOT / "benchmarks" / "results" / device_name(device)
+    results = ROOT / "benchmarks" / "results" / device_name(device)
+    # A trial's numbers do not belong beside measured ones.
+    out = options.out or (TRIALS if options.miniature else results)
     bench = prepare(options, device, out)
     step = STEPS[options.step]
     step.run(bench)
@@ -106,5 +111,5 @@ def prepare(options: argparse.Namespace, device: str, out: Path) -> Bench:
     about: Row = measured_circumstances(device, best) | {"miniature": options.miniature}
     about["commit"] = options.commit or about["commit"]
     ledger = Ledger(out, options.step, about, options.minutes, options.retry)
-    work = options.work or ROOT / "runs" / "gpu"
+    work = options.work or (out / "runs" if options.miniature else ROOT / "runs" / "gpu")
     return Bench(device, best, ledger, out, work, options.data, options.miniature)

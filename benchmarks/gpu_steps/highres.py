@@ -19,7 +19,7 @@ from gensynth_benchmarks.gpu_steps.backbones import (
 )
 from gensynth_benchmarks.gpu_steps.common import Bench, fresh_memory, timed
 from gensynth_benchmarks.gpu_steps.decoding import DECODER, DECODING, decoding_row
-from gensynth_benchmarks.gpu_steps.models import COMPILING
+from gensynth_benchmarks.gpu_steps.models import COMPILING, floors
 from gensynth_benchmarks.ledger import Row
 from gensynth_benchmarks.machine import peak_gib
 from gensynth_benchmarks.measuring import Table, crossing, number, share
@@ -95,11 +95,7 @@ def step_row(bench: Bench, name: str, pixels: int, path: str) -> Row:
         seconds = 0 if bench.miniature else SECONDS
         row = timed(partial(call, *given), bench.device, seconds)
     least = floor(name, pixels, 1, bench.best, bench.device, bench.miniature)
-    return row | {
-        "floor_milliseconds": least,
-        "share_of_floor": least / row["milliseconds"],
-        "peak_gib": peak_gib(bench.device),
-    }
+    return row | floors(least, row) | {"peak_gib": peak_gib(bench.device)}
 
 
 def tables(rows: Sequence[Row], about: Row) -> list[Table]:

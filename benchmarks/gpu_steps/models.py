@@ -151,6 +151,7 @@ def forward_row(bench: Bench, name: str, pixels: int, batch: int, path: str) -> 
 
 
 def floors(least: float, row: Row) -> Row:
+    """The least time of what a row measured, and its share."""
     return {"floor_milliseconds": least, "share_of_floor": least / row["milliseconds"]}
 
 

@@ -34,7 +34,7 @@ def command(*arguments: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["ops", "models", "highres"])
-def test_a_step_in_miniature(step, tmp_path, capsys, monkeypatch):
+def test_a_step_in_miniature(step, tmp_path, capsys):
     command(step, "--out", str(tmp_path))
     content = json.loads((tmp_path / f"{step}.json").read_text())
     assert content["miniature"] and content["torch"] == torch.__version__
@@ -48,8 +48,7 @@ def test_a_step_in_miniature(step, tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / f"{step}.json").read_text())["rows"] == content["rows"]
 
 
-def test_every_model_and_path_runs_in_miniature(tmp_path):
-    """The plans name all of them; what runs is compared with eager PyTorch."""
+def test_the_plans_name_every_model_path_size_and_batch():
     tiny, full = set(models.plan(True)), list(models.plan(False))
     assert len(set(full)) == len(full)
     assert {(row[0], row[1], row[4]) for row in full if row[0] == "forward"} == {
