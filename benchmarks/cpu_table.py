@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from gensynth.catalogue import entry
 from gensynth.models import create_model
+from gensynth.models.catalogue import entry
 from gensynth.ops import linear_attention, local_attention, use
 from gensynth.ops.local_attention.tiles import TouchedKeys, touched_keys
 from gensynth_benchmarks.compile_report import report_elsewhere

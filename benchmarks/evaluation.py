@@ -23,9 +23,9 @@ from rich.table import Table
 from torch import Tensor
 
 from gensynth.errors import InputError, UsageError
-from gensynth.evaluation.cross_check import their_network
-from gensynth.evaluation.engine import measure
-from gensynth.evaluation.features import Effort
+from gensynth.evaluation.checking.cross_check import their_network
+from gensynth.evaluation.measuring.features import Effort
+from gensynth.evaluation.measuring.measure import measure
 from gensynth.metrics import Statistics, frechet_distance
 from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.metrics.extractors.extractor import exact_float32

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from gensynth.data.files.image_set import ImageSet, open_images
 from gensynth.data.images import to_pil, to_tensor
 from gensynth.errors import UsageError
-from gensynth.evaluation.images import ImageSet, open_images
 from gensynth.metrics import Statistics, frechet_distance
 from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth_benchmarks.measuring import circumstances, markdown_table, write_results

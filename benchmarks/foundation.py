@@ -15,15 +15,15 @@ from rich.table import Table
 
 from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.config import Data, Flow, Optimizer
+from gensynth.data.batches import load_batches
 from gensynth.data.sources import open_source
 from gensynth.data.training import Schedule
 from gensynth.models import create_model
 from gensynth.objectives.flow import FlowObjective
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 from gensynth.seeding import StepRandom
-from gensynth.training.batches import load_batches
-from gensynth.training.optim import create_optimizer
+from gensynth.training.learning.optim import create_optimizer
 from gensynth_benchmarks.machine import device as current_device
 from gensynth_benchmarks.machine import peak_gib, print_machine, synchronize
 

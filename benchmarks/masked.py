@@ -25,7 +25,7 @@ from gensynth.models import create_model
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.pipelines.model_call import guided_model
 from gensynth.pipelines.walk import start, walk
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 from gensynth.seeding import picture_generator
 from gensynth_benchmarks.foundation import repeat
 from gensynth_benchmarks.machine import device as current_device

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gensynth.masking import decided_counts, halton_order
+from gensynth.samplers.masking import decided_counts, halton_order
 
 
 class PublishedSampler:

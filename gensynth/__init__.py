@@ -11,17 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gensynth.experiment import load_experiment
-    from gensynth.loading import load
+    from gensynth.experiments.read import load_experiment
     from gensynth.models import create_model
+    from gensynth.pipelines.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "create_model", "load", "load_experiment"]
 
 _HOMES = {
     "create_model": "gensynth.models",
-    "load": "gensynth.loading",
-    "load_experiment": "gensynth.experiment",
+    "load": "gensynth.pipelines.loading",
+    "load_experiment": "gensynth.experiments.read",
     "convert": "gensynth.convert",
     "objectives": "gensynth.objectives",
     "ops": "gensynth.ops",

@@ -10,20 +10,20 @@ from PIL import Image
 
 from gensynth.autoencoders import open_autoencoder
 from gensynth.config import Data
+from gensynth.data.files.image_set import open_images
 from gensynth.data.images import decode, labelled_grid, to_pil
 from gensynth.data.sources import open_source
 from gensynth.errors import InputError
 from gensynth.evaluation.evaluate import evaluate
-from gensynth.evaluation.features import Effort
-from gensynth.evaluation.images import open_images
-from gensynth.evaluation.report import METRICS_FILE, summary, write_report
-from gensynth.experiment import load_experiment
-from gensynth.loading import load
+from gensynth.evaluation.measuring.features import Effort
+from gensynth.evaluation.report.report import METRICS_FILE, summary, write_report
+from gensynth.experiments.read import load_experiment
+from gensynth.pipelines.loading import load
 from gensynth.progress import progress_bar
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
-from gensynth.training.curve import plot_loss
 from gensynth.training.loop import train
+from gensynth.training.watching.curve import plot_loss
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "fashion_mnist"
 QUICK = ["training.steps=20", "training.batch_size=16", "checkpoint.every=10"]

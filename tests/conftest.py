@@ -157,7 +157,7 @@ def make_pipeline(
     """A class-conditional pipeline of 32 x 32 grey pixels, in 4 channels or in 8 x 8 tokens."""
     from gensynth.autoencoders import PixelAutoencoder
     from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-    from gensynth.schedulers import create_scheduler
+    from gensynth.samplers.registry import create_scheduler
 
     def make(prediction: str = "velocity", model=None, autoencoder=None, **settings):
         tokens = prediction == "tokens"
@@ -217,7 +217,7 @@ def lite0():
 @pytest.fixture(scope="session")
 def fashion() -> torch.Tensor:
     """uint8 [300, 1, 32, 32]: the first images of the bundled test set."""
-    from gensynth.evaluation.images import open_images
+    from gensynth.data.files.image_set import open_images
 
     images = open_images("fashion_mnist:test")
     return torch.stack([images.read(index) for index in range(300)])

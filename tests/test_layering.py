@@ -8,37 +8,29 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"config", "errors", "files", "ops", "processes", "progress", "seeding"},
     {
-        "models",
-        "autoencoders",
-        "data",
-        "guidance",
-        "masking",
-        "token_decoders",
-        "schedulers",
-        "flow_schedulers",
-        "paths",
-        "runge_kutta",
-    },
-    {"objectives", "pipelines", "metrics"},
-    {
-        "sampling",
-        "training",
-        "evaluation",
-        "convert",
-        "loading",
-        "catalogue",
+        "config",
+        "errors",
+        "files",
+        "ops",
+        "plugins",
         "pretrained",
-        "demo",
-        "doctor",
-        "experiment",
-        "encoding",
-        "tuning",
+        "processes",
+        "progress",
+        "seeding",
     },
+    {"conditions"},
+    {"models", "autoencoders", "data"},
+    {"samplers"},
+    {"objectives", "pipelines", "metrics"},
+    {"convert", "sampling", "experiments"},
+    {"evaluation"},
+    {"training", "linearize"},
+    {"demo"},
     {"cli", "__main__", "serve", "benchmarks", "train.py"},
 ]
 APART = {"objectives", "pipelines", "metrics"}  # never import each other
+MOST_FILES = 14  # of one folder
 FILES = [
     *sorted(ROOT.glob("gensynth/**/*.py")),
     *sorted(ROOT.glob("serve/**/*.py")),
@@ -87,7 +79,8 @@ def parse(path: Path) -> ast.Module:
 
 def test_there_is_something_to_look_at():
     assert len(FILES) > 40
-    assert "gensynth.models.preset" in imports(parse(ROOT / "gensynth" / "experiment.py"))
+    checking = parse(ROOT / "gensynth" / "experiments" / "check.py")
+    assert "gensynth.models.preset" in imports(checking)
 
 
 @named
@@ -190,3 +183,79 @@ def test_the_ban_lets_the_rest_pass():
         "torch.load(f, weights_only=True)"
     )
     assert violations(ast.parse(code), "gensynth.any") == []
+
+
+MODULES = {module_of(path).replace("serve", "gensynth_serve", 1): path for path in FILES}
+MODULES = {name: path for name, path in MODULES.items() if path.name != "__init__.py"}
+
+
+def edges() -> dict[str, set[str]]:
+    """Which file of ours imports which, also for types only and inside functions."""
+    found: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        names = set(imports(parse(path)))
+        names |= {name.rpartition(".")[0] for name in names}
+        found[module] = names & MODULES.keys() - {module}
+    return found
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups in which each leads to each other one (Tarjan's strongly connected components)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        number[node] = low[node] = len(number)
+        stack.append(node)
+        for other in graph.get(node, ()):
+            if other not in number:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], number[other])
+        if low[node] == number[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            found.append(sorted(group))
+
+    for node in graph:
+        if node not in number:
+            visit(node)
+    return [group for group in found if len(group) > 1]
+
+
+def folder_of(module: str) -> str:
+    """`gensynth.data.files.tar` -> `gensynth.data`; a file at the top stands for itself."""
+    return ".".join(module.split(".")[:2])
+
+
+def folders(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for module, others in graph.items():
+        own = folder_of(module)
+        found.setdefault(own, set()).update({folder_of(other) for other in others} - {own})
+    return found
+
+
+def test_no_circle_of_files():
+    assert circles(edges()) == []
+
+
+def test_no_circle_of_folders():
+    assert circles(folders(edges())) == []
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles(folders({"x.a.one": {"x.b.two"}, "x.b.three": {"x.a.four"}})) == [["x.a", "x.b"]]
+    both = {"gensynth.data.images", "gensynth.pipelines.loading"}
+    assert both <= edges().keys() and sum(map(len, edges().values())) > 500
+
+
+def test_no_folder_is_crowded():
+    folders = [path.parent for path in MODULES.values() if path.parent.name != "benchmarks"]
+    crowded = {str(folder) for folder in folders if folders.count(folder) > MOST_FILES}
+    assert crowded == set()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gensynth import load, load_experiment
-from gensynth.training.build import build_pipeline
+from gensynth.experiments.build import build_pipeline
 
 LARGEST = 6_000_000  # bytes, of a model that comes with the package
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gensynth.catalogue import PIXELS, gflops
 from gensynth.models import create_model
+from gensynth.models.catalogue import PIXELS, gflops
 from gensynth.ops import use
 from gensynth.ops.local_attention.tiles import disc_pairs
-from gensynth.pipelines.cuda_graphs import Graphed
+from gensynth.pipelines.acceleration.cuda_graphs import Graphed
 from gensynth.pipelines.model_call import asked
 from gensynth_benchmarks.measuring import Ceilings
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from gensynth.config import Experiment
 from gensynth.data.sources import open_source
-from gensynth.training.build import build_model
+from gensynth.experiments.build import build_model
 from gensynth.training.loop import train
 from gensynth_benchmarks.gpu_steps.common import Bench, fresh_memory
 from gensynth_benchmarks.gpu_steps.training_runs import (

@@ -17,11 +17,11 @@ from torch import nn
 
 from gensynth.models import create_model
 from gensynth.ops import use
+from gensynth.pipelines.acceleration.optimize import MOST_PICTURES
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.pipelines.model_call import guided_model
-from gensynth.pipelines.optimize import MOST_PICTURES
 from gensynth.pipelines.walk import start, walk
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 from gensynth.seeding import picture_generator
 from gensynth_benchmarks.gpu_steps.backbones import (
     BACKBONES,

@@ -22,9 +22,9 @@ import torch
 from gensynth.config import Experiment
 from gensynth.data.sources import open_source
 from gensynth.errors import UsageError
-from gensynth.loading import load
-from gensynth.schedulers import create_scheduler
-from gensynth.training.export import export_std, open_averages
+from gensynth.pipelines.loading import load
+from gensynth.samplers.registry import create_scheduler
+from gensynth.training.averages.export import export_std, open_averages
 from gensynth_benchmarks.gpu_steps.common import Bench, fresh_memory
 from gensynth_benchmarks.gpu_steps.training_runs import (
     CIFAR10,

@@ -27,10 +27,10 @@ from gensynth import ops
 from gensynth.autoencoders import VQAutoencoder
 from gensynth.config import Experiment
 from gensynth.data.training import Batch
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 from gensynth.seeding import StepRandom
-from gensynth.training.ema import WeightAverage
-from gensynth.training.learner import Learner
+from gensynth.training.averages.ema import WeightAverage
+from gensynth.training.learning.learner import Learner
 from gensynth_benchmarks.gpu_steps.backbones import COMPILED, EAGER, OURS, flops
 from gensynth_benchmarks.gpu_steps.common import Bench, fresh_memory, timed, verdict
 from gensynth_benchmarks.ledger import Row

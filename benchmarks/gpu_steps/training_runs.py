@@ -15,19 +15,20 @@ from typing import Any
 import torch
 
 from gensynth.config import Experiment
+from gensynth.data.files.image_set import ImageSet, open_images
 from gensynth.data.images import labelled_grid
 from gensynth.errors import Stopped, UsageError
 from gensynth.evaluation.drawn import AtHand, DrawnImages
-from gensynth.evaluation.engine import Measured, add_floors, reference_of
-from gensynth.evaluation.features import Effort, extract, selection
-from gensynth.evaluation.images import ImageSet, open_images
-from gensynth.evaluation.measures import frechet_scores, space_of
-from gensynth.experiment import load_experiment
+from gensynth.evaluation.measuring.features import Effort, extract, selection
+from gensynth.evaluation.measuring.measure import add_floors, reference_of
+from gensynth.evaluation.measuring.measured import Measured
+from gensynth.evaluation.measuring.measures import frechet_scores, space_of
+from gensynth.experiments.build import MOST_COMPILED
+from gensynth.experiments.read import load_experiment
 from gensynth.files import read_json_lines, write_text
-from gensynth.loading import load
 from gensynth.metrics.extractors import open_extractor
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.training.build import MOST_COMPILED
+from gensynth.pipelines.loading import load
 from gensynth.training.loop import train
 from gensynth_benchmarks.gpu_steps.common import Bench
 from gensynth_benchmarks.ledger import Row

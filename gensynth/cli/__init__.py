@@ -61,24 +61,9 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with the codes of `gensynth.errors`."""
-    from gensynth.cli import (
-        bench,
-        compare,
-        config,
-        convert,
-        demo,
-        doctor,
-        edit,
-        ema,
-        encode,
-        evaluate,
-        models,
-        ops,
-        reference,
-        sample,
-        serve,
-        train,
-    )
+    from gensynth.cli import config, convert, demo, doctor, ema, encode, models, ops, train
+    from gensynth.cli.drawing import edit, sample, serve
+    from gensynth.cli.measuring import bench, compare, evaluate, reference
 
     for module in (
         train,

@@ -14,6 +14,6 @@ def config(
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", show_default=False),
 ) -> None:
     """Print an experiment with all its defaults, after checking it."""
-    from gensynth.experiment import load_experiment
+    from gensynth.experiments.read import load_experiment
 
     print(load_experiment(file, overrides or []).to_yaml(), end="")

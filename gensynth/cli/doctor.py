@@ -12,7 +12,7 @@ def doctor() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from gensynth.doctor import describe_machine, describe_operators
+    from gensynth.ops.doctor import describe_machine, describe_operators
 
     for name, found in describe_machine():
         print(f"{name:14} {found}")

@@ -8,7 +8,7 @@ import typer
 from gensynth.errors import UsageError
 
 if TYPE_CHECKING:
-    from gensynth.training.export import Averages
+    from gensynth.training.averages.export import Averages
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def ema(
         raise UsageError("give --std or --decay, not both.")
     if std is None and decay is None and (step is not None or out is not None):
         raise UsageError("--step and --out need --std or --decay.")
-    from gensynth.training.export import export_decay, export_std, open_averages
+    from gensynth.training.averages.export import export_decay, export_std, open_averages
 
     averages = open_averages(run)
     if std is not None:
@@ -53,8 +53,8 @@ def ema(
 
 def _list(averages: "Averages") -> None:
     """Prints what `averages` offers, one option a line."""
-    from gensynth.training.export import reachable
-    from gensynth.training.snapshots import num_updates
+    from gensynth.training.averages.export import reachable
+    from gensynth.training.averages.snapshots import num_updates
 
     decays = averages.config.decays if averages.config else []
     for decay in decays:

@@ -29,10 +29,10 @@ def encode(
 
     One process on one device; not for torchrun or accelerate launch. data.workers decode ahead.
     """
-    from gensynth.experiment import load_experiment
+    from gensynth.experiments.read import load_experiment
 
     experiment = load_experiment(config, overrides or [])
-    from gensynth.encoding import encode as run
+    from gensynth.experiments.encoding import encode as run
 
     encoding = run(experiment, out, batch_size)
     print(f"{encoding.count} images as {encoding.dtype} {encoding.shape} in {out}")

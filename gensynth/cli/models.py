@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from gensynth.catalogue import Entry
+    from gensynth.models.catalogue import Entry
 
 
 def register(app: typer.Typer) -> None:
@@ -21,9 +21,9 @@ def models(
     import json
     from dataclasses import asdict
 
-    from gensynth.catalogue import entries, names
     from gensynth.errors import UsageError
     from gensynth.models import MODELS
+    from gensynth.models.catalogue import entries, names
     from gensynth.progress import progress_bar
 
     if not names(contains):

@@ -17,7 +17,7 @@ def tune(
     operators: list[str] = typer.Argument(None, help="Which operators; all if none is named."),
 ) -> None:
     """Measure launches of the kernels on this GPU and keep the fastest for later runs."""
-    from gensynth.tuning import tune as run
+    from gensynth.ops.tuning import tune as run
 
     for row in run(operators or None):
         print(row)

@@ -20,7 +20,7 @@ def train(
 
     accelerate launch train.py --config ... and torchrun run the same on several devices.
     """
-    from gensynth.experiment import load_experiment
+    from gensynth.experiments.read import load_experiment
 
     experiment = load_experiment(config, overrides or [])
     from gensynth.processes import processes

@@ -1,4 +1,4 @@
-"""What may stand in an experiment's YAML file. `gensynth.experiment` reads and checks one.
+"""What may stand in an experiment's YAML file. `gensynth.experiments.read` reads and checks one.
 
 Under `model:` every key but `name` is a keyword of the model's constructor.
 """

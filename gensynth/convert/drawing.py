@@ -9,7 +9,7 @@ from gensynth.autoencoders import open_autoencoder
 from gensynth.convert.tokens import drawn_tokens, open_tokenizer
 from gensynth.errors import UsageError
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 
 DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"
 CONVNET_SIZE = 256  # pixels; nothing in a ConvNet's tensors tells, and 256 is what was published

@@ -9,7 +9,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from gensynth.autoencoders import open_autoencoder
 from gensynth.convert.matching import match
 from gensynth.errors import UsageError
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 
 # What it was trained with (README of valeoai/Halton-MaskGIT).
 TOKENIZER = "https://huggingface.co/FoundationVision/LlamaGen/resolve/main/vq_ds16_c2i.pt"

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gensynth.data.images import to_tensor
 from gensynth.errors import UsageError
-from gensynth.loading import load
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.loading import load
 from gensynth.pipelines.walk import Progress
 from gensynth.processes import processes
 from gensynth.sampling.generate import Picture, generate

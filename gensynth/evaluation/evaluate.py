@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gensynth.data.files.image_set import ImageSet, open_images
 from gensynth.errors import InputError, UsageError
-from gensynth.evaluation.engine import Measured, measure
-from gensynth.evaluation.features import Effort, Images
-from gensynth.evaluation.images import ImageSet, open_images
-from gensynth.evaluation.measures import space_of
-from gensynth.evaluation.references import Reference, holds_images, is_reference, read_reference
-from gensynth.evaluation.report import describe
+from gensynth.evaluation.measuring.features import Effort, Images
+from gensynth.evaluation.measuring.measure import measure
+from gensynth.evaluation.measuring.measured import Measured
+from gensynth.evaluation.measuring.measures import space_of
+from gensynth.evaluation.references.reference import (
+    Reference,
+    holds_images,
+    is_reference,
+    read_reference,
+)
+from gensynth.evaluation.report.report import describe
 from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.processes import processes
 

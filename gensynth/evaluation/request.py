@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gensynth.errors import UsageError
 
 if TYPE_CHECKING:
-    from gensynth.evaluation.engine import Measured
-    from gensynth.evaluation.features import Effort, Images
+    from gensynth.evaluation.measuring.features import Effort, Images
+    from gensynth.evaluation.measuring.measured import Measured
 
 NUM_DRAWN = 50_000
 
@@ -72,7 +72,7 @@ class Request:
             raise UsageError("--reference is missing: real images, such as fashion_mnist:test.")
 
     def _check_protocol(self, name: str) -> None:
-        from gensynth.evaluation.protocols import find_protocol
+        from gensynth.evaluation.protocols.protocols import find_protocol
 
         protocol = find_protocol(name)
         if self.extractor not in (None, protocol.extractor):
@@ -87,7 +87,7 @@ class Request:
 
     def effort(self, tick: Callable[[int], None], expect: Callable[[int], None]) -> "Effort":
         """How the work is done, with what is told of its progress."""
-        from gensynth.evaluation.features import Effort
+        from gensynth.evaluation.measuring.features import Effort
 
         return Effort(workers=self.workers, tick=tick, expect=expect, **self._batches())
 
@@ -104,14 +104,14 @@ class Request:
         from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED
 
         if self.cross_check is not None:
-            from gensynth.evaluation.cross_check import check_available
+            from gensynth.evaluation.checking.cross_check import check_available
 
             check_available(
                 self.cross_check, self.extractor or (PUBLISHED if self.weights else OFFLINE)
             )
         if self.protocol is not None and self.reference is None:
-            from gensynth.evaluation.protocols import find_protocol
-            from gensynth.evaluation.published import published_file
+            from gensynth.evaluation.protocols.protocols import find_protocol
+            from gensynth.evaluation.references.published import published_file
 
             published_file(find_protocol(self.protocol).reference)
         if self.protocol is not None and self.model is not None:
@@ -119,8 +119,8 @@ class Request:
         return self._as_asked(effort)
 
     def _by_protocol(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
-        from gensynth.evaluation.protocol_runs import check_alone, evaluate_protocol
-        from gensynth.evaluation.protocols import find_protocol
+        from gensynth.evaluation.protocols.protocols import find_protocol
+        from gensynth.evaluation.protocols.runs import check_alone, evaluate_protocol
 
         assert self.protocol is not None and self.model is not None
         protocol = find_protocol(self.protocol)
@@ -140,8 +140,8 @@ class Request:
 
     def _as_asked(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
         from gensynth.evaluation.evaluate import Fit, evaluate
-        from gensynth.evaluation.protocol_runs import add_protocol
-        from gensynth.evaluation.protocols import find_protocol
+        from gensynth.evaluation.protocols.protocols import find_protocol
+        from gensynth.evaluation.protocols.runs import add_protocol
 
         protocol = None if self.protocol is None else find_protocol(self.protocol)
         reference, extractor = self.reference, self.extractor

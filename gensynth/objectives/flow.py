@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gensynth.config import Flow
 from gensynth.objectives.common import Loss, drop_labels, sum_of_passes
-from gensynth.paths import PATHS, per_sample
+from gensynth.samplers.paths import PATHS, per_sample
 from gensynth.seeding import StepRandom
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gensynth.config import Masked
-from gensynth.masking import masked_share
 from gensynth.objectives.common import Loss, sum_of_passes
+from gensynth.samplers.masking import masked_share
 from gensynth.seeding import StepRandom
 
 

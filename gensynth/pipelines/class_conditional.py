@@ -15,13 +15,13 @@ from torch import Tensor
 
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
-from gensynth.guidance import check_interval
-from gensynth.pipelines import editing
+from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
+from gensynth.pipelines.editing import edit as editing
 from gensynth.pipelines.model_call import check_codebook, check_guide, fresh, guided_model
-from gensynth.pipelines.optimize import OptimizedModel, optimize
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pipelines.walk import Progress, start, walk
-from gensynth.schedulers import create_scheduler, steps_range, with_options
+from gensynth.samplers.guidance import check_interval
+from gensynth.samplers.registry import create_scheduler, steps_range, with_options
 from gensynth.seeding import picture_generator, whole_seed
 
 SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
@@ -218,7 +218,7 @@ class ClassConditionalPipeline(SavedPipeline):
     ) -> list[str]:
         """Sentences that say what now makes drawing faster, and what does not and why.
 
-        Pictures stay the same up to rounding. See `gensynth.pipelines.optimize.optimize`.
+        Pictures stay the same up to rounding. See `pipelines.acceleration.optimize`.
         """
         return optimize(self, compile, tables, graphs)
 

@@ -9,9 +9,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from gensynth.errors import UsageError
-from gensynth.guidance import NoiseLevel, Predict, autoguidance, classifier_free, scheduled
 from gensynth.pipelines.walk import model_times
-from gensynth.token_decoders import TokenDecoder
+from gensynth.samplers.guidance import NoiseLevel, Predict, autoguidance, classifier_free, scheduled
+from gensynth.samplers.token_decoders import TokenDecoder
 
 if TYPE_CHECKING:
     from gensynth.pipelines.class_conditional import ClassConditionalPipeline

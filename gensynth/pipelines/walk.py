@@ -11,10 +11,10 @@ import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
-from gensynth.flow_schedulers import FlowScheduler
-from gensynth.guidance import Predict
-from gensynth.schedulers import SIGMA_SCALED
-from gensynth.token_decoders import Draws, TokenDecoder, TokenStep
+from gensynth.samplers.flow_schedulers import FlowScheduler
+from gensynth.samplers.guidance import Predict
+from gensynth.samplers.registry import SIGMA_SCALED
+from gensynth.samplers.token_decoders import Draws, TokenDecoder, TokenStep
 
 if TYPE_CHECKING:
     from gensynth.pipelines.class_conditional import ClassConditionalPipeline

@@ -12,10 +12,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.files import new_folder
-from gensynth.loading import load
-from gensynth.pipelines.canvas import Canvas
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.editing import Edit, Plan, draw, make_plan, most_different, structures
+from gensynth.pipelines.editing.canvas import Canvas
+from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_different, structures
+from gensynth.pipelines.loading import load
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import Picture, generate

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
 from gensynth.errors import UsageError
-from gensynth.evaluation.images import OVERVIEW, open_images
-from gensynth.loading import INDEX, load, resolve
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline, Settings
+from gensynth.pipelines.loading import INDEX, load, resolve
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import generate, parse_labels, plan

@@ -1,3 +1,3 @@
 """Orders in which masked tokens are decided."""
 
-from gensynth.masking import halton_order as halton_order
+from gensynth.samplers.masking import halton_order as halton_order

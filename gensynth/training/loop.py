@@ -13,10 +13,10 @@ from gensynth.errors import (
     Stopped,
 )
 from gensynth.processes import processes
-from gensynth.training import output
-from gensynth.training.faults import StopRequest
-from gensynth.training.log import write_status
 from gensynth.training.run import Run
+from gensynth.training.session import output
+from gensynth.training.session.faults import StopRequest
+from gensynth.training.watching.log import write_status
 
 
 def train(experiment: Experiment) -> Path:

@@ -13,25 +13,25 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, gather_object
 
 from gensynth.config import Experiment
+from gensynth.data.batches import Unreadable, check_split, load_batches
 from gensynth.data.encoded import check_encoding
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, Schedule
 from gensynth.errors import DivergedError, UsageError
+from gensynth.experiments.build import build_pipeline
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
-from gensynth.training import output
-from gensynth.training.batches import Unreadable, check_split, load_batches
-from gensynth.training.build import build_pipeline
-from gensynth.training.checkpoint import Checkpoints
-from gensynth.training.ema import AVERAGES, WeightAverage
-from gensynth.training.evaluating import Evaluations
-from gensynth.training.faults import Abandoned, StopRequest
-from gensynth.training.grids import draw_grid
-from gensynth.training.learner import Learner
-from gensynth.training.log import TrainingLog, write_status
-from gensynth.training.meter import Meter
-from gensynth.training.optim import learning_rate, set_learning_rate
-from gensynth.training.snapshots import drop_later
+from gensynth.training.averages.ema import AVERAGES, WeightAverage
+from gensynth.training.averages.snapshots import drop_later
+from gensynth.training.learning.learner import Learner
+from gensynth.training.learning.optim import learning_rate, set_learning_rate
+from gensynth.training.session import output
+from gensynth.training.session.checkpoint import Checkpoints
+from gensynth.training.session.faults import Abandoned, StopRequest
+from gensynth.training.watching.evaluating import Evaluations
+from gensynth.training.watching.grids import draw_grid
+from gensynth.training.watching.log import TrainingLog, write_status
+from gensynth.training.watching.meter import Meter
 
 
 class Run:

@@ -73,7 +73,7 @@ def test_degraded_images():
 
 
 def test_images_of_classes_in_equal_numbers(data):
-    from gensynth.evaluation.images import open_images
+    from gensynth.data.files.image_set import open_images
 
     images = open_images(str(data / "test.parquet"))
     assert len(ladder.images_of(images, [0, 1, 2, 3], 20)) == 20

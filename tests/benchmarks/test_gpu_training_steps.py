@@ -9,9 +9,9 @@ from PIL import Image
 
 from gensynth import load
 from gensynth.errors import UsageError
-from gensynth.experiment import load_experiment
+from gensynth.experiments.build import build_model
+from gensynth.experiments.read import load_experiment
 from gensynth.files import read_json_lines
-from gensynth.training.build import build_model
 from gensynth_benchmarks import gpu
 from gensynth_benchmarks.gpu_steps import equal_budget, showcase, train, training_runs
 from gensynth_benchmarks.gpu_steps.backbones import weights

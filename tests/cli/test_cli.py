@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gensynth import __version__
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "fashion_mnist" / "dico_nano.yaml"
@@ -174,7 +174,7 @@ def test_missing_input_is_exit_code_3(arguments, code, words):
 
 
 def test_help_names_every_metric():
-    from gensynth.evaluation.measures import METRICS
+    from gensynth.evaluation.measuring.measures import METRICS
 
     shown = re.sub(r"\s", "", light("evaluate", "--help").stdout)
     assert all(name in shown for name in METRICS)
@@ -218,7 +218,7 @@ def test_an_error_of_several_processes_is_said_once(first):
 import os, time
 from gensynth import cli
 from gensynth.errors import InputError
-from gensynth.evaluation import compare
+from gensynth.evaluation.comparing import compare
 def failing(*arguments, **keywords):
     if os.environ["RANK"] == "0" and {first}:
         time.sleep(60)

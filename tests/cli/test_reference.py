@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gensynth.cli import main
-from gensynth.evaluation.references import read_reference
+from gensynth.evaluation.references.reference import read_reference
 from gensynth.metrics.extractors import open_extractor
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from gensynth.autoencoders import PixelAutoencoder
 from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.config import Data
+from gensynth.data.batches import load_batches
 from gensynth.data.encoded import (
     Codec,
     EncodedImages,
@@ -20,7 +21,6 @@ from gensynth.data.sources import open_source
 from gensynth.data.training import Schedule, mirrored, order
 from gensynth.errors import CorruptError, GensynthError, InputError, UsageError
 from gensynth.files import new_folder
-from gensynth.training.batches import load_batches
 
 SOURCE = Data(source="parquet", path="-", size=8, channels=1, flip=True)
 CLASSES = ["even", "odd", "never"]

@@ -18,7 +18,7 @@ COPY, COPIED = 5, 17  # sample 5 is reference image 17
 
 
 class Pictures:
-    """uint8 images [N, C, H, W] with labels, as `gensynth.evaluation.features.Images`."""
+    """uint8 images [N, C, H, W] with labels, as `gensynth.evaluation.measuring.features.Images`."""
 
     lossy = False
 
@@ -56,7 +56,7 @@ def make_pictures() -> Callable:
 @pytest.fixture(scope="session")
 def fashion_sets() -> tuple[Pictures, Pictures]:
     """Noisy samples, one of them a copy, and real images, with classes."""
-    from gensynth.evaluation.images import open_images
+    from gensynth.data.files.image_set import open_images
 
     images = open_images("fashion_mnist:test")
     pixels = torch.stack([images.read(index) for index in range(SAMPLES + REAL)])
@@ -82,8 +82,8 @@ def lite0_extractor():
 @pytest.fixture(scope="session")
 def evaluated(fashion_sets, lite0_extractor):
     """What was measured, and its report."""
-    from gensynth.evaluation.engine import measure
-    from gensynth.evaluation.report import describe
+    from gensynth.evaluation.measuring.measure import measure
+    from gensynth.evaluation.report.report import describe
 
     measured = measure(*fashion_sets, lite0_extractor)
     return measured, describe(measured, "gensynth evaluate 'a <folder>' --reference real", 0)

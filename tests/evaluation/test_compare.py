@@ -8,10 +8,10 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from gensynth.cli.compare import register
+from gensynth.cli.measuring.compare import register
 from gensynth.errors import InputError, OutputError, RefusedError, UsageError
-from gensynth.evaluation.compare import compare
-from gensynth.evaluation.comparison_output import print_comparison, write_comparison
+from gensynth.evaluation.comparing.compare import compare
+from gensynth.evaluation.comparing.output import print_comparison, write_comparison
 
 FINGERPRINT, REFERENCE, STATISTICS = "0123456789abcdef", "ab" * 32, "12" * 32
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gensynth.data.files.image_set import open_images
 from gensynth.errors import InputError, UsageError
-from gensynth.evaluation.cross_check import Row, check_available, cross_check, print_rows
-from gensynth.evaluation.engine import measure
-from gensynth.evaluation.images import open_images
+from gensynth.evaluation.checking.cross_check import Row, check_available, cross_check, print_rows
+from gensynth.evaluation.measuring.measure import measure
 from gensynth.metrics import Statistics
 from gensynth.metrics.extractors import open_extractor
 from gensynth.metrics.extractors.inception_features import random_inception

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from gensynth.errors import InputError, UsageError
-from gensynth.evaluation import engine
-from gensynth.evaluation.engine import make_reference, measure
-from gensynth.evaluation.features import Effort
-from gensynth.evaluation.references import read_reference, write_reference
+from gensynth.evaluation.measuring import measure as engine
+from gensynth.evaluation.measuring.features import Effort
+from gensynth.evaluation.measuring.measure import make_reference, measure
+from gensynth.evaluation.references.reference import read_reference, write_reference
 from gensynth.metrics import FrechetDistance, density_coverage, kernel_distance, precision_recall
 from gensynth.metrics.extractors import open_extractor
 

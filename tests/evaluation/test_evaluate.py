@@ -8,7 +8,7 @@ from PIL import Image
 
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.evaluation.evaluate import Fit, evaluate
-from gensynth.evaluation.features import Effort
+from gensynth.evaluation.measuring.features import Effort
 
 COUNT = 12
 
@@ -103,9 +103,9 @@ def test_a_floor_of_images_that_are_given(sets):
 
 
 def test_a_reference_file(sets, report, tmp_path):
-    from gensynth.evaluation.engine import make_reference
-    from gensynth.evaluation.images import open_images
-    from gensynth.evaluation.references import write_reference
+    from gensynth.data.files.image_set import open_images
+    from gensynth.evaluation.measuring.measure import make_reference
+    from gensynth.evaluation.references.reference import write_reference
     from gensynth.metrics.extractors import open_extractor
 
     made = make_reference(open_images(str(sets / "reference")), open_extractor("lite0-64"))

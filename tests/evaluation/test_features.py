@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gensynth.errors import OutputError
-from gensynth.evaluation import features
-from gensynth.evaluation.features import (
+from gensynth.evaluation.measuring import features
+from gensynth.evaluation.measuring.features import (
     Effort,
     FeatureFiles,
     duplicates,

@@ -8,13 +8,18 @@ import pytest
 import torch
 
 from gensynth.errors import OutputError
-from gensynth.evaluation.class_distances import class_distances, distance
-from gensynth.evaluation.engine import measure
-from gensynth.evaluation.examples import in_random_order, neighbours_of, pictures_of, realism_of
-from gensynth.evaluation.page import how_to_read, write_page
-from gensynth.evaluation.references import Reference
-from gensynth.evaluation.report import describe
-from gensynth.evaluation.rounding import number, with_error
+from gensynth.evaluation.measuring.class_distances import class_distances, distance
+from gensynth.evaluation.measuring.measure import measure
+from gensynth.evaluation.measuring.rounding import number, with_error
+from gensynth.evaluation.references.reference import Reference
+from gensynth.evaluation.report.examples import (
+    in_random_order,
+    neighbours_of,
+    pictures_of,
+    realism_of,
+)
+from gensynth.evaluation.report.page import how_to_read, write_page
+from gensynth.evaluation.report.report import describe
 from gensynth.metrics import Statistics, frechet_distance
 
 COPY, COPIED = 5, 17

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gensynth.evaluation.page import write_page
+from gensynth.evaluation.report.page import write_page
 
 pytestmark = pytest.mark.browser
 

@@ -10,10 +10,11 @@ from PIL import Image
 from gensynth.autoencoders import VQAutoencoder
 from gensynth.autoencoders.kl import KLAutoencoder
 from gensynth.autoencoders.pixels import PixelAutoencoder
+from gensynth.data.files.image_set import open_images
 from gensynth.errors import UsageError
 from gensynth.evaluation.drawn import AtHand, DrawnImages
-from gensynth.evaluation.images import open_images
-from gensynth.evaluation.protocol_runs import (
+from gensynth.evaluation.protocols.protocols import PROTOCOLS, find_protocol, settings_of
+from gensynth.evaluation.protocols.runs import (
     UNKNOWN_DRAWING,
     UNKNOWN_HASH,
     add_protocol,
@@ -23,12 +24,11 @@ from gensynth.evaluation.protocol_runs import (
     evaluate_protocol,
     label,
 )
-from gensynth.evaluation.protocols import PROTOCOLS, find_protocol, settings_of
-from gensynth.evaluation.published import PUBLISHED
+from gensynth.evaluation.references.published import PUBLISHED
 from gensynth.metrics.extractors import EXTRACTORS
 from gensynth.models import MODELS, create_model, preset
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 
 # Of each class of models, keywords that make it tiny.
 TINY = {

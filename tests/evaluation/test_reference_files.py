@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gensynth.errors import InputError, OutputError, RefusedError
-from gensynth.evaluation.reference_files import Stored, holds_statistics, read_stored, write_stored
+from gensynth.evaluation.references.files import Stored, holds_statistics, read_stored, write_stored
 from gensynth.metrics.moments import Statistics
 
 POOL, SPATIAL, DINO = 2048, 2023, 1024

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from gensynth.data.files.image_set import open_images
 from gensynth.data.images import to_pil
 from gensynth.errors import CorruptError, InputError, RefusedError
-from gensynth.evaluation.engine import make_reference, reference_of
-from gensynth.evaluation.features import Effort, extract
-from gensynth.evaluation.images import open_images
-from gensynth.evaluation.published import PUBLISHED
-from gensynth.evaluation.references import (
+from gensynth.evaluation.measuring.features import Effort, extract
+from gensynth.evaluation.measuring.measure import make_reference, reference_of
+from gensynth.evaluation.references.published import PUBLISHED
+from gensynth.evaluation.references.reference import (
     Reference,
     is_reference,
     read_reference,

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from gensynth.errors import OutputError
-from gensynth.evaluation.measures import Score, frechet_name
-from gensynth.evaluation.report import (
+from gensynth.evaluation.measuring.measures import Score, frechet_name
+from gensynth.evaluation.measuring.rounding import rounded, with_error
+from gensynth.evaluation.report.report import (
     METRICS_FILE,
     describe,
     print_report,
@@ -18,7 +19,6 @@ from gensynth.evaluation.report import (
     warnings_of,
     write_report,
 )
-from gensynth.evaluation.rounding import rounded, with_error
 from gensynth.metrics.extractors import open_extractor
 
 INCEPTION = {"pool": 2048, "spatial": 2023, "logits": 1008}

@@ -6,13 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gensynth.data.files.image_set import open_images
 from gensynth.errors import InputError, PartialError, RefusedError
-from gensynth.evaluation import selfcheck as module
-from gensynth.evaluation.features import Effort, extract
-from gensynth.evaluation.images import open_images
-from gensynth.evaluation.measures import inception_scores
-from gensynth.evaluation.references import read_reference, write_reference
-from gensynth.evaluation.selfcheck import (
+from gensynth.evaluation.checking import selfcheck as module
+from gensynth.evaluation.checking.selfcheck import (
     GOLDENS,
     TOLERANCES,
     Download,
@@ -24,6 +21,9 @@ from gensynth.evaluation.selfcheck import (
     place,
     selfcheck,
 )
+from gensynth.evaluation.measuring.features import Effort, extract
+from gensynth.evaluation.measuring.measures import inception_scores
+from gensynth.evaluation.references.reference import read_reference, write_reference
 from gensynth.metrics import Statistics, frechet_distance, inception_score
 from gensynth.metrics.extractors import open_extractor
 

@@ -5,7 +5,7 @@ from torch import nn
 from gensynth.config import Flow
 from gensynth.objectives import drop_labels
 from gensynth.objectives.flow import FlowObjective
-from gensynth.paths import PATHS, PREDICTIONS, per_sample
+from gensynth.samplers.paths import PATHS, PREDICTIONS, per_sample
 from gensynth.seeding import StepRandom
 
 SHAPE = (4, 8, 8)

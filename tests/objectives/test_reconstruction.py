@@ -7,11 +7,11 @@ import torch
 
 from gensynth.autoencoders.quantizer import Quantizer, usage_of
 from gensynth.config import Reconstruction
+from gensynth.experiments.encoders import PerceptualDistance
 from gensynth.objectives import create_objective
 from gensynth.objectives.discriminator import PatchDiscriminator, frozen_scores, hinge
 from gensynth.objectives.reconstruction import ReconstructionObjective
 from gensynth.seeding import StepRandom
-from gensynth.training.encoders import PerceptualDistance
 
 LABELS = torch.zeros(4, dtype=torch.int64)
 

@@ -14,7 +14,7 @@ from gensynth.objectives.ddpm import (
     linear_betas,
     loss_terms,
 )
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 
 TABLES = {
     "alphas_cumprod": "alphas_cumprod",

@@ -9,8 +9,8 @@ from reference import load_reference
 from torch import nn
 
 from gensynth.config import EMA
-from gensynth.training.ema import Average, WeightAverage
-from gensynth.training.posthoc import (
+from gensynth.training.averages.ema import Average, WeightAverage
+from gensynth.training.averages.posthoc import (
     coefficients,
     correlation,
     exponent_to_std,

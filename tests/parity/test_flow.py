@@ -7,8 +7,8 @@ from reference import load_reference
 
 from gensynth.config import Flow
 from gensynth.objectives.flow import FlowObjective
-from gensynth.paths import DIFFUSION_FORMS, PATHS, per_sample
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.paths import DIFFUSION_FORMS, PATHS, per_sample
+from gensynth.samplers.registry import create_scheduler
 
 NAMES = {"linear": "Linear", "gvp": "GVP", "vp": "VP"}
 # The published code spells one form wrongly, and one in capitals.

@@ -5,7 +5,7 @@ import torch
 from reference import Reference, load_reference
 
 from gensynth.convert import load_official
-from gensynth.guidance import classifier_free, power_cosine
+from gensynth.samplers.guidance import classifier_free, power_cosine
 
 CHANNELS = 3  # the published code guides three of the four latent channels
 

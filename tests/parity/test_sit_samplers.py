@@ -7,7 +7,7 @@ import torch
 from reference import FOLDER, load_reference
 from safetensors import safe_open
 
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 
 
 def stored(name):

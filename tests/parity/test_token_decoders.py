@@ -5,8 +5,8 @@ import torch
 from reference import load_reference
 
 from gensynth.convert import load_official
-from gensynth.masking import decided_counts, halton_order, masked_share
-from gensynth.token_decoders import ConfidenceDecoder, Draws, HaltonDecoder
+from gensynth.samplers.masking import decided_counts, halton_order, masked_share
+from gensynth.samplers.token_decoders import ConfidenceDecoder, Draws, HaltonDecoder
 
 
 def test_halton_order():

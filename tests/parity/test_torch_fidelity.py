@@ -9,7 +9,7 @@ from gensynth.config import Data
 from gensynth.data.images import decode, to_tensor
 from gensynth.data.sources import open_source
 from gensynth.data.training import prepare
-from gensynth.evaluation.cross_check import their_network
+from gensynth.evaluation.checking.cross_check import their_network
 from gensynth.metrics.extractors import open_extractor
 from gensynth.metrics.extractors.inception_features import random_inception
 from gensynth.metrics.frechet import frechet_distance

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gensynth import create_model
-from gensynth.pipelines.step_tables import Modulations
+from gensynth.pipelines.acceleration.step_tables import Modulations
 
 TRANSFORMER = {"hidden_size": 16, "depth": 2, "num_heads": 2, "input_size": 16}
 TINY = {

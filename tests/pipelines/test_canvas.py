@@ -8,7 +8,7 @@ import pytest
 from pictures import array, box, noise
 from PIL import Image
 
-from gensynth.pipelines.canvas import Canvas, make_canvas, work_size
+from gensynth.pipelines.editing.canvas import Canvas, make_canvas, work_size
 
 
 def test_the_drawing_is_blended_inside_the_mask_only():

@@ -9,7 +9,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 import gensynth
 from gensynth.errors import UsageError
-from gensynth.schedulers import SCHEDULERS, create_scheduler
+from gensynth.samplers.registry import SCHEDULERS, create_scheduler
 
 EVERY = [(prediction, name) for prediction, names in SCHEDULERS.items() for name in names]
 every_scheduler = pytest.mark.parametrize(("prediction", "scheduler"), EVERY)

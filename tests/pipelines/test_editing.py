@@ -13,9 +13,8 @@ from PIL import Image
 
 from gensynth.data.images import decode
 from gensynth.errors import UsageError
-from gensynth.masking import decided_counts, halton_order
-from gensynth.pipelines.canvas import ANCHORS, make_canvas
-from gensynth.pipelines.editing import (
+from gensynth.pipelines.editing.canvas import ANCHORS, make_canvas
+from gensynth.pipelines.editing.edit import (
     Edit,
     make_plan,
     masked_tokens,
@@ -23,7 +22,8 @@ from gensynth.pipelines.editing import (
     states,
     structures,
 )
-from gensynth.token_decoders import ConfidenceDecoder
+from gensynth.samplers.masking import decided_counts, halton_order
+from gensynth.samplers.token_decoders import ConfidenceDecoder
 
 CODES = 16
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"]

@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 import gensynth
 from gensynth.errors import UsageError
-from gensynth.schedulers import SCHEDULERS, create_scheduler
+from gensynth.samplers.registry import SCHEDULERS, create_scheduler
 
 
 def arrays(pictures) -> np.ndarray:

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from gensynth import load
 from gensynth.errors import UsageError
+from gensynth.pipelines.acceleration.step_tables import Modulations
 from gensynth.pipelines.model_call import guided_model
-from gensynth.pipelines.step_tables import Modulations
 
 HEUN = {"scheduler": "FlowODEScheduler", "scheduler_options": {"method": "heun"}}
 DOPRI5 = {"scheduler": "FlowODEScheduler", "scheduler_options": {"method": "dopri5"}}

@@ -9,9 +9,9 @@ from optimized import TINY, assert_same, count_products, drawn, tiny_model
 from torch import nn
 
 from gensynth.errors import UsageError
-from gensynth.pipelines import optimize as optimizing
+from gensynth.pipelines.acceleration import optimize as optimizing
+from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable, conditions_of
 from gensynth.pipelines.model_call import asked
-from gensynth.pipelines.step_tables import Modulations, StepTable, conditions_of
 
 
 def test_many_pictures_at_once_have_no_table(pair):

@@ -10,10 +10,10 @@ from PIL import Image
 
 import gensynth
 from gensynth.errors import CorruptError, UsageError
-from gensynth.masking import decided_counts
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.masking import decided_counts
+from gensynth.samplers.registry import create_scheduler
+from gensynth.samplers.token_decoders import ORDER_NOISE, ConfidenceDecoder, Draws
 from gensynth.seeding import picture_generator
-from gensynth.token_decoders import ORDER_NOISE, ConfidenceDecoder, Draws
 
 DECODERS = ["HaltonDecoder", "ConfidenceDecoder"]
 every_decoder = pytest.mark.parametrize("decoder", DECODERS)

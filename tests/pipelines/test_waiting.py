@@ -6,7 +6,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 
 every_decoder = pytest.mark.parametrize("decoder", ["HaltonDecoder", "ConfidenceDecoder"])
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from gensynth.errors import InputError, OutputError, RefusedError, UsageError
-from gensynth.loading import load
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.editing import Edit, Plan, make_plan, structures
+from gensynth.pipelines.editing.edit import Edit, Plan, make_plan, structures
+from gensynth.pipelines.loading import load
 from gensynth.sampling.edits import SHEET, EditJob, diverse_seeds, run
 from gensynth.sampling.outputs import read_recipe
 

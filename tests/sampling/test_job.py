@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gensynth.data.files.image_set import open_images
 from gensynth.errors import OutputError, RefusedError, UsageError
-from gensynth.evaluation.images import open_images
-from gensynth.loading import load
+from gensynth.pipelines.loading import load
 from gensynth.sampling.generate import Picture, generate, parse_labels, plan
 from gensynth.sampling.job import Job, run
 from gensynth.sampling.outputs import SampleFolder, read_recipe, save_picture

@@ -14,7 +14,7 @@ import torch
 import gensynth
 from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.schedulers import create_scheduler
+from gensynth.samplers.registry import create_scheduler
 
 
 def tiny_pipeline(
@@ -62,7 +62,7 @@ def watch(event, arguments):
             print("network", event, where, flush=True)
 
 sys.addaudithook(watch)
-from gensynth_serve.app import serve
+from gensynth_serve.web.app import serve
 serve(sys.argv[1:], port=0)
 """
 

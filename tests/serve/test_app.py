@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.sampling.outputs import read_recipe
-from gensynth_serve.app import create_app, serve
+from gensynth_serve.web.app import create_app, serve
 
 GOOD = {"labels": [8], "num": 2, "seed": 7, "steps": 3, "guidance": 2.0}
 

@@ -13,9 +13,9 @@ from PIL import Image
 from gensynth.errors import DeviceMemoryError, OutputError, UsageError
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.sampling.outputs import read_recipe
-from gensynth_serve.engine import MAX_WAITING, BusyError, Engine
-from gensynth_serve.jobs import Done, Failed, Made, Preview, Queued, Stopped
-from gensynth_serve.order import Order
+from gensynth_serve.queue.engine import MAX_WAITING, BusyError, Engine
+from gensynth_serve.queue.jobs import Done, Failed, Made, Preview, Queued, Stopped
+from gensynth_serve.queue.order import Order
 
 ENDS = (Done, Stopped, Failed)
 STEP_SECONDS = 0.05
@@ -247,7 +247,7 @@ def test_a_folder_that_cannot_be_written_is_reported(start, make_pipeline, tmp_p
 
 
 def test_the_oldest_pictures_are_deleted(start, make_pipeline, monkeypatch):
-    monkeypatch.setattr("gensynth_serve.engine.MAX_STORED", 2)
+    monkeypatch.setattr("gensynth_serve.queue.engine.MAX_STORED", 2)
     engine = start(make_pipeline())
     made = [n for n in all_news(engine.submit(order(num=3))) if isinstance(n, Made)]
     assert [item.path.is_file() for item in made] == [False, True, True]

@@ -2,11 +2,11 @@
 
 import pytest
 
-from gensynth.loading import load
+from gensynth.pipelines.loading import load
 from gensynth.pretrained import PRETRAINED
-from gensynth_serve.engine import Engine
-from gensynth_serve.handlers import Handlers
-from gensynth_serve.order import MAX_STEPS
+from gensynth_serve.pages.handlers import Handlers
+from gensynth_serve.queue.engine import Engine
+from gensynth_serve.queue.order import MAX_STEPS
 
 
 @pytest.fixture(scope="module")

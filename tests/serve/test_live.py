@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from gensynth.sampling.generate import plan
-from gensynth_serve.jobs import Done, Failed, Job, Made, Preview, Queued, Stopped
-from gensynth_serve.live import LiveBox
-from gensynth_serve.order import Order
+from gensynth_serve.pages.live import LiveBox
+from gensynth_serve.queue.jobs import Done, Failed, Job, Made, Preview, Queued, Stopped
+from gensynth_serve.queue.order import Order
 
 
 def job(num: int) -> Job:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gensynth.errors import UsageError
-from gensynth_serve.order import MAX_SEED, Order, random_seed
+from gensynth_serve.queue.order import MAX_SEED, Order, random_seed
 
 GOOD = {"model": "m", "labels": [8], "num": 4, "seed": 7, "steps": 30, "guidance": 2.0}
 

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from gensynth.errors import InputError
 from gensynth.sampling.outputs import save_picture
-from gensynth_serve.restore import MAX_RECIPE_CHARS, command, restored
+from gensynth_serve.pages.restore import MAX_RECIPE_CHARS, command, restored
 
 RECIPE = {
     "schema": 1,

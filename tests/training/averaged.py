@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tiny import write_experiment
 
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 
 SEVERAL = {"ema.decay": [0.9, 0.5], "ema.stds": [0.05, 0.1], "ema.snapshot_every": 2}

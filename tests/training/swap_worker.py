@@ -7,7 +7,7 @@ spaces. The run of the n-th variant is in FOLDER/n.
 import sys
 from pathlib import Path
 
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 
 CONFIG = Path(__file__).parents[2] / "configs" / "fashion_mnist" / "dico_nano.yaml"

@@ -5,8 +5,8 @@ import copy
 import torch
 
 from gensynth.config import Optimizer
-from gensynth.training.adan import Adan
-from gensynth.training.optim import create_optimizer
+from gensynth.training.learning.adan import Adan
+from gensynth.training.learning.optim import create_optimizer
 
 
 def by_the_paper(weight, gradients, lr, decay):

@@ -11,7 +11,7 @@ from tiny import losses, weights, write_experiment
 
 import gensynth
 from gensynth.errors import InputError, UsageError
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 from gensynth.training.run import Run
 
@@ -77,8 +77,8 @@ def test_the_vae_is_never_trained(config):
 
 
 def arguments(experiment):
-    from gensynth.training import output
-    from gensynth.training.faults import StopRequest
+    from gensynth.training.session import output
+    from gensynth.training.session.faults import StopRequest
 
     stop = StopRequest()
     stop.release()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from gensynth.errors import CorruptError, OutputError
-from gensynth.training.checkpoint import MANIFEST, Checkpoints, problem_with
+from gensynth.training.session.checkpoint import MANIFEST, Checkpoints, problem_with
 
 
 def write(folder: Path) -> None:
@@ -80,7 +80,7 @@ import resource, signal, sys
 from pathlib import Path
 import torch
 from accelerate import Accelerator
-from gensynth.training.checkpoint import Checkpoints
+from gensynth.training.session.checkpoint import Checkpoints
 from gensynth.errors import OutputError
 
 model = torch.nn.Linear(100, 1000)

@@ -10,10 +10,10 @@ from tiny import losses, write_experiment, write_tokenizer
 from gensynth import load
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
-from gensynth.experiment import load_experiment
+from gensynth.experiments.build import build_model, compile_blocks
+from gensynth.experiments.read import load_experiment
 from gensynth.models import create_model, example_inputs
 from gensynth.objectives.hidden_states import hidden_states
-from gensynth.training.build import build_model, compile_blocks
 from gensynth.training.loop import train
 
 BLOCK = "levels.0.0"

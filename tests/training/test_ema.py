@@ -15,11 +15,11 @@ from torch import nn
 
 from gensynth.config import EMA
 from gensynth.errors import InputError, OutputError, UsageError
-from gensynth.experiment import load_experiment
-from gensynth.training.ema import WeightAverage, decay_beta
-from gensynth.training.export import export_decay, open_averages
+from gensynth.experiments.read import load_experiment
+from gensynth.training.averages.ema import WeightAverage, decay_beta
+from gensynth.training.averages.export import export_decay, open_averages
+from gensynth.training.averages.snapshots import list_snapshots, read_snapshot, write_snapshot
 from gensynth.training.loop import train
-from gensynth.training.snapshots import list_snapshots, read_snapshot, write_snapshot
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,7 +184,7 @@ def test_killed_run_ends_as_if_it_had_not_been(whole, tmp_path):
     config = write_experiment(tmp_path, **SEVERAL)
     script = (
         "import os, sys\n"
-        "from gensynth.experiment import load_experiment\n"
+        "from gensynth.experiments.read import load_experiment\n"
         "from gensynth.training import loop, run\n"
         "save = run.Run.save\n"
         "run.Run.save = lambda self: os.kill(os.getpid(), 9) if self.step == 8 else save(self)\n"

@@ -17,22 +17,22 @@ from test_processes import ROOT, torchrun
 from tiny import losses, weights, write_experiment, write_masked
 
 import gensynth
+from gensynth.data.files.image_set import open_images
 from gensynth.data.images import to_pil
 from gensynth.data.sources import open_source
 from gensynth.errors import InputError, Stopped, UsageError
 from gensynth.evaluation.drawn import DrawnImages
 from gensynth.evaluation.evaluate import Fit, evaluate
-from gensynth.evaluation.images import open_images
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
-from gensynth.training.evaluating import Evaluations
-from gensynth.training.faults import StopRequest
-from gensynth.training.log import TrainingLog
 from gensynth.training.loop import train
-from gensynth.training.meter import Meter
-from gensynth.training.output import replacement
-from gensynth.training.yardstick import Yardstick, training_images
+from gensynth.training.session.faults import StopRequest
+from gensynth.training.session.output import replacement
+from gensynth.training.watching.evaluating import Evaluations
+from gensynth.training.watching.log import TrainingLog
+from gensynth.training.watching.meter import Meter
+from gensynth.training.watching.yardstick import Yardstick, training_images
 
 KEYS = [
     *("step", "images", "seconds", "metric", "value", "standard_error", "floor"),

@@ -14,10 +14,10 @@ from tiny import write_experiment
 
 import gensynth
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
-from gensynth.experiment import load_experiment
-from gensynth.training.export import export_decay, export_std, open_averages
+from gensynth.experiments.read import load_experiment
+from gensynth.training.averages.export import export_decay, export_std, open_averages
+from gensynth.training.averages.snapshots import list_snapshots
 from gensynth.training.loop import train
-from gensynth.training.snapshots import list_snapshots
 
 ROOT = Path(__file__).parents[2]
 

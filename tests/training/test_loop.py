@@ -18,8 +18,8 @@ from gensynth.errors import (
     RefusedError,
     UsageError,
 )
-from gensynth.experiment import load_experiment
-from gensynth.loading import resolve
+from gensynth.experiments.read import load_experiment
+from gensynth.pipelines.loading import resolve
 from gensynth.training.loop import train
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from gensynth.config import EMA, Optimizer
-from gensynth.training.ema import WeightAverage
-from gensynth.training.log import TrainingLog
-from gensynth.training.optim import learning_rate
+from gensynth.training.averages.ema import WeightAverage
+from gensynth.training.learning.optim import learning_rate
+from gensynth.training.watching.log import TrainingLog
 
 
 @pytest.mark.parametrize(

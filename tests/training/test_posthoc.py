@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gensynth.training.export import reachable
-from gensynth.training.posthoc import (
+from gensynth.training.averages.export import reachable
+from gensynth.training.averages.posthoc import (
     coefficients,
     exponent_to_std,
     power_beta,

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import losses, write_experiment
 
 import gensynth
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 
 ROOT = Path(__file__).parents[2]

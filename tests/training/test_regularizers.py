@@ -11,10 +11,10 @@ from tiny import losses, weights, write_experiment
 
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
-from gensynth.experiment import load_experiment
-from gensynth.training.encoders import create_encoder
+from gensynth.experiments.encoders import create_encoder
+from gensynth.experiments.read import load_experiment
+from gensynth.experiments.regularization import Regularization
 from gensynth.training.loop import train
-from gensynth.training.regularization import Regularization
 
 ROOT = Path(__file__).parents[2]
 DICO = "model={name: DiCo-nano, hidden_size: 8, depth: [2, 1, 1, 1, 1]}"

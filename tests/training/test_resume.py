@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import losses, weights, write_experiment
 
-from gensynth.experiment import load_experiment
+from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 
 ROOT = Path(__file__).parents[2]

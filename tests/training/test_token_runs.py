@@ -13,18 +13,18 @@ from test_processes import ROOT, torchrun
 from tiny import losses, weights, write_masked, write_tokenizer
 
 import gensynth
-from gensynth.encoding import encode
 from gensynth.errors import CorruptError, DivergedError, UsageError
 from gensynth.evaluation.evaluate import evaluate
-from gensynth.experiment import load_experiment
+from gensynth.experiments.encoding import encode
+from gensynth.experiments.read import load_experiment
 from gensynth.pipelines.tokenizer import TokenizerPipeline
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
-from gensynth.training import output
-from gensynth.training.export import export_decay, open_averages
-from gensynth.training.faults import StopRequest
+from gensynth.training.averages.export import export_decay, open_averages
 from gensynth.training.loop import train
 from gensynth.training.run import Run
+from gensynth.training.session import output
+from gensynth.training.session.faults import StopRequest
 
 STEPS = "training.steps=8"
 
@@ -294,7 +294,7 @@ def test_a_tokenizer_draws_nothing(whole, tmp_path):
     guided = Job(str(whole["masked"]), None, 2, 0, {"guidance": 2.0}, guide=tokenizer)
     with pytest.raises(UsageError, match="is a tokenizer"):
         sample(guided, tmp_path / "out")
-    from gensynth_serve.app import create_app
+    from gensynth_serve.web.app import create_app
 
     with pytest.raises(UsageError, match="is a tokenizer"):
         create_app([tokenizer])

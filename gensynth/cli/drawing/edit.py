@@ -1,0 +1,75 @@
+"""`gensynth edit`."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from gensynth.cli.drawing.sample import options_of, size_of
+
+
+def register(app: typer.Typer) -> None:
+    app.command("edit")(edit)
+
+
+def edit(
+    image: Path = typer.Argument(..., metavar="IMAGE", help="The picture."),
+    mask: Path = typer.Option(
+        None, "--mask", help="Picture of the same size, white (or opaque) where to redraw."
+    ),
+    label: str = typer.Option(
+        None, "--label", help="Class of the redrawn part. [default: no class]"
+    ),
+    outpaint: str = typer.Option(
+        None, "--outpaint", metavar="N|HxW", help="Pixels of a larger canvas to fill."
+    ),
+    anchor: str = typer.Option(
+        "center", "--anchor", help="Where the picture lies on it: center, top, top-left, ..."
+    ),
+    strength: float = typer.Option(
+        None,
+        "--strength",
+        help="Share of the masked tokens to redraw. [default: 1, or 0.5 without mask and canvas]",
+    ),
+    num_variants: int = typer.Option(1, "--num-variants", "-n", help="Number of results."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the first result."),
+    similar: bool = typer.Option(
+        False, "--similar", help="Take seed, seed + 1, ...; not those that differ most."
+    ),
+    steps: int = typer.Option(
+        None, "--steps", help="Model calls, at most one a token. [default: the model's]"
+    ),
+    guidance: float = typer.Option(
+        None, "--guidance", help="Guidance scale from 1 (none). [default: the model's]"
+    ),
+    scheduler: str = typer.Option(None, "--scheduler", help="HaltonDecoder or ConfidenceDecoder."),
+    option: list[str] = typer.Option(
+        [], "--option", metavar="KEY=VALUE", help="Of the scheduler, such as top_k=50; repeatable."
+    ),
+    edge: int = typer.Option(
+        None, "--edge", help="Pixels inside the mask that are blended. [default: 1/4 token]"
+    ),
+    model: str = typer.Option("maskgit-fashion", "--model", help="A model of tokens."),
+    batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder, or for one result a .png or .webp."),
+) -> None:
+    """Redraw a part of a picture, fill a larger canvas, or draw variations of all of it.
+
+    gensynth edit shirt.png --mask sleeves.png --label Pullover --num-variants 6 --out pullovers
+
+    Outside the mask no pixel changes (transparency is laid over white and 16 bits become 8 before).
+    Without --mask and --outpaint the whole picture is varied; --strength 0.3 keeps most of it. Of
+    four times as many seeds those are drawn to the end whose
+    results promise to differ most. A folder also gets sheet.png: the picture, what is redrawn in
+    red, the results.
+    """
+    canvas = size_of(outpaint, "--outpaint")
+    canvas = (canvas, canvas) if isinstance(canvas, int) else canvas
+    changes: dict[str, Any] = {"label": label, "strength": strength, "outpaint": canvas}
+    changes |= {"anchor": anchor, "edge": edge}
+    changes["settings"] = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
+    changes["settings"]["scheduler_options"] = options_of(option)
+    from gensynth.sampling.edits import EditJob, run
+
+    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes)
+    print(run(job, out))

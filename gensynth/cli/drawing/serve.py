@@ -1,0 +1,29 @@
+"""`gensynth serve`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve")(serve)
+
+
+def serve(
+    models: list[str] = typer.Argument(
+        None,
+        metavar="[MODEL]...",
+        help="Names, folders or hub ids. [default: those that come along]",
+    ),
+    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
+    port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
+    optimize: bool = typer.Option(
+        False, help="Do what draws faster here; pictures may differ by rounding. Says what."
+    ),
+) -> None:
+    """Open the web page for one or more models.
+
+    gensynth serve runs/demo --port 8000
+    """
+    from gensynth.pretrained import PRETRAINED
+    from gensynth_serve.web.app import serve as run
+
+    run(models or list(PRETRAINED), host, port, optimize)

@@ -1,0 +1,39 @@
+"""`gensynth compare`."""
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("compare")(compare)
+
+
+def compare(
+    runs: list[str] = typer.Argument(
+        help="metrics.json of evaluate or a folder with one, or the folder of a training run."
+    ),
+    out: Path = typer.Option(
+        None, "--out", "-o", help="Folder for comparison.json, comparison.md and comparison.png."
+    ),
+    force: bool = typer.Option(
+        False, "--force", help="Show also what is unlike, without ranking it."
+    ),
+) -> None:
+    """Put the numbers of runs side by side, with differences in standard errors.
+
+    gensynth compare reports/dico reports/dit
+
+    gensynth compare runs/dico runs/dit --out comparison
+
+    Training runs that were evaluated on the way are compared at equal numbers of images and at
+    equal time. Numbers of other extractors, references, sample counts or protocols are not ranked.
+    """
+    from gensynth.evaluation.comparing.compare import compare as run
+    from gensynth.evaluation.comparing.output import print_comparison, write_comparison
+
+    comparison = run(runs, force)
+    print_comparison(comparison)
+    if out is not None:
+        for path in write_comparison(comparison, out):
+            print(path)

@@ -1,0 +1,128 @@
+"""The micro-batches of one process, and the count of images that cannot be decoded."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from gensynth.config import Data, Training
+from gensynth.data.encoded import EncodedImages
+from gensynth.data.sources import Source
+from gensynth.data.training import Batch, Schedule, StreamedImages, TrainingImages
+from gensynth.errors import CorruptError, GensynthError, UsageError
+from gensynth.processes import ignore_signals
+
+FEWEST_STREAMED = 1000  # images before the share of unreadable ones in a stream means anything
+
+
+def check_split(settings: Training, processes: int) -> None:
+    """Refuses a batch that cannot be split evenly over processes and accumulation steps."""
+    parts = processes * settings.gradient_accumulation
+    if settings.batch_size % parts:
+        raise UsageError(
+            f"training.batch_size {settings.batch_size} cannot be split over {processes} "
+            f"processes times {settings.gradient_accumulation} accumulation steps; "
+            f"make it a multiple of {parts}."
+        )
+
+
+def load_batches(
+    source: Source,
+    data: Data,
+    seed: int,
+    schedule: Schedule,
+    cursor: tuple[int, tuple[int, int]],
+    device: torch.device,
+    patch: int = 1,
+) -> Generator[Batch]:
+    """The batches of a schedule, decoded ahead by worker processes.
+
+    Args:
+        cursor: for streams, a position and the (epoch, offset) at which the stream stands there.
+        patch: side in pixels of a position of the latents.
+    """
+    if source.streamed:
+        dataset: Any = StreamedImages(
+            source.rows, data, seed, len(source.classes), schedule, *cursor, patch
+        )
+        # Always one worker: datasets shuffles otherwise inside a worker than outside.
+        return read_ahead(dataset, 1, device, batch_size=None)
+    if data.source == "encoded":
+        dataset = EncodedImages(source.rows, data, seed)
+    else:
+        dataset = TrainingImages(source.rows, data, seed, patch)
+    return read_ahead(dataset, data.workers, device, batch_sampler=schedule)
+
+
+def read_ahead(
+    dataset: Any, workers: int, device: torch.device, **options: Any
+) -> Generator[Batch]:
+    """What a `DataLoader` with `options` gets of a dataset of batches, read by `workers` ahead."""
+    loader = DataLoader(
+        dataset,
+        num_workers=workers,
+        worker_init_fn=ignore_signals,
+        prefetch_factor=4 if workers else None,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
+        collate_fn=_as_it_is,
+        **options,
+    )
+    iterator: Any = iter(loader)
+    try:
+        yield from iterator
+    except GensynthError as error:
+        # From a worker, torch puts its traceback before the message.
+        text = str(error).strip().rpartition(f"{type(error).__name__}: ")[2]
+        raise type(error)(text) from error
+    finally:
+        # Workers ignore the signals that end a program (`ignore_signals`), and the traceback of an
+        # error keeps their iterator alive, so they have to be told.
+        if workers:
+            iterator._shutdown_workers()
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class Unreadable:
+    """The rows that could not be decoded; too many end the run.
+
+    Args:
+        share: largest share of them among the images of the data, or seen so far in a stream.
+        length: number of images; None for a stream.
+        name_of: how to find a row again.
+    """
+
+    def __init__(
+        self, share: float, length: int | None, name_of: Callable[[int], str] = "row {}".format
+    ):
+        self.share, self.length, self.name_of = share, length, name_of
+        self.rows: set[int] = set()
+        self.new: set[int] = set()  # of this process, not yet counted
+
+    def add(self, rows: list[int], seen: int) -> str | None:
+        """A warning if some of `rows`, from all processes, are new; `seen` images so far.
+
+        Raises:
+            CorruptError: there are too many.
+        """
+        self.new.clear()
+        new = set(rows) - self.rows
+        if not new:
+            return None
+        self.rows |= new
+        count = max(seen, FEWEST_STREAMED) if self.length is None else self.length
+        if len(self.rows) > self.share * count:
+            some = ", ".join(map(self.name_of, sorted(self.rows)[:10]))
+            raise CorruptError(
+                f"{len(self.rows)} of {count} images cannot be decoded, more than "
+                f"data.max_corrupt {self.share:g} allows: {some}. "
+                "Repair the data or raise the limit."
+            )
+        return (
+            f"warning: {len(self.rows)} unreadable images skipped so far "
+            f"(newest: {self.name_of(max(new))})"
+        )

@@ -1,0 +1,1 @@
+"""Reading images where they lie: folders, tars, npz files and Parquet."""

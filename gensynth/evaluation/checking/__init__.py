@@ -1,0 +1,1 @@
+"""Whether our numbers are those of others."""

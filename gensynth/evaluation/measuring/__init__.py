@@ -1,0 +1,1 @@
+"""Features, and numbers from them."""

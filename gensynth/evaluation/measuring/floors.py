@@ -1,0 +1,87 @@
+"""What real images score: the floor that a distance is read beside."""
+
+from collections.abc import Sequence
+
+import torch
+
+from gensynth.evaluation.measuring.features import FeatureFiles, Images
+from gensynth.evaluation.measuring.measured import Measured
+from gensynth.evaluation.measuring.measures import space_of, sums_of
+from gensynth.metrics.frechet import distance_terms
+from gensynth.seeding import derived_seed
+
+LEAST_SHARE = 4  # the fewest reference images for each sample, where they make the floor themselves
+
+
+def without_floor(
+    metrics: Sequence[str],
+    count: int,
+    real: Images | None,
+    others: Images | None,
+) -> str | None:
+    """Why `count` samples have no floor, in words that end in what to do; none if they have one.
+
+    Args:
+        real: all images of the reference; none where it is a file of statistics.
+    """
+    if "frechet" not in metrics:
+        return "of these numbers none has one; a Fréchet distance has"
+    if others is not None:
+        few = others.length < count
+        reason = f"{others.name} has {others.length:,} images, fewer than the {count:,} samples"
+        return reason if few else None
+    if real is None:
+        return "the reference is a file of statistics; give real images with --floor"
+    if real.length < LEAST_SHARE * count:
+        return (
+            f"the reference has {real.length:,} images, less than four times the {count:,} samples;"
+            " give others with --floor"
+        )
+    return None
+
+
+def add_floors(
+    found: Measured,
+    real: FeatureFiles | None,
+    spare: FeatureFiles | None,
+    others: Images | None,
+) -> str | None:
+    """Sets the floors of the Fréchet distances; says what they compare, none if there are none.
+
+    A floor is of as many images as there are samples: with fewer it would be higher. So it would be
+    against a small rest of the reference, as the bias goes with one over the number on each side.
+
+    Args:
+        real: all images of the reference, of which a part is compared with the rest.
+        spare, others: real images that are not in the reference, which are compared with it
+            instead.
+    """
+    count = found.files.count if spare is None else spare.count
+    enough = spare is not None or (real is not None and real.count >= LEAST_SHARE * count)
+    if count < found.files.count or not enough:
+        return None
+    part = None if spare is not None or real is None else some_rows(real.count, count)
+    for score in found.scores:
+        if score.key not in space_of(found.extractor).frechet:
+            continue
+        feature = score.details["feature"]
+        if spare is not None:
+            reference = found.reference.statistics[feature]
+            sample = sums_of(spare, feature).statistics()
+        else:
+            assert real is not None and part is not None
+            reference = sums_of(real, feature, among=~part).statistics()
+            sample = sums_of(real, feature, among=part).statistics()
+        score.floor = sum(distance_terms(reference, sample))
+    if others is not None:
+        return f"{count} images of {others.name}"
+    assert real is not None
+    return f"{count} images of {found.reference.name} against its other {real.count - count}"
+
+
+def some_rows(length: int, count: int) -> torch.Tensor:
+    """Which `count` of `length` images a floor compares with the others, bool [length]."""
+    generator = torch.Generator().manual_seed(derived_seed("floor", length))
+    drawn = torch.zeros(length, dtype=torch.bool)
+    drawn[torch.randperm(length, generator=generator)[:count]] = True
+    return drawn

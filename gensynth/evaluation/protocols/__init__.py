@@ -1,0 +1,1 @@
+"""What published numbers depended on, and evaluations that follow it."""

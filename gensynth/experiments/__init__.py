@@ -1,0 +1,1 @@
+"""An experiment: read from YAML, checked, and put together once."""

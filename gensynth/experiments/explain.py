@@ -1,0 +1,70 @@
+"""What pydantic found wrong in an experiment, in a sentence."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from gensynth.config import (
+    DDPM,
+    EMA,
+    Dispersive,
+    Experiment,
+    Flow,
+    LayerSync,
+    Masked,
+    Reconstruction,
+    Repa,
+)
+
+OBJECTIVES: dict[str, Any] = {
+    "flow": Flow,
+    "ddpm": DDPM,
+    "masked": Masked,
+    "reconstruction": Reconstruction,
+}
+REGULARIZERS = {"dispersive": Dispersive, "layersync": LayerSync, "repa": Repa}
+
+
+def explain(problem: Any, tree: dict[str, Any]) -> str:
+    """One sentence about one problem that pydantic found."""
+    # A discriminated union inserts its tag into the location; the user never wrote it.
+    location = [str(part) for part in problem["loc"]]
+    if location[:1] == ["objective"] and location[1:2] and location[1] in OBJECTIVES:
+        del location[1]
+    if location[:1] == ["regularizers"] and location[2:3] and location[2] in REGULARIZERS:
+        del location[2]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1], tree)
+        return f"unknown key '{key}'.{nearest(location[-1], known)} Known: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"'{key}' is missing."
+    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        allowed = OBJECTIVES if key == "objective" else REGULARIZERS
+        return f"'{key}.name' must be one of {', '.join(allowed)}."
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{message}."
+    given = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    return f"'{key}': {message}{given}."
+
+
+def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
+    section: Any = Experiment
+    for part in location:
+        if part == "objective":
+            section = OBJECTIVES.get(tree["objective"].get("name"), Flow)
+        elif section is Experiment and part == "regularizers":
+            section = tree["regularizers"]
+        elif isinstance(section, list):
+            section = REGULARIZERS[section[int(part)]["name"]]
+        else:
+            annotation = section.model_fields[part].annotation
+            section = EMA if part == "ema" else annotation
+    return list(section.model_fields)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A question that names the known word nearest to `word`; empty if none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,59 @@
+"""An experiment from its YAML file, checked before anything loads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gensynth.config import Experiment, parse_yaml
+from gensynth.errors import InputError, UsageError
+from gensynth.experiments.check import check_model
+from gensynth.experiments.explain import explain
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a YAML file with `key=value` overrides applied.
+
+    Raises:
+        InputError: the file is not there.
+        UsageError: an unknown key, a wrong value, or a combination that cannot work; the message
+            names the file, the key, what is allowed and the nearest known key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no configuration file {path}.{_nearest_configs(path)}")
+    try:
+        tree = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file in UTF-8.") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: expected sections like 'data:' and 'model:', got {tree!r}.")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        experiment = Experiment.model_validate(tree)
+    except ValidationError as error:
+        origin = f"{path} with {' '.join(overrides)}" if overrides else str(path)
+        problems = [explain(problem, tree) for problem in error.errors()]
+        raise UsageError(f"{origin}: " + " ".join(problems)) from error
+    check_model(experiment)
+    return experiment
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"override {override!r} is not of the form key=value.")
+    *parents, last = key.strip().split(".")
+    section = tree
+    for parent in parents:
+        if not isinstance(section.get(parent), dict):
+            section[parent] = {}
+        section = section[parent]
+    section[last] = parse_yaml(text, f"override {override!r}")
+
+
+def _nearest_configs(path: Path) -> str:
+    there = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    return f" In {path.parent}: {', '.join(p.name for p in there)}." if there else ""

@@ -1,0 +1,203 @@
+"""What makes a pipeline draw faster on its device; its pictures change by rounding at most."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from gensynth.errors import UsageError
+from gensynth.pipelines.acceleration import step_tables
+from gensynth.pipelines.acceleration.cuda_graphs import Graphed
+from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable
+from gensynth.pipelines.model_call import asked
+from gensynth.samplers.guidance import Predict
+
+if TYPE_CHECKING:
+    from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+
+# With tables and graphs. With more at once, arithmetic takes longer than weights and launches.
+MOST_PICTURES = 8
+MOST_TABLE_BYTES = 256 * 2**20
+LOGGER = logging.getLogger(__name__)
+
+
+class OptimizedModel:
+    """The model of a pipeline with tables of its modulations, CUDA graphs, both or neither.
+
+    One call at a time: other threads wait.
+    """
+
+    def __init__(self, model: ModelMixin, tables: bool, graphs: bool):
+        self.model, self.tables, self.graphs = model, tables, graphs
+        self.modulations: Modulations | None = None  # of the latest walk
+        self.plain = Graphed(partial(asked, model), model)
+        self.with_rows = Graphed(self.modulated, model)
+        self.lock = threading.Lock()
+        self.logged: str | None = None
+
+    def at(
+        self, times: Sequence[float], classes: Tensor | None, null_label: int | None = None
+    ) -> Predict:
+        """The model call of one walk; without a table where gradients are asked for.
+
+        Args:
+            times: at which the model will be asked, if they are known. At others it computes its
+                modulations as ever.
+            classes: of the pictures, [B].
+            null_label: if it will also be asked for this label. It must not be for any other.
+        """
+        table = None
+        few = classes is not None and len(classes) <= MOST_PICTURES
+        with self.lock:
+            if self.tables and times and classes is not None and few:
+                labels = classes.tolist() + ([] if null_label is None else [null_label])
+                table = self.table(times, labels)
+            if self.graphs:
+                self.plain.check_weights()
+                self.with_rows.check_weights()
+        return partial(self.ask, table)
+
+    def table(self, times: Sequence[float], labels: Sequence[int]) -> StepTable | None:
+        """The modulations of all calls, unless there is a reason against it, which is logged."""
+        if torch.is_grad_enabled():
+            return None
+        reason = step_tables.refusal(self.model)  # it may have changed
+        if reason is None:
+            self.modulations = Modulations(self.model)
+            rows = len(set(times)) * len(set(labels))
+            size = rows * sum(self.modulations.widths) * self.model.dtype.itemsize
+            if size <= MOST_TABLE_BYTES:
+                return StepTable(self.modulations, times, labels)
+            most = MOST_TABLE_BYTES // 2**20
+            reason = f"it would have {size / 2**20:.0f} MiB, and {most} are allowed"
+        if reason != self.logged:
+            LOGGER.warning("no table of modulations: %s.", reason)
+        self.logged = reason
+        return None
+
+    def ask(
+        self, table: StepTable | None, sample: Tensor, timestep: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The output of the model, as `asked` gives it."""
+        there = self.model.device
+        labels = labels.to(there)
+        sample = sample.to(there, None if sample.dtype == torch.int64 else self.model.dtype)
+        graphed = self.graphs and there.type == "cuda" and len(sample) <= 2 * MOST_PICTURES
+        graphed = graphed and not torch.is_grad_enabled()
+        rows = None if table is None else table.find(timestep, labels)
+        with self.lock:
+            if rows is not None:
+                return self.with_rows(sample, rows) if graphed else self.modulated(sample, rows)
+            if graphed:
+                return self.plain(sample, timestep.to(there), labels)
+            return asked(self.model, sample, timestep, labels)
+
+    def modulated(self, sample: Tensor, rows: Tensor) -> Tensor:
+        """The output of the model, whose modulations give `rows` [B, sum of widths]."""
+        assert self.modulations is not None
+        with self.modulations.given(rows):
+            # Nobody looks at these conditions: what they are for has been computed.
+            return self.model(sample, None, None, conditions=[rows] * len(self.modulations.widths))
+
+
+def optimize(
+    pipeline: "ClassConditionalPipeline",
+    compile: bool | Mapping[str, Any] | None = None,
+    tables: bool | None = None,
+    graphs: bool | None = None,
+) -> list[str]:
+    """Makes a pipeline faster where it is now; one sentence for each thing done or left out.
+
+    Pictures stay the same up to rounding. Calling it again changes nothing; after moving the
+    pipeline to another device, call it again. The weights keep their names, so that the pipeline
+    can be saved as ever.
+
+    - channels-last: convolutions whose input needs no rearranging;
+    - tables: the modulations of all steps computed before the first, for up to 8 pictures; they
+      depend on time and label alone. Samplers that choose their times on the way have none.
+    - graphs: the model's kernels launched together, for up to 8 pictures on a CUDA GPU;
+    - compile: each kind of block compiled once (`compile_repeated_blocks` of diffusers).
+
+    Args:
+        compile, tables, graphs: None does what pays on the device; True does it anyway, False does
+            not. `compile` may be keywords of `torch.compile`; what is compiled stays so.
+
+    Raises:
+        UsageError: graphs or tables are demanded and cannot be.
+    """
+    model = pipeline.model
+    has_tables, about_tables = use_tables(model, tables)
+    has_graphs, about_graphs = use_graphs(model, graphs)
+    before = pipeline.optimized
+    wanted = (model, has_tables, has_graphs)
+    if before is None or (before.model, before.tables, before.graphs) != wanted:
+        pipeline.optimized = OptimizedModel(*wanted)
+    return [
+        channels_last(model, "model"),
+        channels_last(pipeline.autoencoder, "autoencoder"),
+        about_tables,
+        about_graphs,
+        compile_blocks(model, compile),
+    ]
+
+
+def channels_last(module: ModelMixin, name: str) -> str:
+    """Lays the weights of spatial convolutions out with their channels last."""
+    spatial = any(
+        isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1 and max(layer.stride) == 1
+        for layer in module.modules()
+    )
+    if not spatial:
+        return f"not channels-last: the {name} has no convolution over neighbours"
+    module.to(memory_format=torch.channels_last)
+    return f"channels-last: the {name}'s convolutions"
+
+
+def use_tables(model: ModelMixin, wanted: bool | None) -> tuple[bool, str]:
+    """Whether modulations come from a table, and why.
+
+    Raises:
+        UsageError: demanded of a model whose modulations cannot.
+    """
+    reason = step_tables.refusal(model)
+    if wanted is False:
+        return False, "no tables of modulations: not wanted"
+    if reason is None:
+        return True, f"tables of modulations: all steps at once, for up to {MOST_PICTURES} pictures"
+    if wanted:
+        raise UsageError(f"tables cannot be True: {reason}.")
+    return False, f"no tables of modulations: {reason}"
+
+
+def use_graphs(model: ModelMixin, wanted: bool | None) -> tuple[bool, str]:
+    """Whether the model's kernels are launched as a CUDA graph, and why.
+
+    Raises:
+        UsageError: demanded on another device.
+    """
+    kind = model.device.type
+    if kind != "cuda":
+        if wanted:
+            raise UsageError(f"graphs cannot be True: the model is on {kind}, not on a CUDA GPU.")
+        return False, f"no CUDA graphs: the model is on {kind}"
+    if wanted is False:
+        return False, "no CUDA graphs: not wanted"
+    return True, f"CUDA graphs: of the model, for up to {MOST_PICTURES} pictures"
+
+
+def compile_blocks(model: ModelMixin, wanted: bool | Mapping[str, Any] | None) -> str:
+    """Compiles the repeated blocks of a model, unless they are or on a CPU."""
+    compiled = any(module._compiled_call_impl is not None for module in model.modules())
+    if not compiled and wanted is None and model.device.type != "cuda":
+        kind = model.device.type
+        return f"not compiled: on {kind} that takes tens of seconds; optimize(compile=True) does it"
+    if not compiled and wanted is False:
+        return "not compiled: not wanted"
+    if not compiled:
+        model.compile_repeated_blocks(**(wanted if isinstance(wanted, Mapping) else {}))
+    return f"compiled: each {', '.join(model._repeated_blocks)}, when it is first called"

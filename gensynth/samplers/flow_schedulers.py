@@ -1,0 +1,255 @@
+"""SiT's samplers, as schedulers a pipeline saves: the ODE of a flow, and its SDEs.
+
+diffusers' loop asks a scheduler for one step from one model output. These need several outputs a
+step, or a step size of each picture's own, so they run the loop: `integrate` calls the model.
+The functions are those of willisma/SiT, transport/ (arXiv 2401.08740), whose `num_steps` counts
+grid points: our `steps` is one less for the ODE, and the same for an SDE with a last step.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from gensynth.errors import UsageError
+from gensynth.samplers.paths import DIFFUSION_FORMS, PATHS, PREDICTIONS, Path, per_sample
+from gensynth.samplers.runge_kutta import METHODS, dormand_prince, fixed_step
+
+Predict = Callable[[Tensor, Tensor], Tensor]  # model output [B, ...] for x [B, ...] at time [B]
+Draw = Callable[[], Tensor]  # standard normal noise of the sample's shape
+MOST_STEPS = 10_000
+
+
+@dataclass
+class FlowStep:
+    """After step `index` of 1..`steps`: the sample [B, ...] at `time`, and the data [B, ...] that
+    the model had in mind on the way there."""
+
+    index: int
+    steps: int
+    time: float
+    sample: Tensor
+    data: Tensor
+
+
+class FlowScheduler(SchedulerMixin, ConfigMixin):
+    """What the ODE and the SDE samplers share: a path, a prediction, an interval of time."""
+
+    last_step: str | None = None
+
+    def prepare(self, path: str, prediction: str, sample_eps: float | None) -> None:
+        """Sets the path, and how far from the ends of time to stay (None: as SiT)."""
+        one_of("path", path, PATHS)
+        one_of("prediction", prediction, PREDICTIONS)
+        self.path: Path = PATHS[path]
+        self.prediction = prediction
+        eps = self.path.default_eps(prediction)[1] if sample_eps is None else sample_eps
+        if not 0 <= eps < 0.5:
+            raise UsageError(f"sample_eps must be from 0 to below 0.5, got {sample_eps}.")
+        if eps == 0 and (prediction != "velocity" or path == "vp"):
+            raise UsageError(
+                f"sample_eps must be above 0 for prediction {prediction} on the {path} path, "
+                "whose velocity is infinite at an end of time."
+            )
+        self.eps = eps
+
+    @property
+    def steps_range(self) -> tuple[int, int]:
+        """The fewest and the most steps that `integrate` takes."""
+        return 1 if self.last_step is None else 2, MOST_STEPS
+
+    def integrate(
+        self, predict: Predict, sample: Tensor, steps: int, draw: Draw
+    ) -> Iterator[FlowStep]:
+        """Every step from noise [B, ...] to data."""
+        raise NotImplementedError
+
+    def converted(
+        self, predict: Predict, x: Tensor, time: Tensor, targets: Iterable[str]
+    ) -> list[Tensor]:
+        """The model's output at `x` [B, ...] and `time` [B] as each of the predictions named."""
+        output = predict(x, time)
+        return [self.path.convert(output, self.prediction, name, x, time) for name in targets]
+
+
+class FlowODEScheduler(FlowScheduler):
+    """The probability flow ODE dx = velocity dt.
+
+    Args:
+        path: "linear", "gvp" or "vp".
+        prediction: what the model gives, "velocity", "noise", "score" or "x".
+        method: "euler", "heun" (SiT's for its tables), "heun3", "midpoint", "rk4", or "dopri5",
+            which chooses its steps: then `steps` only says how often it reports.
+        rtol, atol: the error that dopri5 allows in a step, for each picture alone.
+        sample_eps: how far from the ends of time to stay; None for SiT's choice.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        path: str = "linear",
+        prediction: str = "velocity",
+        method: str = "heun",
+        rtol: float = 1e-3,
+        atol: float = 1e-6,
+        sample_eps: float | None = None,
+    ):
+        self.prepare(path, prediction, sample_eps)
+        one_of("method", method, [*METHODS, "dopri5"])
+        if not (rtol > 0 and atol > 0):
+            raise UsageError(f"rtol and atol must be above 0, got {rtol} and {atol}.")
+        self.method, self.rtol, self.atol = method, rtol, atol
+
+    def integrate(
+        self,
+        predict: Predict,
+        sample: Tensor,
+        steps: int,
+        draw: Draw | None = None,
+        reverse: bool = False,
+    ) -> Iterator[FlowStep]:
+        """Every step from noise [B, ...] to data, or back with `reverse`. `draw` is not used."""
+        first, last = self.path.interval(self.eps)
+        grid = torch.linspace(*((last, first) if reverse else (first, last)), steps + 1)
+
+        def velocity(x: Tensor, time: Tensor) -> Tensor:
+            return self.converted(predict, x, time, ["velocity"])[0]
+
+        if self.method == "dopri5":
+            states = dormand_prince(velocity, sample, grid, self.rtol, self.atol)
+            for index, (sample, place) in enumerate(states, 1):
+                data = self.data(place.slope, place.x, place.time.to(sample.dtype))
+                yield FlowStep(index, steps, float(grid[index]), sample, data)
+            return
+        for index, (now, after) in enumerate(pairwise(grid.tolist()), 1):
+            time = sample.new_full((len(sample),), now)
+            slope = velocity(sample, time)
+            data = self.data(slope, sample, time)
+            step = torch.full_like(time, after - now)
+            sample = fixed_step(velocity, sample, time, step, slope, self.method)
+            yield FlowStep(index, steps, after, sample, data)
+
+    def data(self, velocity: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        """The data [B, ...] that a velocity leads to."""
+        return self.path.convert(velocity, "velocity", "x", x, time)
+
+
+class FlowSDEScheduler(FlowScheduler):
+    """The reverse SDE dx = (velocity + D score) dt + sqrt(2 D) dw.
+
+    Args:
+        path, prediction, sample_eps: as for `FlowODEScheduler`.
+        method: "euler" (Euler-Maruyama) or "heun".
+        form, norm: D, as named in `DIFFUSION_FORMS`, and its size.
+        last_step: how the last step goes from 1 - last_step_size to the data without noise:
+            "mean" (drift of the SDE), "euler" (velocity), "tweedie" (the model's estimate), or
+            None for no such step.
+        last_step_size: length of the last step; 0.04 is SiT's, for 250 steps.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        path: str = "linear",
+        prediction: str = "velocity",
+        method: str = "euler",
+        form: str = "sigma",
+        norm: float = 1.0,
+        last_step: str | None = "mean",
+        last_step_size: float = 0.04,
+        sample_eps: float | None = None,
+    ):
+        self.prepare(path, prediction, sample_eps)
+        one_of("method", method, ["euler", "heun"])
+        one_of("form", form, DIFFUSION_FORMS)
+        one_of("last_step", last_step, ["mean", "euler", "tweedie", None])
+        if not norm > 0:
+            raise UsageError(f"norm must be above 0, got {norm}.")
+        if not 0 < last_step_size < 1:
+            raise UsageError(f"last_step_size must be between 0 and 1, got {last_step_size}.")
+        self.method, self.form, self.norm = method, form, norm
+        self.last_step, self.last_step_size = last_step, last_step_size
+        first, last = self.interval()
+        if form == "sbdm" and not self.path.diffusion(torch.tensor(first)).isfinite():
+            raise UsageError(
+                "form sbdm is infinite at time 0, where a velocity model starts on this path; "
+                "set sample_eps (0.001 is usual) or another form."
+            )
+        if method == "heun" and self.path.sigma(torch.tensor(last)) == 0:
+            raise UsageError(
+                "method heun needs the score at the last time, where it is infinite; set "
+                "sample_eps (0.001 is usual) or a last_step."
+            )
+
+    def interval(self) -> tuple[float, float]:
+        """First and last time of the steps with noise."""
+        first, last = self.path.interval(self.eps)
+        if self.prediction == "velocity" and self.form != "sbdm":
+            first = 0.0  # nothing is infinite there
+        return first, last if self.last_step is None else 1 - self.last_step_size
+
+    def diffusion(self, x: Tensor, time: Tensor) -> Tensor:
+        """D [B, 1, 1, ...] at `time` [B]."""
+        return DIFFUSION_FORMS[self.form](self.path, per_sample(time, x), self.norm)
+
+    def drift(self, predict: Predict, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift of the SDE and the data the model has in mind, each [B, ...]."""
+        velocity, score, data = self.converted(predict, x, time, ["velocity", "score", "x"])
+        return velocity + self.diffusion(x, time) * score, data
+
+    def integrate(
+        self, predict: Predict, sample: Tensor, steps: int, draw: Draw
+    ) -> Iterator[FlowStep]:
+        """Every step from noise [B, ...] to data; `draw` is called once in each but the last."""
+        first, last = self.interval()
+        noisy = steps - (self.last_step is not None)
+        grid = torch.linspace(first, last, noisy + 1).tolist()
+        for index, (now, after) in enumerate(pairwise(grid), 1):
+            time = sample.new_full((len(sample),), now)
+            sample, data = self.noisy_step(predict, sample, time, after - now, draw())
+            yield FlowStep(index, steps, after, sample, data)
+        if self.last_step is not None:
+            time = sample.new_full((len(sample),), last)
+            sample, data = self.final_step(predict, sample, time)
+            yield FlowStep(steps, steps, 1.0, sample, data)
+
+    def noisy_step(
+        self, predict: Predict, x: Tensor, time: Tensor, step: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The sample after a step with noise, and the model's data, each [B, ...]."""
+        shock = (2 * self.diffusion(x, time) * step).sqrt() * noise
+        if self.method == "euler":
+            drift, data = self.drift(predict, x, time)
+            return x + step * drift + shock, data
+        x = x + shock
+        drift, data = self.drift(predict, x, time)
+        following, _ = self.drift(predict, x + step * drift, time + step)
+        return x + step / 2 * (drift + following), data
+
+    def final_step(self, predict: Predict, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """The sample after the last step, and the model's data, each [B, ...]."""
+        velocity, score, data = self.converted(predict, x, time, ["velocity", "score", "x"])
+        if self.last_step == "tweedie":
+            return data, data
+        if self.last_step == "mean":
+            velocity = velocity + self.diffusion(x, time) * score
+        return x + self.last_step_size * velocity, data
+
+
+def one_of(field: str, value: str | None, allowed: Iterable[str | None]) -> None:
+    """Checks a name.
+
+    Raises:
+        UsageError: it is not one of those allowed; the message names the nearest.
+    """
+    if value in allowed:
+        return
+    names = ["null" if name is None else name for name in allowed]
+    close = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise UsageError(f"{field} must be one of {', '.join(names)}, got {value!r}.{hint}")

@@ -1,0 +1,1 @@
+"""A batch in, a step of the weights out."""

@@ -1,0 +1,102 @@
+"""What learns in a run: a batch in, a loss and its gradients out."""
+
+from contextlib import ExitStack, nullcontext
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from gensynth.config import Experiment
+from gensynth.data.training import Batch
+from gensynth.experiments.build import (
+    build_autoencoder,
+    build_model,
+    build_objective,
+    compile_blocks,
+)
+from gensynth.experiments.regularization import Regularization
+from gensynth.objectives import Loss
+from gensynth.seeding import StepRandom
+from gensynth.training.learning.optim import create_optimizer
+
+
+class Learner:
+    """Model, autoencoder, objective and regularizers of an experiment, under accelerate's care.
+
+    Attributes:
+        model, bare_model: with and without the wrapper of several processes.
+        weights: all that are trained, also those of the objective and of regularizers.
+        images: those of the newest batch, if the data hold any, uint8 [B, C, H, W].
+    """
+
+    def __init__(self, experiment: Experiment, accelerator: Accelerator, num_classes: int):
+        self.accelerator, self.device = accelerator, accelerator.device
+        self.images: Tensor | None = None
+        model = build_model(experiment, num_classes)
+        self.autoencoder = build_autoencoder(experiment).to(self.device)
+        self.regularization = Regularization(experiment, accelerator.num_processes)
+        self.objective: Any = build_objective(experiment, model.to(self.device))
+        if experiment.training.compile:
+            compile_blocks(model, self.regularization.names)
+        # What the objective trains beside the model, such as a discriminator.
+        self.beside: nn.Module = getattr(self.objective, "trained", nn.Identity())
+        trained = nn.ModuleList([model, self.regularization.module, self.beside])
+        self.weights = list(trained.parameters())
+        optimizer = create_optimizer(trained, experiment.optimizer)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.bare_model = accelerator.unwrap_model(self.model)
+        self.regularization.prepare(accelerator)
+        self._prepare_objective()
+
+    def _prepare_objective(self) -> None:
+        if any(True for _ in self.beside.parameters()):
+            self.beside = self.objective.trained = self.accelerator.prepare(self.beside)
+        if hasattr(self.objective, "state"):  # without weights, so not wrapped for processes
+            self.objective.state = self.accelerator.prepare_model(
+                self.objective.state, evaluation_mode=True
+            )
+
+    def backward(self, batch: Batch, random: StepRandom, parts: int, last: bool) -> Loss:
+        """Adds the gradients of one of `parts` micro-batches; they are exchanged after the last."""
+        images, latents = self.seen(batch, random)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        passes = self.passes(random.apart("model"), latents, batch.crops)
+        with nullcontext() if last else self.no_sync():
+            with (
+                random.for_dropout(),
+                self.accelerator.autocast(),
+                self.regularization.watching(self.bare_model) as states,
+            ):
+                loss = self.objective.loss(self.model, latents, labels, random, passes)
+                loss = self.regularization.add(loss, states, images)
+            self.accelerator.backward(loss.total / parts)
+        return loss
+
+    def seen(self, batch: Batch, random: StepRandom) -> tuple[Tensor | None, Tensor]:
+        """Images, if the data hold them, and what the model is trained on, on the device."""
+        if batch.latents is not None:
+            return None, batch.latents.to(self.device, non_blocking=True)
+        assert batch.images is not None
+        self.images = batch.images.to(self.device, non_blocking=True)
+        return self.images, self.autoencoder.encode(self.images, random.apart("autoencoder"))
+
+    def passes(
+        self, random: StepRandom, latents: Tensor, crops: Tensor | None
+    ) -> list[dict[str, Any]]:
+        """Further keywords of each forward pass of a step, from a model that has any."""
+        if not hasattr(self.bare_model, "training_passes"):
+            return [{}]
+        crops = None if crops is None else crops.to(self.device)
+        return self.bare_model.training_passes(random, *latents.shape[-2:], crops)
+
+    def no_sync(self) -> ExitStack:
+        """Inside, processes keep their gradients to themselves."""
+        stack = ExitStack()
+        for module in (self.model, self.regularization.module, self.beside):
+            stack.enter_context(self.accelerator.no_sync(module))
+        return stack
+
+    def finite(self) -> bool:
+        """Whether every weight beside the model's is a number."""
+        beside = all(bool(weight.isfinite().all()) for weight in self.beside.parameters())
+        return beside and self.regularization.finite()

@@ -1,0 +1,183 @@
+"""What happens when something on the page is pressed. Anybody can call any of these directly."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import gradio as gr
+
+from gensynth.errors import GensynthError
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth_serve.pages.live import LiveBox
+from gensynth_serve.pages.restore import command, restored
+from gensynth_serve.queue.engine import Engine
+from gensynth_serve.queue.jobs import Done, Failed, Job, Made, Stopped
+from gensynth_serve.queue.order import MAX_IMAGES, MAX_STEPS, Order, random_seed
+
+MAX_SHOWN = 50  # pictures in the gallery of one visitor
+# A visitor who left is noticed at the next yield, so there is one at least this often.
+POLL_SECONDS = 0.5
+
+History = list[tuple[str, str, dict[str, Any]]]  # path, caption, recipe; newest first
+
+
+class Handlers:
+    """The callbacks of the page for one engine."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        # Jobs by the id that a visitor's session holds, for Stop.
+        self.jobs: dict[str, Job] = {}
+
+    def generate(
+        self,
+        model: str,
+        labels: list[int | str],
+        num: float,
+        seed: float,
+        steps: float,
+        guidance: float,
+        history: History,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Updates of (live box, gallery, history, last seed, job id, Stop) until the job ends."""
+        seed = random_seed() if seed is None or seed == -1 else seed
+        try:
+            job = self.engine.submit(Order(model, labels, num, seed, steps, guidance))
+        except GensynthError as error:
+            raise gr.Error(sentence(str(error)), print_exception=False) from error
+        self.jobs[job.id] = job
+        try:
+            yield _update(seed=job.order.seed, job=job.id, stop=gr.Button(interactive=True))
+            yield from self._relay(job, history or [])
+        finally:
+            self.engine.cancel(job)  # the visitor closed the page
+            del self.jobs[job.id]
+
+    def _relay(self, job: Job, history: History) -> Iterator[tuple[Any, ...]]:
+        box = LiveBox(job)
+        while True:
+            try:
+                news = job.news.get(timeout=POLL_SECONDS)
+            except Empty:
+                yield _update()
+                continue
+            live = box.show(news)
+            match news:
+                case Made():
+                    caption = f"{news.recipe['class']} · seed {news.recipe['seed']}"
+                    history = [(str(news.path), caption, news.recipe), *history][:MAX_SHOWN]
+                    yield _update(live=live, gallery=gallery(history), history=history)
+                case Done() | Stopped() | Failed():
+                    # The pictures once more: a program sees the last update only.
+                    pictures = [entry[:2] for entry in history]
+                    stop = gr.Button(interactive=False)
+                    yield _update(live=live, gallery=pictures, job="", stop=stop)
+                    if isinstance(news, Failed):
+                        raise gr.Error(sentence(news.message), print_exception=False)
+                    return
+                case _:
+                    yield _update(live=live)
+
+    def stop(self, job_id: str) -> None:
+        """Cancels the visitor's running job."""
+        job = self.jobs.get(job_id)
+        if job is not None:
+            self.engine.cancel(job)
+
+    def choose_model(self, model: str) -> tuple[Any, ...]:
+        """Updates of (classes, steps, guidance) to what suits a model."""
+        if model not in self.engine.pipelines:
+            return gr.skip(), gr.skip(), gr.skip()
+        pipeline = self.engine.pipelines[model]
+        config, most = pipeline.config, most_steps(pipeline)
+        classes = gr.Dropdown(choices=self.choices(model), value=[0])
+        steps = gr.Slider(maximum=most, value=config.steps, info=steps_info(config))
+        return classes, steps, gr.Slider(value=config.guidance, info=guidance_info(config))
+
+    def choices(self, model: str) -> list[tuple[str, int]]:
+        """The classes of a model as (text, number)."""
+        names = self.engine.pipelines[model].classes
+        return [
+            (name if name == str(number) else f"{number} · {name}", number)
+            for number, name in enumerate(names)
+        ]
+
+    def all_classes(self, model: str) -> tuple[Any, ...]:
+        """(classes, number of images): every class once, as far as one order goes."""
+        count = min(len(self._classes(model)), MAX_IMAGES)
+        return list(range(count)), count
+
+    def random_class(self, model: str) -> list[int]:
+        """One class at random."""
+        return [random.randrange(len(self._classes(model)))]
+
+    def _classes(self, model: str) -> list[str]:
+        if model not in self.engine.pipelines:
+            raise gr.Error("This model is not served here.", print_exception=False)
+        return self.engine.pipelines[model].classes
+
+    def select(self, history: History, event: gr.SelectData) -> tuple[Any, ...]:
+        """(recipe, command line, last seed) of the picture that was clicked."""
+        index = event.index
+        if type(index) is not int or not 0 <= index < len(history or []):
+            return gr.skip(), gr.skip(), gr.skip()
+        recipe = history[index][2]
+        return json.dumps(recipe, indent=2, ensure_ascii=False), command(recipe), recipe["seed"]
+
+    def restore(self, file: str | None, model: str) -> tuple[Any, ...]:
+        """(model, classes, images, seed, steps, guidance, note) of an uploaded picture."""
+        if file is None:
+            return *[gr.skip()] * 6, ""
+        if model not in self.engine.pipelines:
+            model = next(iter(self.engine.pipelines))
+        try:
+            order, note = restored(Path(file), self.engine.pipelines, model)
+        except GensynthError as error:
+            return *[gr.skip()] * 6, sentence(str(error))
+        pipeline = self.engine.pipelines[order.model]
+        config, most = pipeline.config, most_steps(pipeline)
+        classes = gr.Dropdown(choices=self.choices(order.model), value=order.labels)
+        steps = gr.Slider(maximum=most, value=order.steps, info=steps_info(config))
+        guidance = gr.Slider(value=order.guidance, info=guidance_info(config))
+        return order.model, classes, order.num, order.seed, steps, guidance, note
+
+
+def most_steps(pipeline: ClassConditionalPipeline) -> int:
+    """The most steps that the page offers for a pipeline."""
+    size = pipeline.config.size
+    return min(MAX_STEPS, pipeline.steps_range(pipeline.scheduler, (size, size))[1])
+
+
+def steps_info(config: Any) -> str:
+    """What the steps slider does, and what suits a pipeline with this configuration."""
+    return f"More take longer and show more detail. This model: {config.steps}."
+
+
+def guidance_info(config: Any) -> str:
+    """What the guidance slider does, and what suits a pipeline with this configuration."""
+    return f"Higher is more typical, less varied; 1 is none. This model: {config.guidance:g}."
+
+
+def gallery(history: History) -> Any:
+    """The gallery with these pictures and none of them opened."""
+    return gr.Gallery(value=[entry[:2] for entry in history], selected_index=None)
+
+
+def sentence(message: str) -> str:
+    """A message with a capital at the start."""
+    return message[:1].upper() + message[1:]
+
+
+def _update(
+    live: Any = None,
+    gallery: Any = None,
+    history: Any = None,
+    seed: Any = None,
+    job: Any = None,
+    stop: Any = None,
+) -> tuple[Any, ...]:
+    updates = (live, gallery, history, seed, job, stop)
+    return tuple(gr.skip() if update is None else update for update in updates)

@@ -1,0 +1,82 @@
+"""The box that shows a running job: pictures so far, a bar and a line of text, as HTML."""
+
+import base64
+import html
+import math
+
+from gensynth_serve.queue.jobs import Done, Failed, Job, Made, News, Preview, Queued, Stopped
+
+IDLE = "Choose a class and press Generate."
+
+
+class LiveBox:
+    """Turns the news of a job into the HTML of the box. Its height never changes (style.py)."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.jpegs: dict[int, bytes] = {}
+        self.made = 0
+        self.share = 0.0
+
+    def show(self, news: News) -> str:
+        """The box after a piece of news."""
+        match news:
+            case Queued():
+                return box(f"queued {news.place} of {news.waiting}", pictures=self._pictures())
+            case Preview():
+                self.jpegs.update(enumerate(news.jpegs, news.first))
+                self.share = news.share
+                return box(self._step(news), self.share, self._pictures(), news.step)
+            case Made():
+                self.jpegs[news.index] = news.jpeg
+                self.made += 1
+                text = f"stored {self.made} of {self.job.order.num}"
+                return box(text, self.share, self._pictures())
+            case Done():
+                text = f"done in {news.seconds:.1f} s, {seeds(self.job)}"
+                return box(text, 1.0, self._pictures())
+            case Stopped():
+                kept = f"{self.made} of {self.job.order.num} images finished"
+                return box(f"stopped, {kept}", self.share, self._pictures())
+            case Failed():
+                return box(f"failed: {news.message}", self.share, self._pictures())
+
+    def _step(self, news: Preview) -> str:
+        parts = [f"step {news.step}/{news.steps}"]
+        num = self.job.order.num
+        if len(news.jpegs) < num:
+            parts.append(f"images {news.first + 1}-{news.first + len(news.jpegs)} of {num}")
+        parts.append(f"{news.rate:.1f} it/s")
+        parts.append(f"{math.ceil(news.seconds_left)} s left")
+        return " · ".join(parts)
+
+    def _pictures(self) -> str:
+        num = self.job.order.num
+        rows = 1 if num < 4 else 2 if num <= 8 else 3
+        cells = "".join(_cell(self.jpegs.get(index), index) for index in range(num))
+        columns = math.ceil(num / rows)
+        layout = f"--columns:{columns};--rows:{rows};--square:{math.ceil(math.sqrt(num))}"
+        return f'<div class="pictures" style="{layout}">{cells}</div>'
+
+
+def box(text: str, share: float = 0.0, pictures: str = "", step: int = 0) -> str:
+    """The HTML of the box, with the bar at `share` of its length."""
+    pictures = pictures or '<div class="pictures"></div>'
+    return (
+        f'<div class="live" data-step="{step}">{pictures}'
+        f'<progress aria-label="progress" max="1" value="{share:.3f}"></progress>'
+        f'<p class="status" role="status">{html.escape(text)}</p></div>'
+    )
+
+
+def seeds(job: Job) -> str:
+    """The seeds of a job in words."""
+    first, num = job.order.seed, job.order.num
+    return f"seed {first}" if num == 1 else f"seeds {first}-{first + num - 1}"
+
+
+def _cell(jpeg: bytes | None, index: int) -> str:
+    if jpeg is None:
+        return "<span></span>"
+    data = base64.b64encode(jpeg).decode("ascii")
+    return f'<img alt="image {index + 1}" src="data:image/jpeg;base64,{data}">'

@@ -1,0 +1,229 @@
+"""The widgets of the page and what each is connected to."""
+
+from dataclasses import dataclass
+from html import escape
+
+import gradio as gr
+
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth_serve.pages.handlers import Handlers, guidance_info, most_steps, steps_info
+from gensynth_serve.pages.live import IDLE, box
+from gensynth_serve.pages.style import PIXELATED_UP_TO
+from gensynth_serve.queue.engine import Engine
+from gensynth_serve.queue.order import MAX_GUIDANCE, MAX_IMAGES, MAX_SEED, MIN_GUIDANCE
+
+# More than the engine's queue holds, so that the engine is the one to say that it is full.
+MAX_HANDLERS = 24
+SHOW_RESULTS = """() => {
+  document.getElementById("live").scrollIntoView({block: "nearest"});
+}"""
+DELETE_UPLOADS = (600, 86_400)  # seconds: how often, and how old
+
+
+@dataclass
+class Inputs:
+    """The left column."""
+
+    model: gr.Dropdown
+    labels: gr.Dropdown
+    all_classes: gr.Button
+    random_class: gr.Button
+    num: gr.Slider
+    seed: gr.Number
+    random_seed: gr.Button
+    reuse_seed: gr.Button
+    steps: gr.Slider
+    guidance: gr.Slider
+    generate: gr.Button
+    stop: gr.Button
+    file: gr.File
+    note: gr.Textbox
+
+
+@dataclass
+class Outputs:
+    """The right column."""
+
+    live: gr.HTML
+    gallery: gr.Gallery
+    recipe: gr.Code
+    command: gr.Textbox
+
+
+def build(engine: Engine) -> gr.Blocks:
+    """The page for the models of an engine."""
+    handlers = Handlers(engine)
+    small = max(p.config.size for p in engine.pipelines.values()) <= PIXELATED_UP_TO
+    with gr.Blocks(title="gensynth", analytics_enabled=False, delete_cache=DELETE_UPLOADS) as page:
+        gr.HTML(_heading(engine), elem_id="title")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                inputs = _inputs(handlers)
+            with gr.Column(scale=3, min_width=320):
+                outputs = _outputs(["small-pictures"] if small else [])
+        _connect(handlers, inputs, outputs)
+    # Without `api_open=False` a plain POST goes around the queue and its limits.
+    page.queue(max_size=40, api_open=False, default_concurrency_limit=8)
+    return page
+
+
+def _heading(engine: Engine) -> str:
+    about = ", ".join(engine.pipelines)
+    if len(engine.pipelines) == 1:
+        pipeline = engine.pipelines[about]
+        size, classes = pipeline.config.size, len(pipeline.classes)
+        about += f" · {classes} classes · {size} x {size} pixels · {pipeline.device.type}"
+    return f"<h1>gensynth</h1><p>{escape(about)}</p>"
+
+
+def _inputs(handlers: Handlers) -> Inputs:
+    first = next(iter(handlers.engine.pipelines))
+    what = _what(handlers, first)
+    which = _which()
+    how = _how(handlers.engine.pipelines[first])
+    with gr.Row():
+        generate = gr.Button("Generate", variant="primary", min_width=120, elem_id="generate")
+        stop = gr.Button("Stop", variant="stop", interactive=False, min_width=120, elem_id="stop")
+    with gr.Accordion("Settings from a picture", open=False):
+        file = gr.File(
+            label="PNG that gensynth made", file_types=[".png"], height=150, elem_id="file"
+        )
+        note = gr.Textbox(
+            label="Found", placeholder="Nothing yet.", interactive=False, elem_id="note"
+        )
+    return Inputs(*what, *which, *how, generate, stop, file, note)
+
+
+def _what(handlers: Handlers, first: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, gr.Button]:
+    names = list(handlers.engine.pipelines)
+    model = gr.Dropdown(
+        names,
+        value=first,
+        label="Model",
+        info="What draws.",
+        visible=len(names) > 1,
+        elem_id="model",
+    )
+    labels = gr.Dropdown(
+        handlers.choices(first),
+        value=[0],
+        label="Classes",
+        info="Type to search. Several are drawn in turn.",
+        multiselect=True,
+        allow_custom_value=True,  # names typed or sent by a program; the engine checks them
+        elem_id="classes",
+    )
+    with gr.Row():
+        all_classes = gr.Button("All classes in turn", size="sm", min_width=120)
+        random_class = gr.Button("Random class", size="sm", min_width=120)
+    return model, labels, all_classes, random_class
+
+
+def _which() -> tuple[gr.Slider, gr.Number, gr.Button, gr.Button]:
+    num = gr.Slider(
+        1,
+        MAX_IMAGES,
+        value=4,
+        step=1,
+        label="Images",
+        info="Each has the next seed.",
+        elem_id="num",
+    )
+    seed = gr.Number(
+        -1,
+        minimum=-1,
+        maximum=MAX_SEED,
+        label="Seed",
+        info="The same seed gives the same picture; -1 is a new one each time.",
+        elem_id="seed",
+    )
+    with gr.Row():
+        random_seed = gr.Button("Random", size="sm", min_width=120)
+        reuse_seed = gr.Button("Reuse", size="sm", min_width=120)
+    return num, seed, random_seed, reuse_seed
+
+
+def _how(pipeline: ClassConditionalPipeline) -> tuple[gr.Slider, gr.Slider]:
+    config = pipeline.config
+    steps = gr.Slider(
+        1,
+        most_steps(pipeline),
+        value=config.steps,
+        step=1,
+        label="Steps",
+        info=steps_info(config),
+        elem_id="steps",
+    )
+    guidance = gr.Slider(
+        MIN_GUIDANCE,
+        MAX_GUIDANCE,
+        value=config.guidance,
+        step=0.1,
+        label="Guidance",
+        info=guidance_info(config),
+        elem_id="guidance",
+    )
+    return steps, guidance
+
+
+def _outputs(classes: list[str]) -> Outputs:
+    return Outputs(
+        live=gr.HTML(box(IDLE), elem_id="live", elem_classes=classes, container=True),
+        gallery=gr.Gallery(
+            label="Pictures, newest first",
+            elem_id="gallery",
+            elem_classes=classes,
+            columns=4,
+            height=420,
+            object_fit="contain",
+            interactive=False,
+            buttons=["download", "download_all", "fullscreen"],
+        ),
+        recipe=gr.Code(
+            label="Recipe: click a picture",
+            language="json",
+            interactive=False,
+            wrap_lines=True,
+            elem_id="recipe",
+        ),
+        command=gr.Textbox(
+            label="Draw it again on the command line",
+            placeholder="Click a picture.",
+            interactive=False,
+            lines=2,
+            buttons=["copy"],
+            elem_id="command",
+        ),
+    )
+
+
+def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
+    history = gr.State([])
+    last_seed = gr.State(-1)
+    job_id = gr.State("")
+    i.generate.click(
+        handlers.generate,
+        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, history],
+        [o.live, o.gallery, history, last_seed, job_id, i.stop],
+        api_name="generate",
+        concurrency_limit=MAX_HANDLERS,
+        show_progress="hidden",
+        trigger_mode="once",
+    )
+    # On a phone the results are far below the button.
+    i.generate.click(None, js=SHOW_RESULTS)
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    i.stop.click(handlers.stop, job_id, None, queue=False, **quiet)
+    o.gallery.select(handlers.select, history, [o.recipe, o.command, last_seed], **quiet)
+    i.file.upload(
+        handlers.restore,
+        [i.file, i.model],
+        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.note],
+        **quiet,
+    )
+    # `input`, not `change`: settings that come from a picture must not be replaced by defaults.
+    i.model.input(handlers.choose_model, i.model, [i.labels, i.steps, i.guidance], **quiet)
+    i.all_classes.click(handlers.all_classes, i.model, [i.labels, i.num], **quiet)
+    i.random_class.click(handlers.random_class, i.model, i.labels, **quiet)
+    i.random_seed.click(lambda: -1, None, i.seed, **quiet)
+    i.reuse_seed.click(lambda seed: seed, last_seed, i.seed, **quiet)

@@ -1,0 +1,1 @@
+"""Orders, jobs, and the one thread that draws."""

@@ -1,0 +1,175 @@
+"""One device, one thread, one job at a time; everybody else waits in a short queue."""
+
+import gc
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from gensynth.errors import DeviceMemoryError, GensynthError, OutputError, UsageError
+from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.sampling.generate import plan
+from gensynth_serve.queue.draw import BATCH, Cancelled, draw
+from gensynth_serve.queue.jobs import Done, Failed, Job, News, Queued, Stopped
+from gensynth_serve.queue.order import Order
+
+MAX_WAITING = 20
+MAX_STORED = 1000  # pictures; the oldest are deleted
+
+
+class BusyError(GensynthError):
+    """The queue is full or closed."""
+
+
+class Engine:
+    """Draws orders with pipelines that share a device.
+
+    Only the engine's thread calls the pipelines, so two jobs never overlap on the device, whatever
+    the web framework does with the requests.
+
+    Args:
+        pipelines: name -> pipeline.
+        folder: where finished pictures are stored, each in its own folder with a random name.
+    """
+
+    def __init__(self, pipelines: Mapping[str, ClassConditionalPipeline], folder: Path):
+        self.pipelines = dict(pipelines)
+        self.folder = folder
+        self._changed = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._closed = False
+        self._start_thread()
+
+    def submit(self, order: Order) -> Job:
+        """The queued job of an order.
+
+        Raises:
+            UsageError: the model or one of the classes does not exist.
+            BusyError: too many jobs are waiting, or the engine is closed.
+        """
+        if order.model not in self.pipelines:
+            raise UsageError(
+                f"there is no model {order.model[:100]!r} here. "
+                f"Served: {', '.join(self.pipelines)}."
+            )
+        pipeline = self.pipelines[order.model]
+        labels = [label_number(pipeline, label) for label in order.labels]
+        job = Job(order, pipeline, plan(labels, order.num, order.seed))
+        with self._changed:
+            if self._closed:
+                raise BusyError("the server is shutting down.")
+            if len(self._waiting) >= MAX_WAITING:
+                raise BusyError(
+                    f"the server is busy ({MAX_WAITING} jobs are waiting). Try again in a minute."
+                )
+            self._waiting.append(job)
+            self._tell_places()
+            self._changed.notify()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Ends a job: now if it waits, after the current step if it runs."""
+        with self._changed:
+            job.cancelled.set()
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.news.put(Stopped())
+                self._tell_places()
+
+    def close(self) -> None:
+        """Refuses new jobs and cancels all others; returns at once."""
+        with self._changed:
+            self._closed = True
+            for job in [*self._waiting, *filter(None, [self._running])]:
+                self.cancel(job)
+            self._changed.notify()
+
+    def stop(self, timeout: float) -> bool:
+        """Closes, and waits for the thread to end; whether it did."""
+        self.close()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="gensynth-engine", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            while self._take():
+                self._run(self._running)
+                self._running = None
+        finally:
+            if self._running is not None:
+                # A bug ends this thread, with its traceback on stderr. The next job gets a new one.
+                message = "drawing failed because of a bug; the server's log says more."
+                self._running.news.put(Failed(message, GensynthError.exit_code))
+                self._running = None
+                self._start_thread()
+
+    def _take(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._running = self._waiting.popleft() if self._waiting else None
+            self._tell_places()
+            return self._running is not None
+
+    def _run(self, job: Job) -> None:
+        started = time.monotonic()
+        out_of_memory = False
+        news: News
+        try:
+            draw(job, self.folder)
+            self._forget_old_pictures()
+            news = Done(time.monotonic() - started)
+        except Cancelled:
+            news = Stopped()
+        except (DeviceMemoryError, MemoryError):
+            out_of_memory = True
+            news = Failed(_memory_advice(job), DeviceMemoryError.exit_code)
+        except OutputError:
+            message = "the server cannot store the picture: its disk is full or not writable."
+            news = Failed(message, OutputError.exit_code)
+        except GensynthError as error:
+            news = Failed(str(error), error.exit_code)
+        if out_of_memory:
+            # Only here are the tensors free: during `except` the traceback holds them.
+            gc.collect()
+            torch.cuda.empty_cache()
+        job.news.put(news)
+
+    def _tell_places(self) -> None:
+        for place, job in enumerate(self._waiting, 1):
+            job.news.put(Queued(place, len(self._waiting)))
+
+    def _forget_old_pictures(self) -> None:
+        pictures = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)
+        for path in pictures[:-MAX_STORED]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def label_number(pipeline: ClassConditionalPipeline, label: int | str) -> int:
+    """The number of a class given by number or name.
+
+    Raises:
+        UsageError: no such class.
+    """
+    try:
+        return pipeline.label_id(label)
+    except UsageError:
+        raise
+    except ValueError as error:  # digits that are not a number, such as a superscript two
+        raise UsageError(f"there is no class {label!r}.") from error
+
+
+def _memory_advice(job: Job) -> str:
+    together = min(BATCH, job.order.num)
+    if together == 1:
+        return "not enough memory for one picture. Close other programs that use the device."
+    fewer = "1 image" if together < 4 else f"at most {together // 2} images"
+    return f"not enough memory for {together} pictures at once. Ask for {fewer}."
