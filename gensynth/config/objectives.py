@@ -1,6 +1,6 @@
 """The sections `objective:` and `regularizers:`."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,8 +26,18 @@ class Flow(Section):
 
     @property
     def predicts(self) -> str:
-        """What a pipeline of the model starts from, a key of `schedulers.SCHEDULERS`."""
+        """What a pipeline of the model starts from, a prediction of `samplers.registry`."""
         return self.prediction
+
+    @property
+    def scheduler_keywords(self) -> dict[str, str]:
+        """What a scheduler has to know of the model, for `create_scheduler`."""
+        return {"path": self.path}
+
+    @property
+    def pipeline_keywords(self) -> dict[str, Any]:
+        """What a pipeline has to know of the model's input and output."""
+        return {"time_scale": self.time_scale, "path": self.path}
 
     @model_validator(mode="after")
     def weighting_fits(self) -> Self:
@@ -55,6 +65,14 @@ class DDPM(Section):
     min_snr: Annotated[float, Field(gt=0)] | None = None  # gamma of arXiv 2303.09556; MDT's is 5
     label_dropout: Share = 0.1
 
+    @property
+    def scheduler_keywords(self) -> dict[str, str]:
+        return {"betas": self.betas}
+
+    @property
+    def pipeline_keywords(self) -> dict[str, Any]:
+        return {"ddpm_prediction": self.prediction}
+
     @model_validator(mode="after")
     def weight_fits_loss(self) -> Self:
         if self.min_snr is not None and self.loss in ("kl", "rescaled_kl"):
@@ -66,6 +84,8 @@ class Masked(Section):
     """Masked tokens (MaskGIT, arXiv 2202.04200, with Halton-MaskGIT's defaults)."""
 
     works_on: ClassVar[str] = "tokens"
+    scheduler_keywords: ClassVar[dict[str, str]] = {}
+    pipeline_keywords: ClassVar[dict[str, Any]] = {}
     learns_variance: ClassVar[bool] = False
     predicts: ClassVar[str] = "tokens"
     name: Literal["masked"]
@@ -83,6 +103,8 @@ class Reconstruction(Section):
     """A tokenizer gives images back through its codebook (VQGAN, arXiv 2012.09841; LlamaGen)."""
 
     works_on: ClassVar[str] = "pixels"
+    scheduler_keywords: ClassVar[dict[str, str]] = {}
+    pipeline_keywords: ClassVar[dict[str, Any]] = {}
     learns_variance: ClassVar[bool] = False
     predicts: ClassVar[str] = ""  # nothing is sampled
     name: Literal["reconstruction"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensynth.errors import UsageError
+from gensynth.settings import Settings, option_of
 
 if TYPE_CHECKING:
     from gensynth.evaluation.measuring.features import Effort, Images
@@ -22,7 +23,7 @@ class Request:
     """The flags of the command; none where nothing was given.
 
     Attributes:
-        drawing: steps, guidance and scheduler, for a model that draws.
+        drawing: settings for a model that draws.
     """
 
     samples: str | None = None
@@ -31,7 +32,7 @@ class Request:
     num: int | None = None
     seed: int | None = None
     labels: str | None = None
-    drawing: dict[str, Any] = field(default_factory=dict)
+    drawing: Settings = field(default_factory=Settings)
     protocol: str | None = None
     extractor: str | None = None
     weights: Path | None = None
@@ -82,7 +83,7 @@ class Request:
             )
 
     def flags_of_drawing(self) -> dict[str, Any]:
-        given = {f"--{name}": value for name, value in self.drawing.items()}
+        given = {option_of(name): value for name, value in self.drawing.given().items()}
         return given | {"--labels": self.labels}
 
     def effort(self, tick: Callable[[int], None], expect: Callable[[int], None]) -> "Effort":
@@ -124,8 +125,8 @@ class Request:
 
         assert self.protocol is not None and self.model is not None
         protocol = find_protocol(self.protocol)
-        others = {"seed", "extractor", "metrics", "size"}
-        given = {f"--{name}": getattr(self, name) for name in sorted(others)}
+        given: dict[str, Any] = {"--extractor": self.extractor, "--metrics": self.metrics}
+        given |= {"--seed": self.seed, "--size": self.size}
         check_alone(protocol, self.flags_of_drawing() | given)
         return evaluate_protocol(
             protocol,
@@ -178,6 +179,6 @@ class Request:
             NUM_DRAWN if self.num is None else self.num,
             self.seed or 0,
             self.labels or "balanced",  # type: ignore[arg-type]
-            settings={name: value for name, value in self.drawing.items() if value is not None},
+            settings=self.drawing,
             **self._batches(),
         )

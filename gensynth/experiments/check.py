@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gensynth.conditions import Condition
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
 from gensynth.experiments.explain import OBJECTIVES, nearest
@@ -16,7 +17,7 @@ def check_model(experiment: Experiment) -> None:
     """
     import torch
 
-    from gensynth.experiments.build import build_model, build_scheduler
+    from gensynth.experiments.build import build_condition, build_model, build_scheduler
     from gensynth.models import constructor_keywords, preset
 
     name, given = experiment.model.name, experiment.model.model_extra or {}
@@ -28,13 +29,15 @@ def check_model(experiment: Experiment) -> None:
                 f"unknown key 'model.{key}' for {name}.{nearest(key, known)} "
                 f"Known: {', '.join(known)}."
             )
+    condition = build_condition(experiment, ["one", "two"])
     _check_parts(experiment)
+    _check_condition(experiment, condition)
     _check_contradictions(experiment, given)
     if experiment.objective.works_on != "pixels":
         build_scheduler(experiment)
     try:
         with torch.device("meta"):
-            model = build_model(experiment, num_classes=2)
+            model = build_model(experiment, condition)
     except UsageError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
@@ -82,6 +85,28 @@ def _check_parts(experiment: Experiment) -> None:
         )
 
 
+def _check_condition(experiment: Experiment, condition: Condition) -> None:
+    """The model has to take what the condition gives."""
+    import torch
+
+    from gensynth.models import MODELS, preset
+
+    if experiment.objective.works_on == "pixels":
+        return  # a tokenizer is told nothing
+    name, kind = experiment.model.name, experiment.condition.kind
+    if not set(condition.tensors) <= set(preset(name)[0].takes):
+        known = [n for n, entry in MODELS.items() if set(condition.tensors) <= set(entry[0].takes)]
+        raise UsageError(
+            f"condition.kind {kind} gives {', '.join(condition.tensors)}, which {name} does not "
+            f"take. Models that do: {', '.join(known) or 'none'}."
+        )
+    if experiment.sampling.guidance != 1 and condition.none(torch.device("cpu")) is None:
+        raise UsageError(
+            f"with condition.kind {kind} there is nothing to guide towards; set "
+            "sampling.guidance=1."
+        )
+
+
 def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
     _check_chosen(experiment, given)
     encoded = experiment.data.source == "encoded"
@@ -103,9 +128,9 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
             "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
         )
     draws = experiment.objective.works_on != "pixels"  # a tokenizer does not, whatever is set
-    if draws and experiment.sampling.guidance > 1 and experiment.objective.label_dropout == 0:
+    if draws and experiment.sampling.guidance != 1 and experiment.objective.label_dropout == 0:
         raise UsageError(
-            "sampling.guidance above 1 needs a model that has seen dropped labels; set "
+            "sampling.guidance other than 1 needs a model that has seen dropped labels; set "
             "objective.label_dropout=0.1 or sampling.guidance=1."
         )
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from gensynth.config import Dispersive, Experiment, LayerSync, Repa
 from gensynth.errors import UsageError
-from gensynth.experiments.build import build_model
 from gensynth.experiments.encoders import create_encoder
 from gensynth.models import example_inputs
 from gensynth.objectives import Loss
@@ -37,7 +36,7 @@ def named(experiment: Experiment) -> dict[str, Dispersive | LayerSync | Repa]:
 def check_regularizers(
     experiment: Experiment, model: ModelMixin, processes: int = 1
 ) -> dict[str, torch.Size]:
-    """Checks the terms against a model on the meta device; gives the shapes of its hidden states.
+    """Checks the terms against a model; gives the shapes of its hidden states.
 
     Raises:
         UsageError: an unknown hidden state, a pair that cannot be aligned, or a group of images
@@ -46,7 +45,7 @@ def check_regularizers(
     settings = experiment.training
     micro_batch = settings.batch_size // (settings.gradient_accumulation * processes)
     side = experiment.data.size // experiment.autoencoder.patch
-    shapes = hidden_shapes(model.eval(), *example_inputs(model, side, side))
+    shapes = hidden_shapes(model, *example_inputs(model, side, side))
     for config in experiment.regularizers:
         check_states(config, shapes)
         if config.name == "dispersive" and micro_batch % config.group_size:
@@ -68,15 +67,13 @@ class Regularization:
         InputError: a frozen encoder cannot be loaded.
     """
 
-    def __init__(self, experiment: Experiment, processes: int):
+    def __init__(self, experiment: Experiment, model: ModelMixin, processes: int):
         self.configs = named(experiment)
         self.encoders: dict[str, nn.Module] = {}
         self.module: nn.Module = nn.Identity()
         self.names: tuple[str, ...] = ()  # of the hidden states that are read
         if not self.configs:
             return
-        with torch.device("meta"):
-            model = build_model(experiment, num_classes=2)
         shapes = check_regularizers(experiment, model, processes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(experiment.seed, "regularizers"))

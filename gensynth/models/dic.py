@@ -16,11 +16,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_whole
+from gensynth.models.layers.checks import check_classes, check_whole
 from gensynth.models.layers.conditioning import (
     TimestepEmbedder,
     channel_norm,
+    labels_or_null,
     modulate,
     stage_conditions,
 )
@@ -89,7 +91,7 @@ def takes_skip(index: int) -> bool:
     return index % SKIP_STRIDE == 0
 
 
-class DiC(ModelMixin, ConfigMixin):
+class DiC(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -105,7 +107,6 @@ class DiC(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("DiCBlock",)
-    works_on = "latents"
     size_multiple = 4  # height and width are halved twice
 
     @register_to_config
@@ -120,7 +121,8 @@ class DiC(ModelMixin, ConfigMixin):
         zero_gate: bool = False,
     ):
         super().__init__()
-        check_whole(in_channels=in_channels, num_classes=num_classes)
+        check_whole(in_channels=in_channels)
+        check_classes(num_classes, null_label)
         if not isinstance(hidden_size, int) or hidden_size < 8 or hidden_size % 8:
             raise ValueError(f"hidden_size must be a multiple of 8, got {hidden_size!r}")
         if (
@@ -186,36 +188,35 @@ class DiC(ModelMixin, ConfigMixin):
             sample = run_block(self, block, sample, condition)
         return sample
 
-    def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
+    def embed(self, timestep: Tensor, class_labels: Tensor | None = None) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        return stage_conditions(
-            self.timestep_embedders, self.class_embedders, timestep, class_labels
-        )
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        return stage_conditions(self.timestep_embedders, self.class_embedders, timestep, labels)
 
     def forward(
         self,
         sample: Tensor,
         timestep: Tensor,
-        class_labels: Tensor,
-        conditions: list[Tensor] | None = None,
+        class_labels: Tensor | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
-        `conditions` are those of `timestep` and `class_labels`, if they are known already.
+        `embedded` is what `embed` gives for `timestep` and `class_labels`, if it is known already.
         """
         height, width = sample.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiC needs a height and width divisible by 4, got {height}x{width}")
-        if conditions is None:
-            conditions = self.conditions(timestep, class_labels)
+        if embedded is None:
+            embedded = self.embed(timestep, class_labels)
 
         skips: list[Tensor] = []
-        hidden = self.encode(0, self.stem(sample), conditions[0], skips)
-        hidden = self.encode(1, self.downs[0](hidden), conditions[1], skips)
+        hidden = self.encode(0, self.stem(sample), embedded[0], skips)
+        hidden = self.encode(1, self.downs[0](hidden), embedded[1], skips)
         hidden = self.downs[1](hidden)
         for block in cast(nn.ModuleList, self.levels[2]):
-            hidden = run_block(self, block, hidden, conditions[2])
-        hidden = self.decode(3, self.ups[0](hidden), conditions[1], skips)
-        hidden = self.decode(4, self.ups[1](hidden), conditions[0], skips)
-        return self.final_layer(hidden, conditions[0])
+            hidden = run_block(self, block, hidden, embedded[2])
+        hidden = self.decode(3, self.ups[0](hidden), embedded[1], skips)
+        hidden = self.decode(4, self.ups[1](hidden), embedded[0], skips)
+        return self.final_layer(hidden, embedded[0])

@@ -15,11 +15,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_ratio, check_whole
+from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
 from gensynth.models.layers.conditioning import (
     TimestepEmbedder,
     channel_norm,
+    labels_or_null,
     modulate,
     stage_conditions,
 )
@@ -96,7 +98,7 @@ class FinalLayer(nn.Module):
         return self.conv(modulate(channel_norm(sample), shift, scale))
 
 
-class DiCo(ModelMixin, ConfigMixin):
+class DiCo(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -111,7 +113,6 @@ class DiCo(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("DiCoBlock",)
-    works_on = "latents"
     size_multiple = 4  # height and width are halved twice
 
     @register_to_config
@@ -126,7 +127,8 @@ class DiCo(ModelMixin, ConfigMixin):
         learn_sigma: bool = True,
     ):
         super().__init__()
-        check_whole(in_channels=in_channels, num_classes=num_classes)
+        check_whole(in_channels=in_channels)
+        check_classes(num_classes, null_label)
         check_ratio(mlp_ratio=mlp_ratio)
         if not isinstance(hidden_size, int) or hidden_size < 2 or hidden_size % 2:
             raise ValueError(f"hidden_size must be an even number from 2, got {hidden_size!r}")
@@ -180,35 +182,34 @@ class DiCo(ModelMixin, ConfigMixin):
             sample = run_block(self, block, sample, condition)
         return sample
 
-    def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
+    def embed(self, timestep: Tensor, class_labels: Tensor | None = None) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        return stage_conditions(
-            self.timestep_embedders, self.class_embedders, timestep, class_labels
-        )
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        return stage_conditions(self.timestep_embedders, self.class_embedders, timestep, labels)
 
     def forward(
         self,
         sample: Tensor,
         timestep: Tensor,
-        class_labels: Tensor,
-        conditions: list[Tensor] | None = None,
+        class_labels: Tensor | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
-        `conditions` are those of `timestep` and `class_labels`, if they are known already.
+        `embedded` is what `embed` gives for `timestep` and `class_labels`, if it is known already.
         """
         height, width = sample.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiCo needs a height and width divisible by 4, got {height}x{width}")
-        if conditions is None:
-            conditions = self.conditions(timestep, class_labels)
+        if embedded is None:
+            embedded = self.embed(timestep, class_labels)
 
-        encoded_1 = self.run_level(0, self.stem(sample), conditions[0])
-        encoded_2 = self.run_level(1, self.downs[0](encoded_1), conditions[1])
-        middle = self.run_level(2, self.downs[1](encoded_2), conditions[2])
+        encoded_1 = self.run_level(0, self.stem(sample), embedded[0])
+        encoded_2 = self.run_level(1, self.downs[0](encoded_1), embedded[1])
+        middle = self.run_level(2, self.downs[1](encoded_2), embedded[2])
         decoded = self.fuses[0](torch.cat([self.ups[0](middle), encoded_2], dim=1))
-        decoded = self.run_level(3, decoded, conditions[1])
+        decoded = self.run_level(3, decoded, embedded[1])
         decoded = self.fuses[1](torch.cat([self.ups[1](decoded), encoded_1], dim=1))
-        decoded = self.run_level(4, decoded, conditions[1])
-        return self.final_layer(decoded, conditions[1])
+        decoded = self.run_level(4, decoded, embedded[1])
+        return self.final_layer(decoded, embedded[1])

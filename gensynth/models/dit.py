@@ -12,9 +12,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_ratio, check_whole
-from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder
+from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
+from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder, labels_or_null
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.positions import Positions
@@ -46,7 +47,7 @@ SIT_PRESETS = {
 }
 
 
-class DiT(ModelMixin, ConfigMixin):
+class DiT(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -68,7 +69,6 @@ class DiT(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("TransformerBlock",)
-    works_on = "latents"
 
     @register_to_config
     def __init__(
@@ -99,8 +99,8 @@ class DiT(ModelMixin, ConfigMixin):
             hidden_size=hidden_size,
             depth=depth,
             num_heads=num_heads,
-            num_classes=num_classes,
         )
+        check_classes(num_classes, null_label)
         check_ratio(mlp_ratio=mlp_ratio)
         self.in_channels, self.patch_size = in_channels, patch_size
         self.size_multiple = patch_size * (down_factor or 1)
@@ -134,14 +134,15 @@ class DiT(ModelMixin, ConfigMixin):
         self.gradient_checkpointing = False
         init_transformer(self)
 
-    def conditions(
-        self, timestep: Tensor, class_labels: Tensor, crops: Tensor | None = None
+    def embed(
+        self, timestep: Tensor, class_labels: Tensor | None = None, crops: Tensor | None = None
     ) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
 
         `crops` [B, 4] are needed with `size_conditioning`.
         """
-        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        condition = self.timestep_embedder(timestep) + self.class_embedder(labels)
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(crops)
         return [self.act(condition)]
@@ -150,10 +151,10 @@ class DiT(ModelMixin, ConfigMixin):
         self,
         sample: Tensor,
         timestep: Tensor,
-        class_labels: Tensor,
+        class_labels: Tensor | None = None,
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
-        conditions: list[Tensor] | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
@@ -162,7 +163,7 @@ class DiT(ModelMixin, ConfigMixin):
                 `position_range`.
             crops: [B, 4] height, width, top and left of each image; for `size_conditioning`. None:
                 the whole sample.
-            conditions: those of `timestep`, `class_labels` and `crops`, if they are known already.
+            embedded: what `embed` gives for `timestep`, `class_labels` and `crops`, if it is known.
 
         Returns:
             [B, C or 2C, H, W].
@@ -177,10 +178,10 @@ class DiT(ModelMixin, ConfigMixin):
         table = self.token_positions.added(height, width, rows, columns)
         if table is not None:
             tokens = tokens + table.to(tokens.dtype)
-        if conditions is None:
+        if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            conditions = self.conditions(timestep, class_labels, crops)
-        condition = conditions[0]
+            embedded = self.embed(timestep, class_labels, crops)
+        condition = embedded[0]
         for block in self.blocks:
             tokens = run_block(self, block, tokens, condition, grid)
         output = self.final_layer(tokens, condition, grid)

@@ -16,8 +16,11 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.conditions import Conditions
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_whole
+from gensynth.models.layers.checks import check_classes, check_whole
+from gensynth.models.layers.conditioning import labels_or_null
 from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.positions import resized_table
 
@@ -95,7 +98,7 @@ class Block(nn.Module):
         return torch.addcmul(tokens, gate_mlp[:, None], hidden)
 
 
-class MaskGIT(ModelMixin, ConfigMixin):
+class MaskGIT(ModelMixin, ConfigMixin, Backbone):
     """Logits of every token of a class-conditional image, of which some are masked.
 
     Args:
@@ -133,8 +136,8 @@ class MaskGIT(ModelMixin, ConfigMixin):
             hidden_size=hidden_size,
             depth=depth,
             num_heads=num_heads,
-            num_classes=num_classes,
         )
+        check_classes(num_classes, null_label=True)
         if proj not in (1, 2):
             raise ValueError(f"proj must be 1 or 2, got {proj!r}")
         sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
@@ -176,25 +179,47 @@ class MaskGIT(ModelMixin, ConfigMixin):
             if isinstance(module, Block):
                 nn.init.zeros_(module.modulation.weight)
 
-    def conditions(self, class_labels: Tensor, drop_label: Tensor) -> list[Tensor]:
-        """What steers the blocks for `class_labels` [B]: one [B, hidden_size]."""
-        labels = class_labels.masked_fill(drop_label, self.class_embedder.num_embeddings - 1)
+    def predict(
+        self,
+        sample: Tensor,
+        time: Tensor,
+        conditions: Conditions,
+        embedded: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Logits; a model of masked tokens is not told the time."""
+        return self(sample, **conditions, embedded=embedded)
+
+    def embed(
+        self,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        drop_label: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What steers the blocks for `class_labels` [B]: one [B, hidden_size].
+
+        `timestep` [B] only says how many there are.
+        """
+        null = self.config.num_classes
+        labels = labels_or_null(class_labels, timestep, null)
+        if drop_label is not None:
+            labels = labels.masked_fill(drop_label, null)
         return [F.silu(self.class_embedder(labels))]
 
     def forward(
         self,
         token_ids: Tensor,
-        class_labels: Tensor,
-        drop_label: Tensor,
-        conditions: list[Tensor] | None = None,
+        class_labels: Tensor | None = None,
+        drop_label: Tensor | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """Logits [B, h * w, codebook_size + 1] of tokens [B, h, w] for classes [B].
 
         Args:
             token_ids: int64, from 0 to `codebook_size` (masked); not checked, which would make a
                 GPU wait.
+            class_labels: int64 [B]; None: no class.
             drop_label: bool [B], where the class is not to be used.
-            conditions: those of `class_labels` and `drop_label`, if they are known already.
+            embedded: what `embed` gives for both, if it is known already.
 
         Raises:
             ValueError: h or w is not a multiple of `proj`.
@@ -205,9 +230,9 @@ class MaskGIT(ModelMixin, ConfigMixin):
                 f"MaskGIT needs a height and width divisible by {self.size_multiple}, "
                 f"got {height}x{width} tokens"
             )
-        if conditions is None:
-            conditions = self.conditions(class_labels, drop_label)
-        condition = conditions[0]
+        if embedded is None:
+            embedded = self.embed(token_ids[:, 0, 0], class_labels, drop_label)
+        condition = embedded[0]
         positions = resized_table(self.positions[None], self.grid_size, (height, width))
         tokens = self.token_embedder(token_ids.flatten(1)) + positions
         if self.merge is not None:

@@ -17,10 +17,11 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.dit import SIZES, checked_grid, grid_size, whole_crops
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_ratio, check_whole
-from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder
+from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
+from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder, labels_or_null
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.mixers.softmax import BiasedSoftmaxAttention, relative_index
@@ -48,7 +49,7 @@ PRESETS["MDTv2-nano/2"] = {
 MASK_RATIO_SPREAD = 0.2  # the ratio of a step is drawn from [mask_ratio, mask_ratio + 0.2]
 
 
-class MDTv2(ModelMixin, ConfigMixin):
+class MDTv2(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -69,7 +70,6 @@ class MDTv2(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("TransformerBlock",)
-    works_on = "latents"
 
     @register_to_config
     def __init__(
@@ -101,8 +101,8 @@ class MDTv2(ModelMixin, ConfigMixin):
             hidden_size=hidden_size,
             depth=depth,
             num_heads=num_heads,
-            num_classes=num_classes,
         )
+        check_classes(num_classes, null_label)
         check_ratio(mlp_ratio=mlp_ratio)
         if not 0 <= decode_layer <= depth or (depth - decode_layer) % 2:
             raise ValueError(
@@ -170,14 +170,15 @@ class MDTv2(ModelMixin, ConfigMixin):
         if self.mask_ratio is not None:
             nn.init.normal_(self.mask_token, std=0.02)
 
-    def conditions(
-        self, timestep: Tensor, class_labels: Tensor, crops: Tensor | None = None
+    def embed(
+        self, timestep: Tensor, class_labels: Tensor | None = None, crops: Tensor | None = None
     ) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
 
         `crops` [B, 4] are needed with `size_conditioning`.
         """
-        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        condition = self.timestep_embedder(timestep) + self.class_embedder(labels)
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(crops)
         return [self.act(condition)]
@@ -186,16 +187,16 @@ class MDTv2(ModelMixin, ConfigMixin):
         self,
         sample: Tensor,
         timestep: Tensor,
-        class_labels: Tensor,
+        class_labels: Tensor | None = None,
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
         kept: Tensor | None = None,
-        conditions: list[Tensor] | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         Args:
-            position_ids, crops, conditions: as in `DiT.forward`.
+            position_ids, crops, embedded: as in `DiT.forward`.
             kept: places [B, K] of the tokens the encoder sees; none: all, and no side block.
 
         Returns:
@@ -210,15 +211,15 @@ class MDTv2(ModelMixin, ConfigMixin):
         grid = Grid(height, width, self.token_positions.tables(rows, columns), relative)
         tokens = self.patch_embed(sample)
         table = self.token_positions.added(height, width, rows, columns)
-        embedded = tokens if table is None else tokens + table.to(tokens.dtype)
-        if conditions is None:
+        inputs = tokens if table is None else tokens + table.to(tokens.dtype)
+        if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            conditions = self.conditions(timestep, class_labels, crops)
-        condition = conditions[0]
+            embedded = self.embed(timestep, class_labels, crops)
+        condition = embedded[0]
 
-        tokens = self.encode(embedded, condition, grid, kept)
+        tokens = self.encode(inputs, condition, grid, kept)
         if kept is not None:  # the missing places hold the mask token
-            empty = self.mask_token.to(tokens.dtype).expand_as(embedded)
+            empty = self.mask_token.to(tokens.dtype).expand_as(inputs)
             tokens = empty.scatter(1, kept[..., None].expand_as(tokens), tokens)
         table = self.decoder_positions.added(height, width, rows, columns)
         if table is not None:
@@ -228,7 +229,7 @@ class MDTv2(ModelMixin, ConfigMixin):
             filled = run_block(self, self.side, tokens, condition, grid)
             tokens = torch.where(missing[..., None], filled, tokens)
         for block in self.decoder:
-            tokens = run_block(self, block, tokens, condition, grid, embedded)
+            tokens = run_block(self, block, tokens, condition, grid, inputs)
         return self.final_layer(tokens, condition, grid)
 
     def encode(self, tokens: Tensor, condition: Tensor, grid: Grid, kept: Tensor | None) -> Tensor:
@@ -243,6 +244,10 @@ class MDTv2(ModelMixin, ConfigMixin):
         for block in self.encoder_out:
             tokens = run_block(self, block, tokens, condition, grid, skips.pop())
         return tokens
+
+    @property
+    def varying_tokens(self) -> bool:
+        return self.mask_ratio is not None
 
     def training_passes(
         self, random: StepRandom, height: int, width: int, crops: Tensor | None = None

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gensynth.conditions import Conditions
 from gensynth.config import DDPM
-from gensynth.objectives.common import Loss, drop_labels, sum_of_passes
+from gensynth.objectives.common import Loss, Objective, drop, sum_of_passes
 from gensynth.seeding import StepRandom
 
 NUM_TIMESTEPS = 1000
@@ -253,11 +254,11 @@ def loss_terms(
     return {"loss": mse + bound, "mse": mse, "vb": bound}
 
 
-class DDPMObjective:
+class DDPMObjective(Objective):
     """The loss of `loss_terms` at random timesteps."""
 
-    def __init__(self, config: DDPM, null_label: int):
-        self.config, self.null_label = config, null_label
+    def __init__(self, config: DDPM, none: Conditions | None):
+        self.config, self.none = config, none
         self.diffusion = full_chain(config.betas)
         self.options: dict[str, Any] = config.model_dump(include={"loss", "prediction", "min_snr"})
 
@@ -265,32 +266,32 @@ class DDPMObjective:
         self,
         model: nn.Module,
         latents: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         random: StepRandom,
         passes: Sequence[Mapping[str, Any]] = ({},),
     ) -> Loss:
-        """Loss of one micro-batch: latents [B, C, H, W], labels [B].
+        """Loss of one micro-batch: latents [B, C, H, W], conditions [B, ...].
 
-        The timestep is drawn once; noise and dropped labels anew for each of `passes`, the keywords
-        of one call of the model.
+        The timestep is drawn once; noise and what is dropped anew for each of `passes`, the
+        keywords of one call of the model.
         """
         t = random.integers(self.diffusion.num_timesteps)
-        losses = [self._of_pass(model, latents, labels, t, random, keys) for keys in passes]
+        losses = [self._of_pass(model, latents, conditions, t, random, keys) for keys in passes]
         return sum_of_passes(passes, losses)
 
     def _of_pass(
         self,
         model: nn.Module,
         latents: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         t: Tensor,
         random: StepRandom,
         keywords: Mapping[str, Any],
     ) -> Loss:
         noise = random.normal(*latents.shape[1:])
-        labels = drop_labels(labels, self.null_label, self.config.label_dropout, random)
+        told = drop(conditions, self.none, self.config.label_dropout, random)
         xt = self.diffusion.add_noise(latents, noise, t)
-        output = model(xt, self.diffusion.model_timestep(t), labels, **keywords).float()
+        output = model(xt, self.diffusion.model_timestep(t), **told, **keywords).float()
         terms = loss_terms(output, latents, noise, t, diffusion=self.diffusion, **self.options)
         total = terms.pop("loss").mean()
         return Loss(total, {name: part.mean().detach() for name, part in terms.items()})

@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gensynth.conditions import Conditions
 from gensynth.config import Flow
-from gensynth.objectives.common import Loss, drop_labels, sum_of_passes
+from gensynth.objectives.common import Loss, Objective, drop, sum_of_passes
 from gensynth.samplers.paths import PATHS, per_sample
 from gensynth.seeding import StepRandom
 
 
-class FlowObjective:
+class FlowObjective(Objective):
     """The mean squared error of a prediction at random times."""
 
-    def __init__(self, config: Flow, null_label: int):
-        self.config, self.null_label = config, null_label
+    def __init__(self, config: Flow, none: Conditions | None):
+        self.config, self.none = config, none
         self.path = PATHS[config.path]
         eps = config.train_eps
         if eps is None:
@@ -43,22 +44,22 @@ class FlowObjective:
         self,
         model: nn.Module,
         latents: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         random: StepRandom,
         passes: Sequence[Mapping[str, Any]] = ({},),
     ) -> Loss:
-        """Loss of one micro-batch: latents [B, C, H, W], labels [B].
+        """Loss of one micro-batch: latents [B, C, H, W], conditions [B, ...].
 
-        The time is drawn once; noise and dropped labels anew for each of `passes`, the keywords of
-        one call of the model.
+        The time is drawn once; noise and what is dropped anew for each of `passes`, the keywords
+        of one call of the model.
         """
         time = self.draw_time(random)
         losses = []
         for keywords in passes:
             noise = random.normal(*latents.shape[1:])
-            kept = drop_labels(labels, self.null_label, self.config.label_dropout, random)
+            told = drop(conditions, self.none, self.config.label_dropout, random)
             sample, _ = self.path.interpolate(latents, noise, time)
-            output = model(sample, time * self.config.time_scale, kept, **keywords).float()
+            output = model(sample, time * self.config.time_scale, **told, **keywords).float()
             losses.append(Loss(self.terms(output, latents, noise, time).mean()))
         return sum_of_passes(passes, losses)
 

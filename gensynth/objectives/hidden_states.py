@@ -66,10 +66,18 @@ def numbered(names: Sequence[str]) -> str:
 
 
 def hidden_shapes(model: nn.Module, *inputs: Tensor) -> dict[str, torch.Size]:
-    """Shapes of every hidden state [B, N, C] or [B, C, H, W], in the order they are computed."""
+    """Shapes of every hidden state [B, N, C] or [B, C, H, W], in the order they are computed.
+
+    Nothing is computed: the model is called as if its weights were on torch's meta device.
+    """
     names = [name for name, _ in model.named_modules() if name]
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    shadow = {name: tensor.detach().to("meta") for name, tensor in weights.items()}
+    training = model.training
+    model.eval()
     with torch.no_grad(), hidden_states(model, names) as states:
-        model(*inputs)
+        torch.func.functional_call(model, shadow, tuple(x.to("meta") for x in inputs))
+    model.train(training)
     return {
         name: state.shape
         for name, state in states.items()

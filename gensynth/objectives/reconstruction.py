@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from gensynth.autoencoders.quantizer import Quantizer, usage_of
 from gensynth.autoencoders.vq import VQAutoencoder
+from gensynth.conditions import Conditions
 from gensynth.config import Reconstruction
-from gensynth.objectives.common import Loss
+from gensynth.objectives.common import Loss, Objective
 from gensynth.objectives.discriminator import PatchDiscriminator, frozen_scores, hinge
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
@@ -27,7 +28,7 @@ class CodeCounts(nn.Module):
         self.register_buffer("counts", torch.zeros(codebook_size))
 
 
-class ReconstructionObjective:
+class ReconstructionObjective(Objective):
     """Error of the pixels, and what keeps codebook and encoder together.
 
     Attributes:
@@ -50,8 +51,7 @@ class ReconstructionObjective:
         self.revived_at = 0
         self.quantizer: Quantizer = tokenizer.quantizer
         self.features = tokenizer.features
-        self.state = CodeCounts(self.quantizer.embedding.num_embeddings)
-        self.trained: nn.Module = nn.Identity()
+        self.state: CodeCounts = CodeCounts(self.quantizer.embedding.num_embeddings)
         if config.adversarial:
             self.trained = PatchDiscriminator(tokenizer.config.channels)
 
@@ -59,7 +59,7 @@ class ReconstructionObjective:
         self,
         model: nn.Module,
         latents: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         random: StepRandom,
         passes: Sequence[Mapping[str, Any]] = ({},),
     ) -> Loss:
@@ -96,6 +96,7 @@ class ReconstructionObjective:
 
     def adversary(self, pixels: Tensor, real: Tensor, parts: dict[str, Tensor]) -> Tensor:
         """The terms that train the decoder against the discriminator, and the discriminator."""
+        assert self.trained is not None
         parts["adversarial"] = -frozen_scores(self.trained, pixels).mean()
         scores = self.trained(torch.cat([real, pixels.detach()]))
         parts["discriminator"] = hinge(*scores.chunk(2))

@@ -18,10 +18,10 @@ from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.models import MODELS
 from gensynth.pipelines import PIPELINES
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.saving import LABELS_FILE, SavedPipeline
+from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pretrained import DEFAULT, PRETRAINED
-from gensynth.samplers.registry import OWN_SCHEDULERS
+from gensynth.samplers.registry import SAMPLERS
+from gensynth.settings import Settings
 
 INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
@@ -36,14 +36,18 @@ def parts() -> dict[str, type[ConfigMixin]]:
     exports, and the module beside it in the folder only has to be one that the class has been in.
     """
     models = [model_class for model_class, _ in MODELS.values()]
-    classes = [*AUTOENCODERS.values(), *models, *OWN_SCHEDULERS.values()]
+    classes = [
+        *AUTOENCODERS.values(),
+        *models,
+        *(entry.kind for entry in SAMPLERS.values() if entry.kind),
+    ]
     return {part.__name__: part for part in classes}
 
 
-def load(
-    model: str | Path = DEFAULT, device: str | torch.device = "auto"
-) -> ClassConditionalPipeline:
+def load(model: str | Path = DEFAULT, device: str | torch.device = "auto") -> Any:
     """The pipeline of a finished model, ready to be called, in float32.
+
+    Most are a `ClassConditionalPipeline`; all that draw keep to `pipelines.contract.Pipeline`.
 
     Args:
         model: a name in `PRETRAINED`, a pipeline folder, the output folder of a run (the newest
@@ -73,10 +77,18 @@ def load(
     for name, part in pipeline.components.items():
         if isinstance(part, ModelMixin):
             _check_weights(folder / name, part)
-    pipeline.classes = _class_names(folder / LABELS_FILE, len(pipeline.classes))
+    pipeline.condition = pipeline.condition.load(folder)
+    pipeline.name = str(model)
     pipeline.model.to(memory_format=torch.channels_last)
     pipeline.model.eval()
     return pipeline.to(device)
+
+
+def with_guide(settings: Settings, device: str | torch.device = "auto") -> Settings:
+    """The settings with their guide loaded, if they name one."""
+    if not isinstance(settings.guide, str):
+        return settings
+    return settings.but(guide=load(settings.guide, device))
 
 
 def resolve(model: str | Path) -> Path:
@@ -205,17 +217,6 @@ def _check_weights(folder: Path, model: ModelMixin) -> None:
             f"the weights in {folder} are not those of its config.json: missing {missing}, "
             f"unexpected {extra}. Fetch or export the model again."
         )
-
-
-def _class_names(file: Path, count: int) -> list[str]:
-    names = read_json(file)
-    if (
-        not isinstance(names, list)
-        or len(names) != count
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise CorruptError(f"{file} should be a list of {count} class names.")
-    return names
 
 
 def read_json(file: Path) -> Any:

@@ -8,6 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor
 
+from gensynth.conditions import Nothing
 from gensynth.data.images import fit, to_pil, to_tensor
 from gensynth.errors import UsageError
 from gensynth.pipelines.saving import SavedPipeline
@@ -26,7 +27,7 @@ class TokenizerPipeline(SavedPipeline):
         super().__init__()
         self.register_modules(model=model)
         self.register_to_config(size=size, fit=fit)
-        self.classes: list[str] = []
+        self.condition = Nothing()
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[Image.Image]:
@@ -44,7 +45,7 @@ class TokenizerPipeline(SavedPipeline):
         pairs = zip(originals, again, strict=True)
         return [to_pil(image) for pair in pairs for image in pair][:num]
 
-    def resolve(self, **settings: Any) -> Any:
+    def resolve(self, settings: Any = None) -> Any:
         """Refuses: a tokenizer draws nothing.
 
         Raises:

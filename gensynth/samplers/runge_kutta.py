@@ -62,10 +62,15 @@ def slopes_of(
     `first` is field(x, time), which callers know or need.
     """
     slopes, place, h = [first], x, per_sample(step, x).to(x.dtype)
-    for node, row in zip(tableau.nodes[1:], tableau.rows, strict=True):
+    for moment, row in zip(later_times(time, step, tableau), tableau.rows, strict=True):
         place = x + h * weighted(slopes, row)
-        slopes.append(field(place, (time + node * step).to(x.dtype)))
+        slopes.append(field(place, moment.to(x.dtype)))
     return slopes, place
+
+
+def later_times(time: Tensor, step: Tensor, tableau: Tableau) -> list[Tensor]:
+    """The times after `time` at which a step of `step` asks for a slope; all of one shape."""
+    return [time + node * step for node in tableau.nodes[1:]]
 
 
 def fixed_step(

@@ -4,15 +4,16 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from gensynth.conditions import Item
 from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.files import new_folder
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.editing.canvas import Canvas
 from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_different, structures
 from gensynth.pipelines.loading import load
@@ -135,7 +136,7 @@ def read(path: Path | None) -> tuple[Image.Image | None, str | None]:
 
 
 def variants(
-    job: EditJob, pipeline: ClassConditionalPipeline, plan: Plan
+    job: EditJob, pipeline: DrawingPipeline, plan: Plan
 ) -> Iterator[tuple[Picture, Image.Image]]:
     """The results of a job in order, with a progress bar on stderr."""
     with progress_bar() as bar:
@@ -144,16 +145,16 @@ def variants(
         if not job.similar:
             seeds = diverse_seeds(pipeline, plan, job.num, job.seed, batch_size=job.batch_size)
 
-        def results(labels: list[int], seeds: list[int]) -> list[Image.Image]:
+        def results(items: list[Item], seeds: list[int]) -> list[Image.Image]:
             return draw(pipeline, plan, seeds)
 
-        for item in generate(cast(Any, results), _pictures(seeds), job.batch_size):
-            yield item
+        for variant in generate(results, _pictures(plan, seeds), job.batch_size):
+            yield variant
             bar.advance(task)
 
 
 def diverse_seeds(
-    pipeline: ClassConditionalPipeline,
+    pipeline: DrawingPipeline,
     plan: Plan,
     num: int,
     seed: int = 0,
@@ -179,12 +180,11 @@ def diverse_seeds(
     if num == 1:
         return [seed]
 
-    def results(labels: list[int], seeds: list[int]) -> np.ndarray:
+    def results(items: list[Item], seeds: list[int]) -> np.ndarray:
         return structures(pipeline, plan, seeds)
 
-    pictures = _pictures(range(seed, seed + candidates))
-    drawn: list[Any] = [row for _, row in generate(cast(Any, results), pictures, batch_size)]
-    rows = np.stack(drawn)
+    pictures = _pictures(plan, range(seed, seed + candidates))
+    rows = np.stack([row for _, row in generate(results, pictures, batch_size)])
     if (rows == rows[0]).all():
         raise UsageError(
             "all variants would be alike: nothing is drawn at random with these options; ask for "
@@ -195,22 +195,16 @@ def diverse_seeds(
 
 def edit_recipe(
     job: EditJob,
-    pipeline: ClassConditionalPipeline,
+    pipeline: DrawingPipeline,
     plan: Plan,
     picture: Picture,
     hashes: dict[str, str | None],
 ) -> dict[str, Any]:
     """Everything needed to draw a result again, beside the files that `hashes` are of."""
-    steps, guidance, size, sampler, interval = plan.settings
-    settings = {"steps": steps, "guidance": guidance, "size": size, "guidance_interval": interval}
-    settings["scheduler"] = type(sampler).__name__
-    settings["scheduler_options"] = job.changes.get("settings", {}).get("scheduler_options")
-    named = recipe(job.model, pipeline, picture, settings)
+    named = recipe(pipeline, picture, plan.resolved.settings)
     kept = not plan.canvas.redrawn.all()
     outpaint = job.changes.get("outpaint")
     return named | {
-        "label": plan.label,
-        "class": None if plan.label is None else pipeline.classes[plan.label],
         "size": [plan.canvas.picture.height, plan.canvas.picture.width],
         "edit": {
             "image": job.image.name,
@@ -245,5 +239,5 @@ def tile(image: Image.Image) -> Image.Image:
     return image.resize(enlarged, Image.Resampling.NEAREST)
 
 
-def _pictures(seeds: Sequence[int]) -> list[Picture]:
-    return [Picture(index, 0, seed) for index, seed in enumerate(seeds)]
+def _pictures(plan: Plan, seeds: Sequence[int]) -> list[Picture]:
+    return [Picture(index, plan.item, seed) for index, seed in enumerate(seeds)]

@@ -15,40 +15,28 @@ from PIL.PngImagePlugin import PngInfo
 from gensynth import __version__
 from gensynth.errors import OutputError, PartialError, RefusedError
 from gensynth.files import read_json_lines, write_text
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import Picture
+from gensynth.settings import Settings
 
 FORMATS = ("png", "webp", "npz")
 RECIPE_KEY = "gensynth"
 _EXIF_DESCRIPTION = 0x010E
 
 
-def recipe(
-    model: str,
-    pipeline: ClassConditionalPipeline,
-    picture: Picture,
-    settings: dict[str, Any],
-    guide: str | None = None,
-) -> dict[str, Any]:
-    """Everything needed to draw a picture again."""
-    resolved = pipeline.resolve(**settings)
-    content = {
+def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str, Any]:
+    """Everything needed to draw a picture again.
+
+    `settings` are complete, as `Pipeline.resolve` gives them.
+    """
+    return {
         "schema": 1,
-        "model": model,
-        "label": picture.label,
-        "class": pipeline.classes[picture.label],
+        "model": pipeline.name,
+        **pipeline.condition.recipe(picture.item),
         "seed": picture.seed,
-        "steps": resolved.steps,
-        "guidance": resolved.guidance,
-        "scheduler": type(resolved.scheduler).__name__,
-        "size": list(resolved.size),
+        **settings.to_json(),
         "gensynth": __version__,
     }
-    if resolved.guidance_interval is not None:
-        content["guidance_interval"] = list(resolved.guidance_interval)
-    if settings.get("scheduler_options"):
-        content["scheduler_options"] = settings["scheduler_options"]
-    return content if guide is None else {**content, "guide": guide}
 
 
 def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) -> None:
@@ -91,7 +79,7 @@ def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
     height, width = recipe["size"]
     chunks.add_text(
         "parameters",
-        f"{recipe['class'] or ''}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
+        f"{recipe.get('class') or ''}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
         f"CFG scale: {recipe['guidance']}, Seed: {recipe['seed']}, Size: {width}x{height}, "
         f"Model: {recipe['model']}",
     )
@@ -210,7 +198,7 @@ class SampleFolder:
                 digest = _sha256(self.path(picture.index).read_bytes())
             entry = {
                 "index": picture.index,
-                "label": picture.label,
+                "label": picture.item,
                 "seed": picture.seed,
                 "sha256": digest,
             }

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -18,7 +17,7 @@ from gensynth.data.encoded import check_encoding
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, Schedule
 from gensynth.errors import DivergedError, UsageError
-from gensynth.experiments.build import build_pipeline
+from gensynth.experiments.assemble import assemble
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import AVERAGES, WeightAverage
@@ -55,7 +54,10 @@ class Run:
         stop.connect()
         self.source: Source = open_source(experiment.data)
         self.device = self.accelerator.device
-        self.learner = Learner(experiment, self.accelerator, len(self.source.classes))
+        self.parts = assemble(
+            experiment, self.source.classes, self.device, self.accelerator.num_processes
+        )
+        self.learner = Learner(self.parts, self.accelerator)
         if experiment.data.source == "encoded":
             check_encoding(experiment.data, self.learner.autoencoder)
         self.average = WeightAverage(self.learner.bare_model, experiment.ema)
@@ -234,7 +236,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         with self.average.applied():
-            self.pipeline().save_pretrained(folder / "model")
+            self.parts.pipeline().save_pretrained(folder / "model")
         self.average.save(folder)
         place = {
             "step": self.step,
@@ -246,21 +248,13 @@ class Run:
         (folder / "training.json").write_text(json.dumps(place) + "\n")
         (folder / output.EXPERIMENT).write_text(self.experiment.to_yaml(), encoding="utf-8")
 
-    def pipeline(self) -> Any:
-        return build_pipeline(
-            self.experiment,
-            self.learner.bare_model,
-            self.source.classes,
-            self.learner.autoencoder,
-        )
-
     def sample_grid(self) -> None:
         """A grid of samples of this step, drawn by the main process."""
         if self.accelerator.is_main_process:
             with self.average.applied():
                 path = self.folder / "samples" / f"step-{self.step:08d}.png"
                 number = self.experiment.sampling.num
-                draw_grid(self.pipeline(), number, self.learner.images, path, self.stop)
+                draw_grid(self.parts.pipeline(), number, self.learner.images, path, self.stop)
         self.accelerator.wait_for_everyone()
 
     def evaluate(self) -> None:
@@ -274,7 +268,7 @@ class Run:
         seconds, checkpoint = self.meter.seconds, self.checkpoints.all()[-1]
         try:
             with self.meter.paused(), self.average.applied():
-                self.evaluations.evaluate(self.pipeline(), self.step, seconds, checkpoint)
+                self.evaluations.evaluate(self.parts.pipeline(), self.step, seconds, checkpoint)
         except Abandoned:
             if self.step < self.experiment.training.steps:
                 raise self.stop.stopped(self.step, self.checkpoints.root) from None

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from gensynth.conditions import Item
 from gensynth.data.images import to_pil
-from gensynth.pipelines.class_conditional import Progress
+from gensynth.pipelines.contract import Progress
 from gensynth.sampling.generate import generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth_serve.queue.jobs import Job, Made, Preview
@@ -30,17 +31,21 @@ def draw(job: Job, folder: Path) -> None:
         Cancelled: the job was cancelled; at most one step later.
         GensynthError: out of memory, or a picture cannot be stored.
     """
-    order, report = job.order, StepReport(job)
-    settings = {"steps": order.steps, "guidance": order.guidance}
-    drawn = generate(job.pipeline, job.pictures, BATCH, on_step=report, **settings)
-    for picture, image in drawn:
-        text = recipe(order.model, job.pipeline, picture, settings)
-        slug = re.sub(r"[^a-z0-9]+", "-", text["class"].lower()).strip("-")[:32] or "class"
+    report, pipeline = StepReport(job), job.pipeline
+    complete = pipeline.resolve(job.settings).settings
+
+    def drawn(items: list[Item], seeds: list[int]) -> list[Image.Image]:
+        return pipeline.draw(items, seeds, job.settings, report)
+
+    for picture, image in generate(drawn, job.pictures, BATCH):
+        text = {**recipe(pipeline, picture, complete), "model": job.order.model}
+        shown = pipeline.condition.name(picture.item)
+        slug = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")[:32] or "picture"
         path = folder / f"{job.id}-{picture.index}" / f"{slug}-seed-{picture.seed}.png"
         with reporting_write_errors(folder):
             path.parent.mkdir()
         save_picture(image, path, text)
-        job.news.put(Made(picture.index, path, text, jpeg(image, report.side)))
+        job.news.put(Made(picture.index, shown, path, text, jpeg(image, report.side)))
 
 
 class StepReport:

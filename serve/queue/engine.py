@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 
 from gensynth.errors import DeviceMemoryError, GensynthError, OutputError, UsageError
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import plan
+from gensynth.settings import Settings
 from gensynth_serve.queue.draw import BATCH, Cancelled, draw
 from gensynth_serve.queue.jobs import Done, Failed, Job, News, Queued, Stopped
 from gensynth_serve.queue.order import Order
 
 MAX_WAITING = 20
+MAX_ENLARGED = 4  # times the side that a model was trained at
 MAX_STORED = 1000  # pictures; the oldest are deleted
 
 
@@ -36,7 +38,7 @@ class Engine:
         folder: where finished pictures are stored, each in its own folder with a random name.
     """
 
-    def __init__(self, pipelines: Mapping[str, ClassConditionalPipeline], folder: Path):
+    def __init__(self, pipelines: Mapping[str, Pipeline], folder: Path):
         self.pipelines = dict(pipelines)
         self.folder = folder
         self._changed = threading.Condition()
@@ -58,8 +60,9 @@ class Engine:
                 f"Served: {', '.join(self.pipelines)}."
             )
         pipeline = self.pipelines[order.model]
-        labels = [label_number(pipeline, label) for label in order.labels]
-        job = Job(order, pipeline, plan(labels, order.num, order.seed))
+        items = [pipeline.condition.item(wish) for wish in order.labels]
+        settings = self.allowed(pipeline, order.settings)
+        job = Job(order, pipeline, plan(items, order.num, order.seed), settings)
         with self._changed:
             if self._closed:
                 raise BusyError("the server is shutting down.")
@@ -71,6 +74,25 @@ class Engine:
             self._tell_places()
             self._changed.notify()
         return job
+
+    def allowed(self, pipeline: Pipeline, settings: Settings) -> Settings:
+        """The settings of an order, whose guide is one of the models that are served.
+
+        Raises:
+            UsageError: the pipeline cannot draw so, the guide is not served, or the pictures would
+                be too large.
+        """
+        if settings.guide is not None:
+            if settings.guide not in self.pipelines:
+                raise UsageError(
+                    f"there is no guide {str(settings.guide)[:100]!r} here. "
+                    f"Served: {', '.join(self.pipelines)}."
+                )
+            settings = settings.but(guide=self.pipelines[settings.guide])
+        most = MAX_ENLARGED * max(pipeline.resolve().size)
+        if max(pipeline.resolve(settings).size) > most:
+            raise UsageError(f"a side of a picture may have {most} pixels at most.")
+        return settings
 
     def cancel(self, job: Job) -> None:
         """Ends a job: now if it waits, after the current step if it runs."""
@@ -151,20 +173,6 @@ class Engine:
         pictures = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in pictures[:-MAX_STORED]:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def label_number(pipeline: ClassConditionalPipeline, label: int | str) -> int:
-    """The number of a class given by number or name.
-
-    Raises:
-        UsageError: no such class.
-    """
-    try:
-        return pipeline.label_id(label)
-    except UsageError:
-        raise
-    except ValueError as error:  # digits that are not a number, such as a superscript two
-        raise UsageError(f"there is no class {label!r}.") from error
 
 
 def _memory_advice(job: Job) -> str:

@@ -1,14 +1,16 @@
 """What one press of Generate asks for, within limits."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from gensynth.errors import UsageError
+from gensynth.settings import Settings, known_settings
 
 MAX_IMAGES = 16
 MAX_STEPS = 250
-MIN_GUIDANCE, MAX_GUIDANCE = 1.0, 20.0
+MIN_GUIDANCE, MAX_GUIDANCE = 0.0, 20.0
 MAX_SEED = 2**32 - 1
 MAX_LABELS = 1000
 _RANDOM_SEEDS = 1_000_000  # short enough to read out and type
@@ -23,8 +25,9 @@ class Order:
 
     Args:
         model: name of a served model.
-        labels: class numbers or names, at least one.
+        labels: class numbers or names, at least one; None for a model that shows what it likes.
         num: how many pictures.
+        further: other settings by name, as JSON holds them.
 
     Raises:
         UsageError: a value that is out of range or not a number.
@@ -36,6 +39,12 @@ class Order:
     seed: int
     steps: int
     guidance: float
+    further: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """How the pictures are drawn."""
+        return Settings.from_json({**self.further, "steps": self.steps, "guidance": self.guidance})
 
     def __post_init__(self) -> None:
         self.labels = _labels(self.labels)
@@ -43,6 +52,7 @@ class Order:
         self.seed = whole("the seed", self.seed, 0, MAX_SEED)
         self.steps = whole("the number of steps", self.steps, 1, MAX_STEPS)
         self.guidance = _between("guidance", self.guidance, MIN_GUIDANCE, MAX_GUIDANCE)
+        self.further = _further(self.further)
         if self.seed + self.num - 1 > MAX_SEED:
             raise UsageError(
                 f"{self.num} images from seed {self.seed} go past the largest seed, {MAX_SEED}. "
@@ -82,10 +92,23 @@ def _labels(value: Any) -> list[int | str]:
     if len(value) > MAX_LABELS:
         raise UsageError(f"at most {MAX_LABELS} classes at once, got {len(value)}.")
     for label in value:
-        known = isinstance(label, int | str) and not isinstance(label, bool)
+        known = isinstance(label, int | str | None) and not isinstance(label, bool)
         if not known or (isinstance(label, str) and len(label) > 100):
             raise UsageError(f"a class is a number or a name, got {_shown(label)}.")
     return list(value)
+
+
+def _further(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"settings are names with values, got {_shown(value)}.")
+    known = [name for name in known_settings() if name not in ("steps", "guidance")]
+    for name in value:
+        if name not in known:
+            raise UsageError(f"there is no setting {_shown(name)}. Known: {', '.join(known)}.")
+    options = value.get("scheduler_options") or {}
+    if not isinstance(options, Mapping) or {"rtol", "atol"} & options.keys():
+        raise UsageError("scheduler_options are names with values, without rtol and atol.")
+    return dict(value)
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -11,10 +11,10 @@ from gensynth.evaluation.drawn import AtHand, DrawnImages
 from gensynth.evaluation.evaluate import evaluate
 from gensynth.evaluation.measuring.features import Effort, Images
 from gensynth.evaluation.measuring.measured import Measured
-from gensynth.evaluation.protocols.protocols import HALF_UP, Protocol, settings_of
+from gensynth.evaluation.protocols.protocols import HALF_UP, Protocol
 from gensynth.evaluation.references.published import PUBLISHED
 from gensynth.models import preset
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.drawing import DrawingPipeline
 
 # Kind and settings of the autoencoders that protocols name. Which weights one has cannot be told.
 CODECS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -94,7 +94,7 @@ def drawn_by(
         protocol.seed,
         protocol.labels,
         batch_size,
-        settings_of(protocol),
+        protocol.settings,
     )
 
 
@@ -164,21 +164,23 @@ def _reference(protocol: Protocol, reference: dict[str, Any]) -> Iterator[str]:
 
 def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
     """Departures in how the samples were drawn."""
-    resolved, pipeline = samples.resolved, samples.pipeline
+    resolved, found = samples.resolved, samples.resolved.settings.to_json()
+    pipeline = cast(DrawingPipeline, samples.pipeline)
+    wanted = protocol.settings.to_json()
     if samples.label_rule != protocol.labels:
         yield f"{samples.label_rule} labels"
     if samples.seed != protocol.seed:
         yield f"seed {samples.seed}"
-    names = ("steps", "guidance", "guidance_interval")
-    yield from _unlike(resolved._asdict(), {name: getattr(protocol, name) for name in names})
-    if resolved.size != (protocol.size, protocol.size):
+    for name in ("steps", "guidance", "guidance_interval"):
+        yield from _unlike(found, {name: wanted.get(name)})
+    if found["size"] != wanted["size"]:
         yield f"size {resolved.size[0]}x{resolved.size[1]}"
-    scheduler = type(resolved.scheduler).__name__
-    if scheduler != protocol.scheduler:
-        yield f"scheduler {scheduler}"
+    if found["scheduler"] != wanted["scheduler"]:
+        yield f"scheduler {found['scheduler']}"
     else:
         betas = LINEAR_BETAS if protocol.prediction == "epsilon" else {}
-        yield from _unlike(resolved.scheduler.config, {**protocol.scheduler_options, **betas})
+        options = {**wanted["scheduler_options"], **betas}
+        yield from _unlike(resolved.sampler.scheduler.config, options)
     yield from _unlike(pipeline.config, _pipeline_settings(protocol))
     yield from _model(protocol, pipeline)
     kind, settings = CODECS[protocol.autoencoder]
@@ -192,16 +194,18 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
 
 def _pipeline_settings(protocol: Protocol) -> dict[str, Any]:
     """What a pipeline must have itself, as its call cannot be told."""
-    settings = {"prediction": protocol.prediction, "path": "linear", "ddpm_prediction": "epsilon"}
-    if protocol.guidance == 1:
+    settings: dict[str, Any] = {"prediction": protocol.prediction, "path": "linear"}
+    settings["ddpm_prediction"] = "epsilon"
+    if protocol.settings.guidance == 1:
         return settings
-    guided = ["guided_channels", "guidance_schedule"]
+    settings["guided_channels"] = protocol.guided_channels
+    settings["guidance_schedule"] = protocol.guidance_schedule
     if protocol.guidance_schedule != "constant":
-        guided.append("guidance_power")
-    return settings | {name: getattr(protocol, name) for name in guided}
+        settings["guidance_power"] = protocol.guidance_power
+    return settings
 
 
-def _model(protocol: Protocol, pipeline: ClassConditionalPipeline) -> Iterator[str]:
+def _model(protocol: Protocol, pipeline: DrawingPipeline) -> Iterator[str]:
     """Departures of the backbone; its weights are what is measured."""
     kind, keywords = preset(protocol.model)
     model = pipeline.model
@@ -244,30 +248,37 @@ def describe(protocol: Protocol) -> str:
 
 
 def _lines(protocol: Protocol) -> Iterator[str]:
+    settings = protocol.settings
     yield protocol.name
     numbers = ", ".join(f"{key} {value:g}" for key, value in protocol.published.items())
     yield f"  published: {numbers}"
     yield f"  source: {protocol.source}"
-    yield f"  model: {protocol.model} at {protocol.size} pixels, autoencoder {protocol.autoencoder}"
-    options = ", ".join(f"{key}={value}" for key, value in protocol.scheduler_options.items())
-    yield f"  sampler: {protocol.scheduler} ({options}), {protocol.steps} steps"
+    yield f"  model: {protocol.model} at {settings.size} pixels, autoencoder {protocol.autoencoder}"
+    options = ", ".join(
+        f"{key}={value}" for key, value in (settings.scheduler_options or {}).items()
+    )
+    yield f"  sampler: {settings.scheduler} ({options}), {settings.steps} steps"
     yield f"  guidance: {_guidance(protocol)}"
     yield f"  samples: {protocol.count:,}, {protocol.labels} labels, seeds from {protocol.seed}"
     yield f"  pixels: {protocol.pixels}"
     yield f"  measured: {protocol.extractor} against {protocol.reference}"
-    for title in ("unmet", "unverified", "notes"):
-        for text in getattr(protocol, title):
-            yield f"  {title.removesuffix('s')}: {text}"
+    for title, texts in (
+        ("unmet", protocol.unmet),
+        ("unverified", protocol.unverified),
+        ("note", protocol.notes),
+    ):
+        yield from (f"  {title}: {text}" for text in texts)
 
 
 def _guidance(protocol: Protocol) -> str:
-    if protocol.guidance == 1:
+    scale, interval = protocol.settings.guidance, protocol.settings.guidance_interval
+    if scale == 1:
         return "none"
     count = protocol.guided_channels
-    text = f"{protocol.guidance:g} in {'all' if count is None else f'the first {count}'} channels"
+    text = f"{scale:g} in {'all' if count is None else f'the first {count}'} channels"
     if protocol.guidance_schedule != "constant":
         text += f", {protocol.guidance_schedule} with power {protocol.guidance_power:g}"
-    if protocol.guidance_interval is not None:
-        low, high = protocol.guidance_interval
+    if interval is not None:
+        low, high = interval
         text += f", at noise levels from {low:g} to {high:g}"
     return text

@@ -21,3 +21,10 @@ def check_ratio(**values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
             raise ValueError(f"{name} must be a number above 0, got {value!r}")
+
+
+def check_classes(num_classes: object, null_label: bool) -> None:
+    """Raises ValueError unless there are classes, or none but the null label."""
+    if num_classes == 0 and null_label and not isinstance(num_classes, bool):
+        return  # a model without a condition: the null label is all it knows
+    check_whole(num_classes=num_classes)

@@ -34,6 +34,13 @@ class TimestepEmbedder(nn.Module):
         nn.init.normal_(self.mlp.linear_2.weight, std=0.02)
 
 
+def labels_or_null(class_labels: Tensor | None, timestep: Tensor, num_classes: int) -> Tensor:
+    """The labels [B]; for None the null label, as often as there are timesteps [B]."""
+    if class_labels is not None:
+        return class_labels
+    return torch.full(timestep.shape[:1], num_classes, device=timestep.device)
+
+
 def stage_conditions(
     timestep_embedders: Iterable[nn.Module],
     class_embedders: Iterable[nn.Module],
