@@ -18,6 +18,7 @@ LAYERS = [
         "processes",
         "progress",
         "seeding",
+        "settings",
     },
     {"conditions"},
     {"models", "autoencoders", "data"},

@@ -6,11 +6,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from gensynth.autoencoders.codec import LatentCodec
 from gensynth.autoencoders.levels import from_levels, to_levels
 from gensynth.seeding import StepRandom
 
 
-class PixelAutoencoder(ModelMixin, ConfigMixin):
+class PixelAutoencoder(ModelMixin, ConfigMixin, LatentCodec):
     """Squares of `patch` x `patch` pixels become channels (space-to-depth); nothing is learned.
 
     Args:

@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gensynth.autoencoders.codec import LatentCodec
 
-class ScaledLatents:
+
+class ScaledLatents(LatentCodec):
     """RGB in, latents out that are scaled to about unit variance; beside a model of diffusers.
 
     The class it is mixed into gives `patch` and `config`, with `latent_channels` and, where the

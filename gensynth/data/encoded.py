@@ -46,13 +46,12 @@ class Codec(BaseModel):
     @classmethod
     def of(cls, codec: Any, path: str | None = None) -> "Codec":
         """What can be told of an autoencoder from its attributes."""
-        fingerprint = getattr(codec, "fingerprint", None)
         return cls(
             kind=codec.kind,
             path=path,
             patch=codec.patch,
-            fingerprint=fingerprint() if fingerprint else None,
-            codebook_size=getattr(codec, "codebook_size", None),
+            fingerprint=codec.fingerprint(),
+            codebook_size=codec.codebook_size,
         )
 
 

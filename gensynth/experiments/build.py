@@ -155,7 +155,7 @@ def build_pipeline(
         guidance_power=sampling.guidance_power,
         guidance_interval=sampling.guidance_interval,
         fit=data.fit,
-        condition=kind,
+        condition_kind=kind,
         **objective.pipeline_keywords,
     )
     pipeline.condition = condition

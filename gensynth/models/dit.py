@@ -4,7 +4,7 @@ SiT (arXiv 2401.08740; willisma/SiT) is the same network, whose variance channel
 thrown away. What is ours: the token mixer, the positions and the size are arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -62,6 +62,7 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         discard_sigma: whether the variance channels are computed and not returned (SiT).
         mixer: a key of `mixers.MIXERS`.
         window, down_factor: of mixer "local". projection_dim: of mixer "linear".
+        mixer_options: further keywords of a mixer.
         positions: "sincos", "rope" or "none".
         position_range: positions are drawn at random from 0 to this while training (RPE-2D).
         size_conditioning: whether the model is told the size and crop of each image.
@@ -88,6 +89,7 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         window: int | None = None,
         down_factor: int | None = None,
         projection_dim: int | None = None,
+        mixer_options: Mapping[str, Any] | None = None,
         positions: str = "sincos",
         position_range: int | None = None,
         size_conditioning: bool = False,
@@ -109,6 +111,7 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
             "window": window,
             "down_factor": down_factor,
             "projection_dim": projection_dim,
+            **(mixer_options or {}),
         }
         self.patch_embed = PatchEmbed(in_channels, patch_size, hidden_size)
         self.token_positions = Positions(

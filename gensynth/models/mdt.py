@@ -9,7 +9,7 @@ What is unusual:
   fills in the others (`kept`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,7 +64,8 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         mask_ratio: smallest share of tokens left out in the masked pass of a training step; none
             for no masked pass.
         decode_layer: how many of the `depth` blocks are decoder blocks.
-        mixer, window, down_factor, projection_dim: as in `DiT`; "softmax" has the learned bias.
+        mixer, window, down_factor, projection_dim, mixer_options: as in `DiT`; "softmax" has the
+            learned bias.
         positions, position_range, size_conditioning: as in `DiT`; "sincos" is learned.
     """
 
@@ -90,6 +91,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         window: int | None = None,
         down_factor: int | None = None,
         projection_dim: int | None = None,
+        mixer_options: Mapping[str, Any] | None = None,
         positions: str = "sincos",
         position_range: int | None = None,
         size_conditioning: bool = False,
@@ -117,6 +119,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
             "window": window,
             "down_factor": down_factor,
             "projection_dim": projection_dim,
+            **(mixer_options or {}),
         }
         self.biased = mixer == "softmax"
         if mask_ratio is not None and (down_factor or 1) > 1:

@@ -10,13 +10,14 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from gensynth.conditions import Condition, Item, condition_kind
+from gensynth.conditions import Condition, Item
+from gensynth.conditions import condition_kind as find_kind
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
 from gensynth.pipelines.contract import OnStep, Progress, Resolved
 from gensynth.pipelines.editing import edit as editing
-from gensynth.pipelines.fit import check_codebook, codebook_of
+from gensynth.pipelines.fit import check_codebook
 from gensynth.pipelines.model_call import guided_model, sampler_of
 from gensynth.pipelines.resolving import positions, resolve
 from gensynth.pipelines.saving import SavedPipeline
@@ -48,7 +49,7 @@ class DrawingPipeline(SavedPipeline):
         path: of a flow, "linear", "gvp" or "vp".
         codebook: `fingerprint()` of the tokenizer that the model was trained with; None: any.
         fit: how the training images were brought to their size, "crop" or "pad".
-        condition: what pictures can show, a key of `conditions.CONDITIONS`.
+        condition_kind: what pictures can show, a key of `conditions.CONDITIONS`.
 
     Raises:
         UsageError: a tokenizer that is not the model's.
@@ -72,7 +73,7 @@ class DrawingPipeline(SavedPipeline):
         path: str = "linear",
         codebook: str | None = None,
         fit: str = "crop",
-        condition: str = "classes",
+        condition_kind: str = "classes",
     ):
         super().__init__()
         check_codebook(model, autoencoder, codebook)
@@ -95,10 +96,10 @@ class DrawingPipeline(SavedPipeline):
             path=path,
             codebook=codebook,
             fit=fit,
-            condition=condition,
+            condition_kind=condition_kind,
         )
         self.name = type(model).__name__
-        self.condition: Condition = condition_kind(condition).of_model(model)
+        self.condition: Condition = find_kind(condition_kind).of_model(model)
         self.optimized: OptimizedModel | None = None
 
     @property
@@ -108,7 +109,7 @@ class DrawingPipeline(SavedPipeline):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Writes the folder that `gensynth.load` reads, with the mark of the codebook, if any."""
-        codebook = codebook_of(self.autoencoder)
+        codebook = self.autoencoder.fingerprint()
         if codebook is not None:
             self.register_to_config(codebook=codebook)
         super().save_pretrained(save_directory, **kwargs)

@@ -18,7 +18,7 @@ def check_codebook(model: Backbone, autoencoder: Any, codebook: str | None) -> N
         UsageError: another number of codes, or another codebook.
     """
     expected = model.config.codebook_size if model.works_on == "tokens" else None
-    size = getattr(autoencoder, "codebook_size", None)
+    size = autoencoder.codebook_size
     if size != expected:
         raise UsageError(
             f"the model works on {_codes(expected)} and the autoencoder gives {_codes(size)}; "
@@ -67,11 +67,6 @@ def _meaning(pipeline: Parts, size: tuple[int, int]) -> dict[str, object]:
     if pipeline.config.prediction == "epsilon":
         meaning["betas"] = pipeline.scheduler.config.get("beta_schedule")
     meaning["latent shape"] = tuple(pipeline.autoencoder.latent_shape(*size))
-    meaning["codebook"] = codebook_of(pipeline.autoencoder)
+    meaning["codebook"] = pipeline.autoencoder.fingerprint()
     meaning["condition"] = type(pipeline.condition).__name__
     return meaning | pipeline.condition.describe()
-
-
-def codebook_of(autoencoder: Any) -> str | None:
-    """The mark of a tokenizer's codebook; None for a codec of latents."""
-    return autoencoder.fingerprint() if hasattr(autoencoder, "fingerprint") else None

@@ -18,6 +18,7 @@ from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.models import MODELS
 from gensynth.pipelines import PIPELINES
+from gensynth.pipelines.foreign import about_model, about_pipeline
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pretrained import DEFAULT, PRETRAINED
 from gensynth.samplers.registry import SAMPLERS
@@ -119,8 +120,10 @@ def _pipeline_folder(path: Path) -> Path:
     for folder in [*finished, *unfinished]:
         if (folder / INDEX).is_file():
             return folder
+    part = path / "config.json"
+    about = about_model(path, read_json(part)) if part.is_file() else None
     raise InputError(
-        f"{path} is neither a model folder nor a run with a checkpoint: there is no {INDEX}."
+        about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
     )
 
 
@@ -140,10 +143,8 @@ def _checked_index(folder: Path) -> type[SavedPipeline]:
     if not isinstance(class_name, str):
         raise CorruptError(f"{folder / INDEX} does not say which pipeline it describes.")
     if class_name not in PIPELINES:
-        raise InputError(
-            f"{folder} holds a {class_name}, which gensynth does not know. "
-            f"Known: {', '.join(PIPELINES)}."
-        )
+        about = about_pipeline(folder, class_name, index)
+        raise InputError(f"{about} Its own pipelines: {', '.join(PIPELINES)}.")
     for part, entry in index.items():
         if isinstance(entry, list):
             _check_part(folder, part, entry)

@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import re
@@ -126,6 +127,8 @@ def test_bad_flags_import_nothing_heavy(arguments, words):
         (["sample", "--guidance-interval", "0.5"], 2, "--guidance-interval"),
         (["edit", "a.png", "--outpaint", "32x", "--out", "x"], 2, "--outpaint"),
         (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
+        (["evaluate", "x", "--reference", "y", "--option", "a=1"], 2, "--option are for --model"),
+        (["evaluate", "--model", "m", "--reference", "y", "--option", "a"], 2, "like key=value"),
         (
             ["evaluate", "--selfcheck"],
             2,
@@ -182,12 +185,12 @@ def test_help_names_every_metric():
 
 INTERRUPTED = """
 import os, signal, sys
-from gensynth.evaluation import {module}
+from importlib import import_module
 from gensynth import cli
 def interrupted(*arguments, **keywords):
     os.kill(os.getpid(), signal.SIGINT)
     os.pause() if hasattr(os, "pause") else signal.pause()
-{module}.{function} = interrupted
+import_module({module!r}).{function} = interrupted
 cli.main(sys.argv[1:])
 """
 
@@ -195,11 +198,11 @@ cli.main(sys.argv[1:])
 @pytest.mark.parametrize(
     ("module", "function", "arguments", "said"),
     [
-        ("evaluate", "evaluate", ["evaluate", "x", "--reference", "y"],
+        ("gensynth.evaluation.evaluate", "evaluate", ["evaluate", "x", "--reference", "y"],
          "interrupted; what was done is kept: the same command goes on"),
-        ("images", "open_images", ["reference", "x", "--out", "y.npz"],
+        ("gensynth.data.files.image_set", "open_images", ["reference", "x", "--out", "y.npz"],
          "interrupted; what was done is kept: the same command goes on"),
-        ("compare", "compare", ["compare", "x", "y"], "interrupted."),
+        ("gensynth.evaluation.comparing.compare", "compare", ["compare", "x", "y"], "interrupted."),
     ],
 )  # fmt: skip
 def test_an_interrupt_is_one_line(module, function, arguments, said):
@@ -299,6 +302,31 @@ def test_sample_takes_a_guide(tiny_model_folder, tmp_path):
     recorded = json.loads((out / "job.json").read_text())
     assert recorded["guide"] == recorded["model"]
     assert recorded["guidance_interval"] == [0.2, 0.9]
+
+
+ASKED = """
+import sys
+from gensynth import cli
+from gensynth.evaluation.request import Request
+Request.run = lambda request, effort: print(request.drawing.to_json())
+cli.main(sys.argv[1:])
+"""
+
+
+def test_evaluate_draws_with_every_setting():
+    line = "evaluate --model m --reference r --steps 3 --guidance 0.5 --guidance-interval 0.2,0.9"
+    line += " --guide g --scheduler FlowODEScheduler --option method=heun --option shift=3"
+    command = [sys.executable, "-c", ASKED, *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ast.literal_eval(done.stdout) == {
+        "steps": 3,
+        "guidance": 0.5,
+        "guidance_interval": [0.2, 0.9],
+        "guide": "g",
+        "scheduler": "FlowODEScheduler",
+        "scheduler_options": {"method": "heun", "shift": 3},
+    }
 
 
 BUG = """

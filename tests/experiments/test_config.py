@@ -151,7 +151,7 @@ def test_numbers_without_a_dot_are_numbers_in_the_file_too(write):
         ("optimizer.betas=[0.9, 1.5]", ["'optimizer.betas.1'", "1.5"]),
         ("objective.label_dropout=2", ["'objective.label_dropout'", "2"]),
         ("checkpoint.keep=1", ["'checkpoint.keep'", "1"]),
-        ("sampling.guidance=0.5", ["'sampling.guidance'", "0.5"]),
+        ("sampling.guidance=-0.5", ["'sampling.guidance'", "-0.5"]),
         ("ema.decay=1", ["'ema.decay'", "1"]),
         # combinations
         ("data.path=x", ["'data'", "fashion_mnist"]),
@@ -221,7 +221,9 @@ def test_ddpm_options(write):
 
 
 def test_flow_and_its_sampler_reach_the_pipeline(write):
-    from gensynth.experiments.build import build_autoencoder, build_model, build_pipeline
+    import torch
+
+    from gensynth.experiments.assemble import assemble
 
     options = [
         "objective.path=gvp",
@@ -235,8 +237,8 @@ def test_flow_and_its_sampler_reach_the_pipeline(write):
     ]
     experiment = load_experiment(write(MINIMAL), options)
     assert load_experiment(write(experiment.to_yaml())) == experiment
-    model, autoencoder = build_model(experiment, 2), build_autoencoder(experiment)
-    pipeline = build_pipeline(experiment, model, ["a", "b"], autoencoder)
+    pipeline = assemble(experiment, ["a", "b"], torch.device("cpu")).pipeline()
+    assert pipeline.classes == ["a", "b"]
     assert (pipeline.config["path"], pipeline.config["prediction"]) == ("gvp", "noise")
     assert pipeline.scheduler.config["path"] == "gvp"
     assert pipeline.scheduler.config["prediction"] == "noise"

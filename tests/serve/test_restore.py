@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from gensynth import create_model
+from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.errors import InputError
+from gensynth.pipelines.unconditional import UnconditionalPipeline
+from gensynth.samplers.registry import create_scheduler
 from gensynth.sampling.outputs import save_picture
 from gensynth_serve.pages.restore import MAX_RECIPE_CHARS, command, restored
 
@@ -177,6 +181,26 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, pipelines):
 def test_the_command_line_draws_the_picture_again():
     assert command(RECIPE) == (
         "gensynth sample --model tiny --labels 8 --num 1 --seed 7 --steps 30 "
-        "--guidance 2.5 --out DIR"
+        "--guidance 2.5 --size 32x32 --scheduler FlowMatchEulerDiscreteScheduler --out DIR"
     )
     assert "--model 'a b; rm'" in command({**RECIPE, "model": "a b; rm"})
+    further = {"guidance_interval": [0.1, 0.7], "guide": "$x", "scheduler_options": {"shift": 3.0}}
+    line = command({**RECIPE, **further, "size": [16, 24]})
+    assert "--guidance 2.5 --guidance-interval 0.1,0.7 --guide '$x' --size 16x24 " in line
+    assert "--option shift=3.0 --out" in line
+
+
+def test_a_picture_of_nothing_in_particular_comes_back(tmp_path, pipelines):
+    pipeline = UnconditionalPipeline(
+        create_model("DiCo-nano", num_classes=0, hidden_size=8, depth=[1] * 5, learn_sigma=False),
+        create_scheduler(None, "velocity"),
+        PixelAutoencoder(1, 2),
+        condition_kind="none",
+    )
+    recipe = {key: value for key, value in RECIPE.items() if key not in ("label", "class")}
+    order, text = restored(png(tmp_path / "a.png", recipe), {"tiny": pipeline}, "tiny")
+    assert (order.labels, order.seed) == ([None], 7)
+    assert text == "Restored: anything, seed 7, 30 steps."
+    assert command(recipe).startswith("gensynth sample --model tiny --num 1 --seed 7 --steps 30 ")
+    with pytest.raises(InputError, match="cannot be used"):  # which class, it does not say
+        restored(tmp_path / "a.png", pipelines, "tiny")

@@ -172,7 +172,7 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
     if samples.seed != protocol.seed:
         yield f"seed {samples.seed}"
     for name in ("steps", "guidance", "guidance_interval"):
-        yield from _unlike(found, {name: wanted.get(name)})
+        yield from _unlike({name: resolved.settings.get(name)}, {name: protocol.settings.get(name)})
     if found["size"] != wanted["size"]:
         yield f"size {resolved.size[0]}x{resolved.size[1]}"
     if found["scheduler"] != wanted["scheduler"]:

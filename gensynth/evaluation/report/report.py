@@ -123,7 +123,7 @@ def warnings_of(found: Measured) -> Iterator[str]:
         yield "every sample is an image of the reference, pixel for pixel"
     if found.copies:
         yield f"{found.copies:,} samples are copies of others, pixel for pixel"
-    if getattr(found.samples, "lossy", False):
+    if found.samples.lossy:
         yield "samples are stored with loss (JPEG or the like), which changes distances; use PNG"
     if "pool" in extractor.dims and not extractor.official:
         yield "the weights are not the published ones: this is not FID"
