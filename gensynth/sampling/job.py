@@ -84,7 +84,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     state.wait_for_everyone()
     if state.is_main_process:
         folder.finish([condition.number(picture.item) for picture in pictures])
-        write_overview(folder, job, len(items))
+        write_overview(folder, job, len(condition.every()) or GRID)
     state.wait_for_everyone()
     return out
 
