@@ -57,13 +57,13 @@ def use(name: str) -> Iterator[None]:
         _mode = before
 
 
-def kernel_chosen(operator: str, refusal: str | None, loss: str | None) -> bool:
+def kernel_chosen(operator: str, refusal: str | None, why_slower: str | None) -> bool:
     """Whether to run the kernel.
 
     Args:
         operator: name, for the message.
         refusal: why the kernel cannot run; none if it can.
-        loss: why it would not pay although it can run; none if it would.
+        why_slower: why it would not be faster although it can run; None if it would.
 
     Raises:
         UsageError: the kernel is demanded and cannot run.
@@ -74,7 +74,7 @@ def kernel_chosen(operator: str, refusal: str | None, loss: str | None) -> bool:
             f"GENSYNTH_OPS=triton, but the kernel of {operator} cannot run: {refusal}. "
             "GENSYNTH_OPS=auto takes the definition there."
         )
-    return how == "triton" or (how == "auto" and refusal is None and loss is None)
+    return how == "triton" or (how == "auto" and refusal is None and why_slower is None)
 
 
 def refusal_of_tensors(*tensors: Tensor) -> str | None:
@@ -104,6 +104,6 @@ def refusal_of_device(kind: str, index: int | None) -> str | None:
 refusal_of_device._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def loss_on_device(tensor: Tensor) -> str | None:
+def why_slower_on_device(tensor: Tensor) -> str | None:
     """Why a kernel would not pay on the device of `tensor`; none where it may."""
     return "Triton's interpreter is for tests" if tensor.device.type == "cpu" else None

@@ -30,7 +30,7 @@ def gated_projection(
         scale: [B, D]; none for one.
 
     Returns:
-        [B, C, H, W], computed step by step or, where `loss_of_fold` has no objection, with scale
+        [B, C, H, W], computed step by step or, where `why_not_fold` has no objection, with scale
         and gate folded into a matrix for each sample: two passes over memory less.
 
     Raises:
@@ -40,13 +40,13 @@ def gated_projection(
     if scale is not None:
         (scale,) = autocast_inputs(scale)
     check_arguments(residual, hidden, weight, bias, gate, scale)
-    loss = loss_of_fold(residual, hidden, weight, bias, gate, scale)
-    if loss is not None or choice.mode() == "reference":
+    objection = why_not_fold(residual, hidden, weight, bias, gate, scale)
+    if objection is not None or choice.mode() == "reference":
         return step_by_step(residual, hidden, weight, bias, gate, scale)
     return folded(residual, hidden, weight, bias, gate, scale)
 
 
-def loss_of_fold(residual: Tensor, hidden: Tensor, *others: Tensor | None) -> str | None:
+def why_not_fold(residual: Tensor, hidden: Tensor, *others: Tensor | None) -> str | None:
     """Why folding does not pay; none where it may.
 
     That it pays on a GPU is predicted from the passes over memory, not measured. On a CPU, on one

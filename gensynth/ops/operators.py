@@ -30,9 +30,9 @@ class Operator:
         """Why the kernel cannot run on these arguments; none if it can."""
         return self._module().refusal(*args, **keywords)
 
-    def loss(self, *args: Any, **keywords: Any) -> str | None:
+    def why_slower(self, *args: Any, **keywords: Any) -> str | None:
         """Why the kernel would not pay on these arguments; none if it would."""
-        return self._module().loss(*args, **keywords)
+        return self._module().why_slower(*args, **keywords)
 
     def launches(self) -> dict[str, Launch]:
         """The shipped launches by key."""
@@ -76,7 +76,7 @@ def explain(name: str, *args: Any, **keywords: Any) -> str:
         return "definition: the mode is reference"
     if how == "triton":
         return "kernel" if refusal is None else f"error: GENSYNTH_OPS=triton, but {refusal}"
-    reason = refusal or OPERATORS[name].loss(*args, **keywords)
+    reason = refusal or OPERATORS[name].why_slower(*args, **keywords)
     return "kernel" if reason is None else f"definition: {reason}"
 
 

@@ -17,7 +17,7 @@ LOCAL = {"height": 2, "width": 2, "window": 1}
 
 
 @pytest.mark.parametrize(
-    ("mode", "refusal", "loss", "expected"),
+    ("mode", "refusal", "slower", "expected"),
     [
         ("auto", None, None, True),
         ("auto", None, "small", False),
@@ -26,9 +26,9 @@ LOCAL = {"height": 2, "width": 2, "window": 1}
         ("triton", None, "small", True),
     ],
 )
-def test_choice(mode, refusal, loss, expected):
+def test_choice(mode, refusal, slower, expected):
     with use(mode):
-        assert choice.kernel_chosen("op", refusal, loss) is expected
+        assert choice.kernel_chosen("op", refusal, slower) is expected
 
 
 def test_a_demanded_kernel_that_cannot_run_is_an_error():

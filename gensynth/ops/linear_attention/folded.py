@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.ops.choice import kernel_chosen
-from gensynth.ops.linear_attention import check, loss, refusal
+from gensynth.ops.linear_attention import check, refusal, why_slower
 from gensynth.ops.linear_attention.operator import state_operator
 from gensynth.ops.linear_attention.reference import FEATURES, wide
 from gensynth.ops.precision import autocast_inputs, without_autocast
@@ -61,7 +61,7 @@ def state_and_mean(
     q: Tensor, k: Tensor, v: Tensor, feature: str, eps: float
 ) -> tuple[Tensor, Tensor]:
     """φ(k)ᵀ v / N, [B, H, D, E], and the mean of φ(k), [B, H, D], at least float32."""
-    reasons = [find(q, k, v, feature=feature, eps=eps) for find in (refusal, loss)]
+    reasons = [find(q, k, v, feature=feature, eps=eps) for find in (refusal, why_slower)]
     if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
         reasons[0] = reasons[0] or "a gradient is needed, and the kernel of the state has none"
     queries = max(q.shape[2], 1)

@@ -5,13 +5,13 @@ from typing import Any
 from torch import Tensor
 
 from gensynth.ops.checks import check_tensors
-from gensynth.ops.choice import kernel_chosen, loss_on_device, refusal_of_tensors
+from gensynth.ops.choice import kernel_chosen, refusal_of_tensors, why_slower_on_device
 from gensynth.ops.local_attention import operator, reference
 from gensynth.ops.local_attention.composition import check_arguments, check_scale, compose
 from gensynth.ops.local_attention.launches import WIDTHS
 from gensynth.ops.precision import autocast_inputs
 
-__all__ = ["local_attention", "loss", "refusal"]
+__all__ = ["local_attention", "refusal", "why_slower"]
 
 LARGEST_SIDE = 32767  # so that a squared distance fits 32 bits
 SMALLEST_SIDE = 96  # of an image, in tokens, for which the kernel is expected to pay
@@ -66,8 +66,8 @@ def local_attention(
         "pool_weight": pool_weight,
     }
     check_arguments(q, k, v, **sizes)
-    no, worse = refusal(q, k, v, **sizes), loss(q, k, v, **sizes)
-    if kernel_chosen("local_attention", no, worse):
+    no, slower = refusal(q, k, v, **sizes), why_slower(q, k, v, **sizes)
+    if kernel_chosen("local_attention", no, slower):
         return compose(operator.attend_disc, q, k, v, scale=scale, **sizes)
     return reference.local_attention(q, k, v, scale=scale, **sizes)
 
@@ -81,7 +81,7 @@ def refusal(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
     return refusal_of_tensors(q, k, v)
 
 
-def loss(
+def why_slower(
     q: Tensor, k: Tensor, v: Tensor, *, height: int, width: int, window: int, **options: Any
 ) -> str | None:
     """Why the kernel would not pay on the arguments of `local_attention`; none if it would.
@@ -94,4 +94,4 @@ def loss(
         return "the window is a third of the image or more"
     if q.shape[3] % 8:
         return "head_dim is not a multiple of 8, so that numbers are read one by one"
-    return loss_on_device(q)
+    return why_slower_on_device(q)
