@@ -1,15 +1,11 @@
 """The Fréchet distance of two sets of features, and how sure it is."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_tensor
-from gensynth.metrics.feature_metric import FeatureMetric, side_of
 from gensynth.metrics.moments import GroupedSums, Statistics, check_not_negative
 
 REGULAR = 5  # images for each feature from which the bias falls as 1 / count
@@ -111,107 +107,3 @@ def frechet_estimate(real: Statistics, generated: GroupedSums) -> FrechetEstimat
         if count >= REGULAR * len(real.mean):
             corrected = groups * value - (groups - 1) * float(others.mean())
     return FrechetEstimate(value, mean_term, covariance_term, error, corrected, real.count, count)
-
-
-class FrechetDistance(FeatureMetric):
-    """FD of generated and real images in a feature space; its sums add up over processes.
-
-    Args:
-        dim: length D of a feature.
-        reference: moments of the real images; if left out, they come in by `update(real=True)`.
-        groups: number of groups for the standard error; image i is in group `group_of(i)`, see
-            `gensynth.metrics.moments`. They take 8 groups D^2 bytes.
-        extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
-
-    Raises:
-        UsageError: a reference with features of another length, or no group.
-    """
-
-    higher_is_better = False
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        reference: Statistics | None = None,
-        groups: int = 10,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        if reference is not None and len(reference.mean) != dim:
-            raise UsageError(f"the reference has {len(reference.mean)} features, not {dim}.")
-        if groups < 1:
-            raise UsageError(f"groups must be at least 1, got {groups}.")
-        self.reference = reference
-        self._add_sums("generated", groups)
-        if reference is None:
-            self._add_sums("real", 1)
-
-    def _add_sums(self, side: str, groups: int) -> None:
-        for name, zeros in vars(GroupedSums.zeros(self.dim, groups)).items():
-            self.add_state(f"{side}_{name}", zeros, "sum")
-
-    def _sums(self, real: bool) -> GroupedSums:
-        side = side_of(real)
-        return GroupedSums(
-            *(getattr(self, f"{side}_{name}") for name in ("count", "total", "outer"))
-        )
-
-    def _count(self, real: bool) -> int:
-        if real and self.reference is not None:
-            return self.reference.count or 0
-        return int(self._sums(real).count.sum())
-
-    def _take(self, features: Tensor, index: Tensor, real: bool) -> None:
-        if real and self.reference is not None:
-            raise UsageError("the real images are given by the reference; leave one of them out.")
-        self._sums(real).add(features, index)
-
-    def _enough(self, real: bool) -> GroupedSums:
-        sums = self._sums(real)
-        number = int(sums.count.sum())
-        if number < 2:
-            raise UsageError(
-                f"a distance needs two images a side, got {number} {side_of(real)} so far."
-            )
-        return sums
-
-    def _statistics(self, real: bool) -> Statistics:
-        if not real or self.reference is None:
-            return self._enough(real).statistics()
-        self.reference = self.reference.to(self.device)
-        return self.reference
-
-    def compute(self) -> Tensor:
-        """The distance, float64 [].
-
-        Raises:
-            UsageError: fewer than two images on one side.
-        """
-        terms = distance_terms(self._statistics(True), self._statistics(False))
-        return torch.tensor(sum(terms), dtype=torch.float64, device=self.device)
-
-    def estimate(self) -> FrechetEstimate:
-        """The distance and how sure it is, over all processes; see `frechet_estimate`.
-
-        Raises:
-            UsageError: fewer than two images on one side.
-        """
-        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
-            return frechet_estimate(self._statistics(True), self._enough(False))
-
-    def statistics(self, real: bool) -> Statistics:
-        """Moments of one side over all processes.
-
-        Raises:
-            UsageError: fewer than two images.
-        """
-        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
-            return self._statistics(real)
-
-    def reset_generated(self) -> None:
-        """Forgets the generated images and keeps the real ones, to compare others with them."""
-        self._computed = None
-        for part in vars(self._sums(False)).values():
-            part.zero_()

@@ -4,15 +4,11 @@ A set of images is taken for the union of balls around its features, each as lar
 to the k-th nearest other feature of the set (arXiv 1904.06991).
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_pair, pair_blocks
-from gensynth.metrics.feature_metric import StoredFeatures
 
 
 def nearest(queries: Tensor, points: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -113,48 +109,3 @@ def realism(real: Array, fake: Array, k: int = 3) -> Tensor:
         ratios = torch.where(squared > 0, radii[rows, None] / squared, torch.inf)
         depth[columns] = torch.maximum(depth[columns], ratios.amax(0))
     return depth.sqrt()
-
-
-class NeighbourMetric(StoredFeatures):
-    """Base of metrics by balls around the features that `update` took in.
-
-    Args:
-        dim: length D of a feature.
-        k: which neighbour a ball reaches; none for that of the function.
-        extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
-    """
-
-    higher_is_better = True
-    function: Callable[..., tuple[float, float]]
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        k: int | None = None,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        self.options = {} if k is None else {"k": k}
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Both numbers, float64 [].
-
-        Raises:
-            UsageError: not more than k images.
-        """
-        found = self.function(self.stored(True), self.stored(False), **self.options)
-        return self.scalar(found[0]), self.scalar(found[1])
-
-
-class PrecisionRecall(NeighbourMetric):
-    """`precision_recall` of what `update` took in; arguments as of `NeighbourMetric`."""
-
-    function = staticmethod(precision_recall)
-
-
-class DensityCoverage(NeighbourMetric):
-    """`density_coverage` of what `update` took in; arguments as of `NeighbourMetric`."""
-
-    function = staticmethod(density_coverage)

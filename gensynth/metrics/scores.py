@@ -1,8 +1,6 @@
 """The Inception Score: how sure a classifier is of each image, and how much the images differ."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +8,6 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_rows
-from gensynth.metrics.feature_metric import StoredFeatures
 
 
 def inception_score(
@@ -64,40 +61,3 @@ def score_of(logits: Tensor) -> Tensor:
     given = logits.double().log_softmax(1)
     marginal = given.logsumexp(0) - math.log(len(given))
     return (given.exp() * (given - marginal)).sum(1).mean().exp()
-
-
-class InceptionScore(StoredFeatures):
-    """`inception_score` of the generated images that `update` took in; real ones have no part.
-
-    Args:
-        dim: number C of classes.
-        splits, seed: those of `inception_score`.
-        extractor: uint8 images [B, C, H, W] -> logits [B, C]; `update` then takes images.
-    """
-
-    higher_is_better = True
-
-    def __init__(
-        self,
-        dim: int = 1008,
-        *,
-        splits: int = 10,
-        seed: int | None = 2020,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        self.splits, self.seed = splits, seed
-
-    def _take(self, features: Tensor, index: Tensor, real: bool) -> None:
-        if not real:
-            super()._take(features, index, real)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over splits, float64 [].
-
-        Raises:
-            UsageError: fewer images than splits.
-        """
-        mean, deviation = inception_score(self.stored(real=False), self.splits, seed=self.seed)
-        return self.scalar(mean), self.scalar(deviation)
