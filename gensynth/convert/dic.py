@@ -33,6 +33,8 @@ NAMES = Names(
         "mlp.2.": "mlp.linear_2.",
     },
 )
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label",)
 # Of the official constructor's switches, the values that every published size has.
 PUBLISHED: dict[str, object] = {
     "block_type": "unetblock",

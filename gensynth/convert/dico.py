@@ -37,6 +37,9 @@ NAMES = Names(
     },
 )
 
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label",)
+
 
 def build(class_dropout_prob: float = 0.1, **config: object) -> DiCo:
     """DiCo from the official constructor's keywords. Label dropout is our objectives' business."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gensynth.autoencoders import vq
 from gensynth.autoencoders.vq import VQAutoencoder
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 from gensynth.models import dic, dico, dit, maskgit, mdt
 from gensynth.models.dic import DiC
 from gensynth.models.dico import DiCo
@@ -62,9 +62,14 @@ def create_model(name: str, **overrides: Any) -> ModelMixin:
 
     Raises:
         UsageError: unknown name.
-        TypeError: a keyword that the model does not have.
+        TypeError: a keyword that the model does not have; the message names the nearest.
     """
     model_class, keywords = preset(name)
+    known = constructor_keywords(name)
+    for keyword in overrides:
+        if keyword not in known:
+            hint = did_you_mean(keyword, known)
+            raise TypeError(f"{name} has no keyword {keyword!r}.{hint} Known: {', '.join(known)}.")
     return model_class(**{**keywords, **overrides})
 
 
