@@ -25,9 +25,17 @@ class TimestepEmbedder(nn.Module):
         super().__init__()
         self.mlp = TimestepEmbedding(FREQUENCIES, hidden_size)
 
-    def forward(self, timestep: Tensor) -> Tensor:
-        """[B] timesteps, fractional or whole -> [B, hidden_size]."""
-        return self.mlp(sinusoids(timestep).to(self.mlp.linear_1.weight.dtype))
+    def forward(self, timestep: Tensor | float) -> Tensor:
+        """Timesteps [B], fractional or whole -> [B, hidden_size]; of a single one [1, hidden_size].
+
+        A number or 0-d tensor, as diffusers' schedulers have them, is one timestep for the whole
+        batch: what it gives is added to the class embeddings [B, hidden_size].
+        """
+        weight = self.mlp.linear_1.weight
+        if not isinstance(timestep, Tensor):
+            timestep = torch.tensor(timestep, device=weight.device)
+        # [B] or [1] -> [B or 1, 256]; the sinusoids are made in float32 and only then rounded
+        return self.mlp(sinusoids(timestep.reshape(-1)).to(weight.dtype))
 
     def init_weights(self) -> None:
         nn.init.normal_(self.mlp.linear_1.weight, std=0.02)
@@ -44,12 +52,12 @@ def labels_or_null(class_labels: Tensor | None, timestep: Tensor, num_classes: i
 def stage_conditions(
     timestep_embedders: Iterable[nn.Module],
     class_embedders: Iterable[nn.Module],
-    timestep: Tensor,
+    timestep: Tensor | float,
     class_labels: Tensor,
 ) -> list[Tensor]:
     """SiLU of the sum of both embeddings, for every width of a U-shaped model.
 
-    timestep [B] and class_labels [B] -> [B, C] for each pair of embedders.
+    timestep [B], or one for all, and class_labels [B] -> [B, C] for each pair of embedders.
     """
     pairs = zip(timestep_embedders, class_embedders, strict=True)
     return [
