@@ -12,7 +12,7 @@ ENTROPY_TEMPERATURE = 0.01
 
 @dataclass
 class Quantized:
-    """What a batch of features became.
+    """The result of quantizing a batch of features.
 
     Attributes:
         features: [B, D, h, w], the codes, with the gradient of the features before them.

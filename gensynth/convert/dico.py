@@ -42,5 +42,5 @@ OURS = ("null_label",)
 
 
 def build(class_dropout_prob: float = 0.1, **config: object) -> DiCo:
-    """DiCo from the official constructor's keywords. Label dropout is our objectives' business."""
+    """DiCo from the official constructor's keywords. Label dropout is left to our objectives."""
     return DiCo(null_label=class_dropout_prob > 0, **config)

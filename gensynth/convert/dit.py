@@ -31,5 +31,5 @@ OURS = ("null_label",)
 
 
 def build(class_dropout_prob: float = 0.1, **config: object) -> DiT:
-    """DiT from the official constructor's keywords. Label dropout is our objectives' business."""
+    """DiT from the official constructor's keywords. Label dropout is left to our objectives."""
     return DiT(null_label=class_dropout_prob > 0, **config)

@@ -1,4 +1,4 @@
-"""What tensors under our names say about the keywords of the model they are of."""
+"""The keywords of a model as far as its tensors, under our names, tell them."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ Tensors = Mapping[str, Tensor]
 
 
 def inferred(system: str, name: str, tensors: Tensors, changes: Mapping[str, Any]) -> dict:
-    """What the tensors say, as keywords in which a model may differ from its preset.
+    """Keywords that the tensors tell, in which a model may differ from its preset.
 
     Args:
         system: a key of `convert.SYSTEMS`.
         name: of the preset.
-        tensors: under our names; what a missing one should say stays as in the preset.
+        tensors: under our names; without one, its keyword stays as in the preset.
         changes: keywords that are known already.
     """
     if system == "maskgit":

@@ -101,7 +101,7 @@ def matching_size(
     """The preset that the tensors are of, and the keywords in which they differ from it.
 
     Raises:
-        UsageError: there is none, with the differences to the nearest.
+        UsageError: no preset fits; the message lists the differences to the nearest.
     """
     family = [name for name in MODELS if name.startswith(FAMILIES[system])]
     if model is not None:

@@ -45,7 +45,7 @@ class Codec(BaseModel):
 
     @classmethod
     def of(cls, codec: Any, path: str | None = None) -> "Codec":
-        """What can be told of an autoencoder from its attributes."""
+        """The codec as an autoencoder's attributes describe it."""
         fingerprint = getattr(codec, "fingerprint", None)
         return cls(
             kind=codec.kind,
@@ -84,7 +84,7 @@ class Encoding(BaseModel):
         """float32 latents or int64 tokens of one image.
 
         Raises:
-            CorruptError: the bytes are not of one image.
+            CorruptError: the bytes are not those of one image.
         """
         if content is None or len(content) != self.row_bytes:
             length = "none" if content is None else len(content)
@@ -153,7 +153,7 @@ class EncodingWriter:
         """Gives the shards their names and writes the record; `unreadable` images were left out.
 
         Raises:
-            CorruptError: there is not one image.
+            CorruptError: not one image was added.
         """
         if not self.count:
             raise CorruptError("not one image of the data can be decoded.")
@@ -184,7 +184,7 @@ def read_encoding(data: Data) -> Encoding:
     """The record of `data.path`, if the other keys of the section agree with it.
 
     Raises:
-        InputError: there is none, or a later version wrote it.
+        InputError: there is no record, or a later version wrote it.
         CorruptError: it is damaged.
         UsageError: another size or split, other channels or another fit were encoded.
     """
@@ -208,7 +208,7 @@ def read_encoding(data: Data) -> Encoding:
 
 
 def shards(data: Data) -> list[Path]:
-    """The Parquet files of `data.path`, in order; `read_encoding` refuses what is no encoding."""
+    """The Parquet files of `data.path`, in order; `read_encoding` refuses any other folder."""
     read_encoding(data)
     files = sorted(Path(data.path or "").glob("data/*.parquet"))
     if not files:

@@ -125,7 +125,7 @@ def _load(data: Data) -> Dataset | IterableDataset:
 
 
 def _of_split(files: list[str], split: str) -> list[str]:
-    """The files of a split, where the names of some say which they are of; otherwise all.
+    """The files of a split, if some file names say to which they belong; otherwise all.
 
     Raises:
         UsageError: no file is of that split.

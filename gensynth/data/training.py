@@ -57,7 +57,7 @@ def order(seed: int, epoch: int, length: int) -> Tensor:
 
 
 def mirrored(seed: int, position: int) -> bool:
-    """Whether the image at a position is flipped: a fair coin that anyone can toss again."""
+    """Whether the image at a position is flipped: a fair coin that depends on nothing else."""
     return bool(derived_seed(seed, "flip", position) & 1)
 
 
@@ -102,7 +102,7 @@ def stacked(views: Sequence[View], patch: int) -> tuple[Tensor, Tensor | None]:
 
 
 def streamed_label(row: dict[str, Any], num_classes: int) -> int:
-    """The label of a row, 0 without one; of a stream nobody has seen all labels before.
+    """The label of a row, 0 without one; checked here, as a stream's labels are not known before.
 
     Raises:
         UsageError: it is not one of the classes.

@@ -116,7 +116,7 @@ class FrechetDistance(FeatureMetric):
             return self._statistics(real)
 
     def reset_generated(self) -> None:
-        """Forgets the generated images and keeps the real ones, to compare others with them."""
+        """Forgets the generated images and keeps the real ones, for other samples."""
         self._computed = None
         for part in vars(self._sums(False)).values():
             part.zero_()
@@ -196,7 +196,7 @@ class NeighbourMetric(StoredFeatures):
 
     Args:
         dim: length D of a feature.
-        k: which neighbour a ball reaches; none for that of the function.
+        k: which neighbour a ball reaches; None for that of the function.
         extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
     """
 
@@ -237,7 +237,7 @@ class DensityCoverage(NeighbourMetric):
 
 
 class InceptionScore(StoredFeatures):
-    """`inception_score` of the generated images that `update` took in; real ones have no part.
+    """`inception_score` of the generated images that `update` took in; real ones play no part.
 
     Args:
         dim: number C of classes.

@@ -100,7 +100,7 @@ class StoredFeatures(FeatureMetric):
         """Features [N, D] of one side in the order of their index.
 
         Raises:
-            UsageError: there are none.
+            UsageError: no image of that side came in.
         """
         side = side_of(real)
         if not len(getattr(self, f"{side}_index")):

@@ -18,10 +18,10 @@ class FrechetEstimate:
     Attributes:
         value: the distance, `mean_term` + `covariance_term`.
         standard_error: of the value over sets of generated images of this size, by the jackknife;
-            none if a group of images is empty.
+            None if a group of images is empty.
         corrected: the value without the bias of a finite number of generated images, by the
-            jackknife; none with fewer than 5 images for each feature, where it would be wrong.
-        num_real: none if the reference does not say.
+            jackknife; None with fewer than 5 images for each feature, where it would be wrong.
+        num_real: None if the reference does not say.
     """
 
     value: float

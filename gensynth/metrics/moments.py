@@ -40,7 +40,7 @@ def check_not_negative(eigenvalues: Tensor, scale: Tensor) -> None:
     """
     if (eigenvalues < -ROUNDING * scale).any():
         raise UsageError(
-            "a covariance matrix has eigenvalues below 0, so it is none; look at its source."
+            "a covariance matrix has eigenvalues below 0, so it is not one; look at its source."
         )
 
 
@@ -63,7 +63,7 @@ class Statistics:
     Args:
         mean: [D]; arrays of any float type are taken.
         covariance: [D, D], divisor count - 1.
-        count: number of images; none if it is not known.
+        count: number of images; None if it is not known.
         root: [D, D] with root root^T = covariance; see `root_of`.
         names: what the mean, the covariance and the root are called in an error.
 

@@ -18,7 +18,7 @@ def inception_score(
     Args:
         logits: [N, C] of the generated images; Inception's without its bias.
         splits: split i has rows i N // splits to (i + 1) N // splits.
-        seed: the rows are permuted first by `RandomState(seed)`, as torch-fidelity does; none for
+        seed: the rows are permuted first by `RandomState(seed)`, as torch-fidelity does; None for
             the order they come in, as ADM's evaluator does. Images sorted by class score far lower
             in their order.
 

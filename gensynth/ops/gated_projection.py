@@ -22,16 +22,16 @@ def gated_projection(
     """residual + gate * (weight (scale * hidden) + bias), as at the ends of a DiCo block.
 
     Args:
-        residual: [B, C, H, W]. May be of a wider type than the rest, the result then is too.
+        residual: [B, C, H, W]. May be of a wider type than the rest; then the result is too.
         hidden: [B, D, H, W].
         weight: [C, D, 1, 1].
         bias: [C].
         gate: [B, C].
-        scale: [B, D]; none for one.
+        scale: [B, D]; None for 1.
 
     Returns:
         [B, C, H, W], computed step by step or, where `why_not_fold` has no objection, with scale
-        and gate folded into a matrix for each sample: two passes over memory less.
+        and gate folded into a matrix for each sample: two passes over memory fewer.
 
     Raises:
         UsageError: a shape, type or device that does not fit; names the argument.
@@ -47,10 +47,10 @@ def gated_projection(
 
 
 def why_not_fold(residual: Tensor, hidden: Tensor, *others: Tensor | None) -> str | None:
-    """Why folding does not pay; none where it may.
+    """Why folding would not be faster; None where it may be.
 
-    That it pays on a GPU is predicted from the passes over memory, not measured. On a CPU, on one
-    thread in float32, it was measured 0.7 to 1.7 times as fast: slower for single small images.
+    On a GPU this is predicted from the passes over memory, not measured. On a CPU (one thread,
+    float32) folding was measured 0.7 to 1.7 times as fast: slower for single small images.
     """
     if residual.device.type != "cuda":
         return f"the device is {residual.device.type}"

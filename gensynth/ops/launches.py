@@ -73,7 +73,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def load_tuned() -> dict[str, dict[str, Launch]]:
-    """Tuned launches by operator and key; none if there are none for this GPU and versions."""
+    """Tuned launches by operator and key; {} without any for this GPU and these versions."""
     if not torch.cuda.is_available() or not (path := cache_file()).is_file():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))

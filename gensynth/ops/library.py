@@ -28,7 +28,7 @@ def register(
         implementation: launches the kernels. Must return new tensors, no views of its inputs.
         fake: the same outputs without data, strides included.
         backward, setup_context: as `torch.library.register_autograd` takes them. Without them a
-            derivative is an error, as the second one of an operator whose gradient is another.
+            derivative is an error; so are second derivatives, for gradients are such operators.
 
     Under autocast the tensors of an operator with a gradient are cast as for a matrix product.
     """

@@ -1,4 +1,4 @@
-"""Training: `train(experiment)` runs, resumes and finishes an experiment."""
+"""Training: `loop.train(experiment)` runs, resumes and finishes an experiment."""
 
 from gensynth.lazy import submodules
 

@@ -1,4 +1,4 @@
-"""One session of training: set up, resume, step, once in a while, finish."""
+"""One session of training: set up, resume, step, now and then save and draw, finish."""
 
 import json
 import math
@@ -102,7 +102,7 @@ class Run:
             self.log.say(f"resumed from {checkpoint}")
 
     def steps(self) -> None:
-        """Every remaining step, and what is due once in a while."""
+        """Every remaining step, with the checkpoints, grids and evaluations due after it."""
         self.evaluations.prepare(self.step)
         experiment, settings = self.experiment, self.experiment.training
         schedule = Schedule(

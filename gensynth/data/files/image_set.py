@@ -1,4 +1,4 @@
-"""Images to compare, from wherever they are, by number and as uint8 batches."""
+"""Images to compare, from any kind of file, by number and as uint8 batches."""
 
 import hashlib
 import re
@@ -49,7 +49,7 @@ class ImageSet:
         read: number -> uint8 [1 or 3, H, W].
         fingerprint: the same as long as the same files are read in the same way: a hash of their
             names, sizes and times, and of the size the images are brought to.
-        labels: number -> class; none where the source does not say.
+        labels: number -> class; None where the source does not say.
         lossy: stored as JPEG or the like, which changes distances.
         classes: names of the labels, where the source knows them.
         name_of: number -> how to find the image.

@@ -54,12 +54,12 @@ def read_array(path: Path, name: str) -> np.ndarray:
 class StoredArray:
     """One array [N, ...] of an .npz: `row(index)` reads a single row and nothing else.
 
-    A member that is stored as it is is read inside the zip. A deflated one is unpacked when its
+    A member that is stored uncompressed is read inside the zip; a deflated one is unpacked when its
     first row is read, into a temporary file that goes with this object. No file is held open, so
     that the object may be used in other processes.
 
     Raises:
-        InputError: no .npz, cut off, no such array in it, or none that can be read by rows.
+        InputError: no .npz, cut off, no such array in it, or one that cannot be read by rows.
     """
 
     def __init__(self, path: Path, name: str):
@@ -147,7 +147,7 @@ class ArrayImages:
         labels: those in `arr_1`, if it is N whole numbers.
 
     Raises:
-        InputError: another array, or none.
+        InputError: no `arr_0`, or one of something else.
     """
 
     lossy = False

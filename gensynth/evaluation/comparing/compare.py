@@ -30,10 +30,10 @@ BUDGETS = {"images": "at {:,} images", "seconds": "after {:,.0f} s"}
 
 @dataclass(frozen=True)
 class Row:
-    """One number of every run; none where a run does not have it.
+    """One number of every run; None where a run does not have it.
 
     Attributes:
-        best: which run is best, by position; none if they are not ranked, or several are.
+        best: which run is best, by position; None if they are not ranked, or several are.
         apart: differences to the best in units of the combined standard error.
         equal: the runs that share the best number.
     """
@@ -64,7 +64,7 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
 
     Args:
         places: metrics.json files, folders with one, or folders of training runs.
-        force: compare also what is unlike, without ranking it.
+        force: compare numbers that are unlike too, without ranking them.
 
     Raises:
         InputError: no numbers there, or not readable.
@@ -103,7 +103,7 @@ def unlike(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def drawn_apart(runs: Sequence[Run]) -> Iterator[str]:
-    """A sentence for each setting with which samples were drawn otherwise."""
+    """A sentence for each setting that differs in how samples were drawn."""
     for key in DRAWING:
         values = {
             run.name: ["none" if value is None else value for value in run.drawing[key]]
@@ -132,7 +132,7 @@ def in_words(value: Any) -> str:
 
 
 def rows_of(runs: Sequence[Run], ranked: bool) -> Iterator[Row]:
-    """The numbers of all runs, and of training runs those at the budget that all of them spent."""
+    """The numbers of all runs; of training runs, those at the largest budget they all reached."""
     names = dict.fromkeys(name for run in runs for name in run.scores)
     for name in names:
         curves = [of_metric(run.curve, name) for run in runs]

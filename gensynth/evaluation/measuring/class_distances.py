@@ -25,7 +25,7 @@ class ClassDistance:
     Attributes:
         num_samples, num_reference: how many of them `value` compares.
         floor: what `num_samples` other real images of the class score against the same reference
-            images; none if there are too few.
+            images; None if there are too few.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ClassDistance:
 def class_distances(measured: Measured) -> tuple[list[ClassDistance], list[str]]:
     """The distances in the feature of the headline, and the classes left out.
 
-    The class that is most times its floor comes first: classes that vary much score high anyway.
+    Sorted by their ratio to the floor, largest first: a class that varies much scores high anyway.
 
     Both are empty if the classes of the samples or of the reference images are not known, or if
     the headline is no Fréchet distance. A class is left out that has fewer than two images on one
@@ -98,7 +98,7 @@ def rows_of(
 
 
 def class_distance(name: str, fake: Tensor, real: Tensor) -> ClassDistance:
-    """One class; where there are enough real images, value and floor are of equal counts."""
+    """The distance of one class; with enough real images, value and floor compare equal numbers."""
     count = min(len(fake), len(real) // 2)
     if count < 2:
         return ClassDistance(name, distance(fake, real), None, len(fake), len(real))

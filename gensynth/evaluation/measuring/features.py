@@ -39,7 +39,7 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How the work is done; no number depends on it.
+    """How the work is divided; the numbers do not depend on it.
 
     Attributes:
         batch_size: images that go through the extractor together.
@@ -135,12 +135,12 @@ class FeatureFiles:
         return torch.cat([features for _, features in self.read(name)])
 
     def used(self) -> None:
-        """Notes that somebody needs the files now."""
+        """Marks the files as needed now, so that `remove_unused` leaves them."""
         if self.folder.is_dir():
             os.utime(self.folder)
 
     def remove(self) -> None:
-        """Deletes the files; the work would have to be done again."""
+        """Deletes the files, so that the features have to be computed again."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -204,7 +204,7 @@ def extract(
 
 
 def agreed(ranges: list[range]) -> list[range]:
-    """What the main process has found missing: another program may write files as well."""
+    """The files the main process found missing; other programs may be writing some too."""
     [found] = broadcast_object_list([ranges])
     return found
 
@@ -257,7 +257,7 @@ def size_of(images: Images) -> tuple[int, int]:
 
 
 def pixels_sha256(files: FeatureFiles, sort: bool) -> str:
-    """A hash of the pixels of all images: of a sorted list, the same in whatever order."""
+    """A hash of the pixels of all images, sorted, so that their order does not matter."""
     hashes = files.all(PIXELS)
     hashes = hashes.sort().values if sort else hashes
     return hashlib.sha256(hashes.numpy().astype("<i8").tobytes()).hexdigest()
@@ -271,7 +271,7 @@ def duplicates(files: FeatureFiles) -> int:
 
 def selection(length: int, num: int | None, seed: int) -> Sequence[int]:
     """Indices of `num` of `length` images, the same ones every time; all of them in order if `num`
-    is none or not smaller."""
+    is no image or not a smaller one."""
     if num is None or num >= length:
         return range(length)
     return np.random.default_rng(seed).permutation(length)[: max(num, 0)].tolist()

@@ -46,11 +46,11 @@ def measure(
     others: Images | None = None,
     effort: Effort | None = None,
 ) -> Measured | None:
-    """The numbers of samples against a reference; none in all processes but the main one.
+    """The numbers of samples against a reference; None in all processes but the main one.
 
     Args:
-        num: how many samples; none for all. A part is drawn at random by `seed`.
-        metrics: some of `measures.METRICS`; none for all that fit the extractor.
+        num: how many samples; None for all. A part is drawn at random by `seed`.
+        metrics: some of `measures.METRICS`; None for all that fit the extractor.
         others: real images that are not in the reference: what as many of them as there are samples
             score is the floor. None: in spaces whose numbers cannot be read without it, the floor
             compares as many images of the reference as there are samples with its others, if it
@@ -130,7 +130,7 @@ def completed(
 def make_reference(
     images: Images, extractor: Extractor, num: int | None = None, effort: Effort | None = None
 ) -> Reference | None:
-    """The statistics of real images; none in all processes but the main one.
+    """The statistics of real images; None in all processes but the main one.
 
     Raises:
         UsageError: fewer than two images.

@@ -1,4 +1,4 @@
-"""Which numbers belong to a feature space, what they are called, and computing them."""
+"""Which numbers belong to a feature space, their names, and how they are computed."""
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
@@ -170,7 +170,7 @@ def sums_of(
 ) -> GroupedSums:
     """Sums over the features of all images, or of those for which `among` [N] is true.
 
-    Not in a `FrechetDistance`, of whose states torchmetrics keeps a second copy.
+    Without a `FrechetDistance`: torchmetrics keeps a second copy of its states.
     """
     sums = None
     for positions, features in files.read(feature):
@@ -288,7 +288,7 @@ def compute(
 def missing_for(
     metric: str, feature: str, samples: FeatureFiles, reference: Reference
 ) -> str | None:
-    """Why a metric cannot be computed; none if it can."""
+    """Why a metric cannot be computed; None if it can."""
     if metric not in NEEDS_FEATURES:
         return None
     if feature not in reference.features:

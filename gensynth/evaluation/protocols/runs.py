@@ -1,4 +1,4 @@
-"""An evaluation by a protocol, in what another one departs from it, and a protocol in words."""
+"""An evaluation by a protocol, how another one departs from it, and a protocol in words."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,7 +56,7 @@ def evaluate_protocol(
 
     Args:
         model: name, folder or hub id, as for `gensynth.load`, or one that is in memory.
-        num: number of samples; none for the protocol's.
+        num: number of samples; None for the protocol's.
         reference: where its reference is, if not in the usual place.
         weights, download: of the extractor, see `evaluate`.
         batch_size: pictures that the model draws together.
@@ -128,7 +128,7 @@ def label(protocol: Protocol, found: list[str]) -> str:
 
 
 def departures(protocol: Protocol, samples: Images, report: dict[str, Any]) -> list[str]:
-    """In what an evaluation departs from a protocol, a few words each; none if it follows it."""
+    """How an evaluation departs from a protocol, a few words each; None if it follows it."""
     drawing = _drawing(protocol, samples) if isinstance(samples, DrawnImages) else [UNKNOWN_DRAWING]
     return [*drawing, *_measuring(protocol, report), *protocol.unmet]
 
@@ -193,7 +193,7 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
 
 
 def _pipeline_settings(protocol: Protocol) -> dict[str, Any]:
-    """What a pipeline must have itself, as its call cannot be told."""
+    """Settings that belong to the pipeline itself and cannot be given to its call."""
     settings: dict[str, Any] = {"prediction": protocol.prediction, "path": "linear"}
     settings["ddpm_prediction"] = "epsilon"
     if protocol.settings.guidance == 1:
@@ -227,10 +227,10 @@ def _unlike(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[s
 
 
 def check_alone(protocol: Protocol, given: dict[str, Any]) -> None:
-    """Refuses flags that say otherwise than the protocol.
+    """Refuses flags that contradict the protocol.
 
     Args:
-        given: flag -> what the user gave; none where nothing was given.
+        given: flag -> what the user gave; None where nothing was given.
 
     Raises:
         UsageError: a flag that the protocol fixes.

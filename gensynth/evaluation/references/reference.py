@@ -47,7 +47,7 @@ class Reference:
 
     @property
     def images_sha256(self) -> str | None:
-        """Of the pixels of all images it was made of; none of files that do not say it.
+        """Of the pixels of all images it was made of; None for files that do not say.
 
         The same wherever the images lie and however the sums over them were rounded.
         """
@@ -55,7 +55,7 @@ class Reference:
 
     @property
     def statistics_sha256(self) -> str:
-        """Of the means and covariances alone, or of the features where there are none.
+        """Of the means and covariances alone, or of the features where there are no moments.
 
         The same whatever the name, the kept features and the layout of the file. Statistics that
         are computed again with another number of threads may differ in the last bit, and so here.

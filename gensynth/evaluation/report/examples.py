@@ -59,13 +59,13 @@ def by_class(images: Images, order: Sequence[int], names: list[str] | None) -> d
 
 
 def kept_features(measured: Measured) -> Tensor | None:
-    """Features [M, D] of reference images; none if the reference is moments only."""
+    """Features [M, D] of reference images; None if the reference is moments only."""
     kept = measured.reference.features.get(space_of(measured.extractor).main)
     return None if kept is None else torch.as_tensor(kept)
 
 
 def realism_of(measured: Measured) -> Tensor | None:
-    """The realism [N] of each sample; none without features of enough reference images."""
+    """The realism [N] of each sample; None without features of enough reference images."""
     kept = kept_features(measured)
     if kept is None or len(kept) <= NEIGHBOURS:
         return None

@@ -136,7 +136,7 @@ def warnings_of(found: Measured) -> Iterator[str]:
 
 
 def too_few(found: Measured) -> str | None:
-    """A warning if there are too few samples for a reliable number; none otherwise."""
+    """A warning if there are too few samples for a reliable number; None otherwise."""
     count, width = found.files.count, widest(found.extractor)
     if space_of(found.extractor).floor:
         few = count < RELIABLE_OFFLINE

@@ -46,14 +46,14 @@ def dwconv_gelu_pool(
 
 
 def refusal(x: Tensor, weight: Tensor, bias: Tensor, *, approximate: str = "none") -> str | None:
-    """Why the kernel cannot run on these arguments; none if it can."""
+    """Why the kernel cannot run on these arguments; None if it can."""
     if not x.is_contiguous(memory_format=torch.channels_last):
         return "x is not channels-last"
     return choice.refusal_of_tensors(x, weight, bias)
 
 
 def why_slower(x: Tensor, weight: Tensor, bias: Tensor, *, approximate: str = "none") -> str | None:
-    """Why the kernel would not pay on these arguments; none where it may.
+    """Why the kernel would not be faster on these arguments; None where it may.
 
     Does not quote the sizes: a compiled model would then be one of these sizes only.
     """

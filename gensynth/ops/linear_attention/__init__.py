@@ -71,7 +71,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, feature: str, eps: float) -> None:
 def refusal(
     q: Tensor, k: Tensor, v: Tensor, *, feature: str = "elu1", rotate: Any = None, **options: Any
 ) -> str | None:
-    """Why the kernel cannot run on the arguments of `linear_attention`; none if it can."""
+    """Why the kernel cannot run on the arguments of `linear_attention`; None if it can."""
     if rotate is not None:
         return "rotate is given, and the kernel does not turn features"
     if not 1 <= q.shape[-1] <= WIDEST:
@@ -84,7 +84,7 @@ def refusal(
 
 
 def why_slower(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
-    """Why the kernel would not pay on the arguments of `linear_attention`; none where it may.
+    """Why the kernel would not be faster on the arguments of `linear_attention`; None where it may.
 
     Does not quote the sizes: a compiled model would then be one of these sizes only.
     """

@@ -43,9 +43,9 @@ def local_attention(
         q, k, v: [B, H, text_length + height * width, D]; text first, then the image row by row.
         window: radius of the disc in tokens, at least 1 (the token itself).
         down_factor: side of the squares of tokens that are pooled into further keys and values.
-        pool_weight: [down_factor, down_factor] weights of that pooling, of any floating type; none
+        pool_weight: [down_factor, down_factor] weights of that pooling, of any floating type; None
             for the mean. The kernel rounds them to the type of q, the definition to float32.
-        scale: factor on q·k; none for 1 / sqrt(D).
+        scale: factor on q·k; None for 1 / sqrt(D).
 
     Returns:
         [B, H, text_length + height * width, D].
@@ -73,7 +73,7 @@ def local_attention(
 
 
 def refusal(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
-    """Why the kernel cannot run on the arguments of `local_attention`; none if it can."""
+    """Why the kernel cannot run on the arguments of `local_attention`; None if it can."""
     if q.shape[3] > WIDTHS[-1]:
         return f"head_dim {q.shape[3]} is above {WIDTHS[-1]}"
     if max(options["height"], options["width"]) > LARGEST_SIDE:
@@ -84,7 +84,7 @@ def refusal(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
 def why_slower(
     q: Tensor, k: Tensor, v: Tensor, *, height: int, width: int, window: int, **options: Any
 ) -> str | None:
-    """Why the kernel would not pay on the arguments of `local_attention`; none if it would.
+    """Why the kernel would not be faster on the arguments of `local_attention`; None if it would.
 
     Does not quote the sizes: a compiled model would then be one of these sizes only.
     """

@@ -1,7 +1,7 @@
 """Circular local attention (CLEAR, arXiv 2412.16112) around the attention of its image queries.
 
 The definition and every faster way differ in `disc_attention` alone: what is refused, text queries
-and pooled keys are here, once.
+and pooled keys are the same, and written here once.
 """
 
 from typing import Protocol
@@ -162,10 +162,10 @@ def check_whole(name: str, value: int, least: int) -> None:
 
 
 def check_scale(scale: float | None) -> None:
-    """Refuses what is no number.
+    """Refuses anything that is not a number.
 
     Raises:
         UsageError: names the argument.
     """
     if scale is not None and not isinstance(scale, int | float | torch.SymInt | torch.SymFloat):
-        raise UsageError(f"scale must be a number or none, got {scale!r}.")
+        raise UsageError(f"scale must be a number or None, got {scale!r}.")

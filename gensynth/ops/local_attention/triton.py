@@ -1,4 +1,4 @@
-"""The kernel of the forward pass, and what those of the backward pass share with it.
+"""The kernel of the forward pass, and what the kernels of the backward pass share with it.
 
 Softmax of scores q·k of the keys in a disc and of keys seen everywhere, in float32.
 
@@ -249,7 +249,7 @@ def empty_heads(like: Tensor) -> Tensor:
 
 
 def empty_remainder(like: Tensor, differentiable: bool) -> Tensor:
-    """Unwritten remainder of an output, none of float32."""
+    """Unwritten remainder of an output; None for float32."""
     if differentiable and like.dtype != torch.float32:
         return empty_heads(like)
     return like.new_empty(0)

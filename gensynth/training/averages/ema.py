@@ -41,14 +41,14 @@ class Average:
 
 
 def decay_beta(decay: float, warmup: bool, number: int) -> float:
-    """What an average of fixed `decay` keeps: nothing of its start, and less while it warms up."""
+    """Share that an average of `decay` keeps: 0 in the first update, less while it warms up."""
     if number == 1:
         return 0.0
     return min(decay, number / (9 + number)) if warmup else decay
 
 
 class WeightAverage:
-    """The averages of `model`'s weights that `config` asks for; without one, none.
+    """The averages of `model`'s weights that `config` asks for; nothing is averaged if it is None.
 
     The first is the one that `applied` shows, and that the checkpoints' `model/` holds.
     """
@@ -96,7 +96,7 @@ class WeightAverage:
                 weight.data, tensor.data = tensor.data, weight.data
 
     def finite(self) -> bool:
-        """Whether every weight and every average is a number; one wait for the device."""
+        """Whether every weight and every average is finite; waits for the device once."""
         tensors = [*self.weights, *(t for average in self.averages for t in average.tensors)]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 

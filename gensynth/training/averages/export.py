@@ -49,7 +49,7 @@ class Averages:
         """The snapshots that an average at `step` (the newest one by default) is made from.
 
         Raises:
-            InputError: there are none, or none of that step.
+            InputError: there are no snapshots, or none of that step.
         """
         if not self.snapshots:
             raise InputError(f"{self.run} has no snapshots. {_why_no_snapshots(self.config)}")
@@ -225,7 +225,7 @@ def _write(
     """Copies the pipeline of `home` with other weights; whole or absent.
 
     Raises:
-        RefusedError: `out` holds something.
+        RefusedError: `out` is not empty.
         CorruptError: the weights do not fit the pipeline's model, or a file is damaged.
         OutputError: the disk is full or not writable.
     """

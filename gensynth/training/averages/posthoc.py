@@ -42,7 +42,7 @@ def std_to_exponent(std: ArrayLike) -> Any:
 def power_beta(std: ArrayLike, t_next: ArrayLike, t_delta: ArrayLike = 1) -> Any:
     """Share of the old average in an update that brings it from t_next - t_delta to `t_next`.
 
-    The first update (t_delta = t_next) has 0: the start never matters (equation 127).
+    0 in the first update (t_delta = t_next), so the start never matters (equation 127).
     """
     share = 1 - np.asarray(t_delta, np.float64) / np.asarray(t_next, np.float64)
     return share ** (std_to_exponent(std) + 1)

@@ -78,7 +78,7 @@ def record(experiment: Experiment, folder: Path) -> None:
 def replacement(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` when the block ends.
 
-    Until then, and after an error in the block, the old one is there. A crash in the moment of the
+    Until then, and after an error in the block, the old one is there. A crash in the middle of the
     exchange leaves it as `folder.old`.
     """
     temporary, old = (folder.with_name(f"{folder.name}.{end}") for end in ("tmp", "old"))

@@ -56,7 +56,7 @@ class Evaluations:
         return step % self.every == 0 or step == self.last
 
     def prepare(self, step: int) -> None:
-        """Makes ready what a run at `step` is going to need."""
+        """Prepares what a run at `step` will need."""
         if self.yardstick is not None and (step < self.last or self.due(step)):
             self.yardstick.prepare(self.log)
 

@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or plain lines, `log.jsonl`, TensorBoard and `status.json`."""
+"""What a run reports: a progress bar or plain lines, `log.jsonl`, TensorBoard and `status.json`."""
 
 import json
 import time
@@ -72,7 +72,7 @@ class TrainingLog:
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A second bar while something beside the training lasts; what is given moves it."""
+        """A second bar for work beside the training; calling the result moves it."""
         if not self.enabled:
             yield lambda count: None
             return

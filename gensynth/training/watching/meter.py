@@ -1,4 +1,4 @@
-"""What the log is told: means over steps and processes, speed and waiting."""
+"""What the log shows: means over steps and processes, speed and waiting."""
 
 import time
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """How long the run has been training, in all sessions that led to where it is."""
+        """How long the run has been training, over all its sessions."""
         return time.perf_counter() - self.begun
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside takes no time of the training."""
+        """Time spent inside does not count as training."""
         before = time.perf_counter()
         try:
             yield
