@@ -48,6 +48,7 @@ def load_official(system: str, state_dict: Mapping[str, Tensor], **config: objec
     own = {key: value for key, value in config.items() if key not in GUIDANCE}
     model = SYSTEMS[system].build(**own)
     renamed = rename(system, state_dict)
+    # All differences at once, by the official names, which load_state_dict would not say.
     problems = differences(system, renamed, model.state_dict())
     if problems:
         raise UsageError(

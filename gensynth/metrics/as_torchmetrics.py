@@ -55,7 +55,7 @@ class FrechetDistance(FeatureMetric):
 
     def _add_sums(self, side: str, groups: int) -> None:
         for name, zeros in vars(GroupedSums.zeros(self.dim, groups)).items():
-            self.add_state(f"{side}_{name}", zeros, "sum")
+            self.add_state(f"{side}_{name}", zeros, "sum")  # added up over processes
 
     def _sums(self, real: bool) -> GroupedSums:
         side = side_of(real)
@@ -103,6 +103,7 @@ class FrechetDistance(FeatureMetric):
         Raises:
             UsageError: fewer than two images on one side.
         """
+        # what torchmetrics does around `compute`, and around nothing else
         with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
             return frechet_estimate(self._statistics(True), self._enough(False))
 
@@ -117,7 +118,7 @@ class FrechetDistance(FeatureMetric):
 
     def reset_generated(self) -> None:
         """Forgets the generated images and keeps the real ones, for other samples."""
-        self._computed = None
+        self._computed = None  # torchmetrics keeps the last result until an update
         for part in vars(self._sums(False)).values():
             part.zero_()
 

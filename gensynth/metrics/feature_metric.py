@@ -105,6 +105,7 @@ class StoredFeatures(FeatureMetric):
         side = side_of(real)
         if not len(getattr(self, f"{side}_index")):
             raise UsageError(f"there are no {side} images yet; give some to update.")
+        # stable, so that equal numbers stay in the order in which they came in
         order = dim_zero_cat(getattr(self, f"{side}_index")).argsort(stable=True)
         return dim_zero_cat(getattr(self, f"{side}_features"))[order]
 

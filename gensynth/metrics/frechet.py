@@ -72,12 +72,15 @@ def distance_terms(one: Statistics, other: Statistics) -> tuple[float, float]:
     Raises:
         UsageError: one is no covariance matrix.
     """
+    # [D, K]: tr (S1 S2)^(1/2) = tr (R^T S2 R)^(1/2), of which the right side is symmetric
     root = one.with_root().root
     assert root is not None
     root = root[:, root.any(0)]  # a covariance of low rank has a smaller product
     product = root.T @ other.covariance @ root
+    # symmetric but for rounding, which eigvalsh would see in one of the triangles only
     values = torch.linalg.eigvalsh((product + product.T) / 2)
     check_not_negative(values, one.covariance.norm() * other.covariance.norm())
+    # clamp: rounding puts eigenvalues that are 0 slightly below
     trace = float(one.covariance.trace() + other.covariance.trace())
     covariance_term = trace - 2 * float(values.clamp(min=0).sqrt().sum())
     assert covariance_term >= -1e-6 * trace, "the covariances are not positive semi-definite"
@@ -103,7 +106,9 @@ def frechet_estimate(real: Statistics, generated: GroupedSums) -> FrechetEstimat
         parts = (generated.statistics(without=group) for group in range(groups))
         values = [sum(distance_terms(real, part)) for part in parts]
         others = torch.tensor(values, dtype=torch.float64)
+        # (G - 1) / G times the sum of squared deviations: the jackknife's variance
         error = float((others.var(correction=0) * (groups - 1)).sqrt())
         if count >= REGULAR * len(real.mean):
+            # the bias falls as 1 / count, which this extrapolates to 0
             corrected = groups * value - (groups - 1) * float(others.mean())
     return FrechetEstimate(value, mean_term, covariance_term, error, corrected, real.count, count)

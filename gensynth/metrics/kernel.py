@@ -64,7 +64,7 @@ def kernel_distance(
             f"{subsets} subsets of {subset_size} rows cannot be drawn from {len(real)} real and "
             f"{len(fake)} fake ones; choose a subset_size from 2 to the smaller number."
         )
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(seed)  # numpy's old generator: torch-fidelity draws with it
 
     def draw(rows: Tensor) -> Tensor:
         chosen = random.choice(len(rows), subset_size, replace=False)
@@ -81,6 +81,7 @@ def unbiased_mmd(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
     def within(rows: Tensor) -> Tensor:
         values = kernel(rows, rows)
+        # without the diagonal, a pair of an image with itself: that makes it unbiased
         return (values.sum() - values.trace()) / (len(rows) * (len(rows) - 1))
 
     return within(x) + within(y) - 2 * kernel(x, y).mean()
@@ -98,6 +99,7 @@ def cmmd(real: Array, fake: Array, *, sigma: float = 10.0) -> float:
     real, fake = as_pair(real, fake)
 
     def mean(x: Tensor, y: Tensor) -> float:
+        # block by block: N x M kernel values of 30,000 images would take 7 GB
         sums = [_gaussian(squared, sigma).sum() for _, _, squared in pair_blocks(x, y)]
         return float(torch.stack(sums).sum()) / (len(x) * len(y))
 

@@ -21,6 +21,7 @@ def nearest(queries: Tensor, points: Tensor, k: int = 1) -> tuple[Tensor, Tensor
     distances = torch.full(shape, torch.inf, dtype=torch.float64, device=device)
     numbers = torch.zeros(shape, dtype=torch.int64, device=device)
     for rows, columns, squared in pair_blocks(queries, points):
+        # the best of this block beside the best so far, so that memory is that of a block
         found, at = squared.topk(min(k, squared.shape[1]), largest=False)
         found = torch.cat([distances[rows], found], 1)
         at = torch.cat([numbers[rows], at + columns.start], 1)
@@ -60,6 +61,7 @@ def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float
     precise = torch.zeros(len(fake), dtype=torch.bool, device=real.device)
     recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, columns, squared in pair_blocks(real, fake):
+        # `<=`: the surface belongs to the ball, as in ADM's evaluator
         precise[columns] |= (squared <= real_radii[rows, None]).any(0)
         recalled[rows] |= (squared <= fake_radii[columns]).any(1)
     return float(precise.double().mean()), float(recalled.double().mean())
@@ -83,7 +85,7 @@ def density_coverage(real: Array, fake: Array, k: int = 5) -> tuple[float, float
     inside = torch.zeros((), dtype=torch.int64, device=real.device)
     covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, _, squared in pair_blocks(real, fake):
-        within = squared < radii[rows, None]
+        within = squared < radii[rows, None]  # [rows of real, columns of fake]
         inside += within.sum()
         covered[rows] |= within.any(1)
     return int(inside) / (k * len(fake)), float(covered.double().mean())
@@ -108,4 +110,4 @@ def realism(real: Array, fake: Array, k: int = 3) -> Tensor:
     for rows, columns, squared in pair_blocks(real, fake):
         ratios = torch.where(squared > 0, radii[rows, None] / squared, torch.inf)
         depth[columns] = torch.maximum(depth[columns], ratios.amax(0))
-    return depth.sqrt()
+    return depth.sqrt()  # the ratios were of squared distances

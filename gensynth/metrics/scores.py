@@ -59,5 +59,6 @@ def score_of(logits: Tensor) -> Tensor:
     """exp(mean KL(p(y|x) | p(y))) of logits [N, C], float64 []."""
     # Logarithms throughout: a float32 softmax that underflows to 0 gives NaN (ADM's evaluator).
     given = logits.double().log_softmax(1)
+    # log p(y), the mean of p(y|x) over the images: [C]
     marginal = given.logsumexp(0) - math.log(len(given))
     return (given.exp() * (given - marginal)).sum(1).mean().exp()

@@ -91,10 +91,12 @@ def folded(
     scale: Tensor | None,
 ) -> Tensor:
     """residual + gate * bias + (diag(gate) weight diag(scale)) hidden, all channels-last."""
+    # [B, C, D], made in float32: two factors would be rounded twice
     matrix = gate.unsqueeze(2).to(torch.promote_types(gate.dtype, torch.float32))
     matrix = matrix * weight.flatten(1)
     if scale is not None:
         matrix = matrix * scale.unsqueeze(1)
+    # [B, H * W, C], views of channels-last images
     tokens, start = (x.permute(0, 2, 3, 1).flatten(1, 2) for x in (hidden, residual))
     start = torch.addcmul(start, gate.unsqueeze(1), bias)
     # In place: out of place, the GPU would first copy `start` to where the product is added.

@@ -66,11 +66,13 @@ def versions() -> dict[str, str]:
     """What a measurement holds for: the libraries and the source of the kernels."""
     import triton
 
+    # Any change of a kernel makes its measurements void.
     sources = sorted(OPS.glob("*/triton*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     return {"torch": torch.__version__, "triton": triton.__version__, "kernels": digest}
 
 
+# Read once: a launch asks for it every time.
 @functools.cache
 def load_tuned() -> dict[str, dict[str, Launch]]:
     """Tuned launches by operator and key; {} without any for this GPU and these versions."""

@@ -44,6 +44,7 @@ def register(
     operator = getattr(torch.ops.gensynth, name).default
 
     def launch(*args: Any) -> Any:
+        # Triton launches on the current device, which need not be that of the tensors.
         with torch.cuda.device_of(next(a for a in args if isinstance(a, torch.Tensor))):
             return implementation(*args)
 
@@ -72,6 +73,7 @@ def autocast_rule(operator: Callable[..., Any], device: str) -> Callable[..., An
     def rule(*args: Any) -> Any:
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
         cast = iter(autocast_inputs(*tensors))
+        # Off inside: this rule is asked again otherwise, without end.
         with torch.autocast(device, enabled=False):
             return operator(*(next(cast) if isinstance(a, torch.Tensor) else a for a in args))
 

@@ -38,7 +38,7 @@ def train(experiment: Experiment) -> Path:
             run.finish()
         finally:
             step = run.step
-            run.batches.close()
+            run.batches.close()  # ends the workers, which ignore the signals that end a program
             run.log.close()
     except GensynthError as error:
         note_end(folder, step, error)

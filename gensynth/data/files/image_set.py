@@ -137,6 +137,7 @@ def open_images(
         raise InputError(f"there are no pictures in {place} ({', '.join(ENDINGS)}).")
     if place == "fashion_mnist":
         size, how = size or FASHION_SIZE, "pad"
+    # The size belongs to the fingerprint: features of the same files at another size are others.
     form = "as they are" if size is None else f"{size} {how}"
     return ImageSet(
         where,

@@ -37,12 +37,13 @@ class Average:
     @torch.no_grad()
     def update(self, weights: list[Tensor], number: int) -> None:
         """Takes in `weights` as update `number`."""
+        # one launch for all tensors instead of one for each
         torch._foreach_lerp_(self.tensors, weights, 1 - self.beta(number))
 
 
 def decay_beta(decay: float, warmup: bool, number: int) -> float:
     """Share that an average of `decay` keeps: 0 in the first update, less while it warms up."""
-    if number == 1:
+    if number == 1:  # the average is the first weights, not their random start
         return 0.0
     return min(decay, number / (9 + number)) if warmup else decay
 

@@ -35,7 +35,7 @@ class StopRequest:
         self.asked = 0.0
         self.group: dist.ProcessGroup | None = None
         self.previous = {number: signal.signal(number, self._note) for number in SIGNALS}
-        if launched():
+        if launched():  # by hand, the terminal's signal reaches this process itself
             _die_with_parent()
 
     def connect(self) -> None:
@@ -58,6 +58,7 @@ class StopRequest:
         if self.group is None:
             return self.name is not None
         asked = torch.tensor([int(self.name is not None)])
+        # the largest of all: one process that was asked is enough
         dist.all_reduce(asked, op=dist.ReduceOp.MAX, group=self.group)
         return bool(asked.item())
 

@@ -41,6 +41,7 @@ def prepare(experiment: Experiment) -> Path:
     folder = Path(experiment.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # A write, not a look at permissions, which network folders need not keep to.
         probe = folder / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
@@ -86,6 +87,7 @@ def replacement(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        # Two renames, because a folder cannot be replaced by one while it holds something.
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
