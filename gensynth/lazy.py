@@ -20,8 +20,10 @@ def submodules(package: str) -> tuple[Callable[[str], ModuleType], Callable[[], 
 
     def find(name: str) -> ModuleType:
         if name not in names():
+            # Python itself asks for names such as __path__, where a guess would only confuse.
             hint = "" if name.startswith("_") else did_you_mean(name, names())
             raise AttributeError(f"module {package!r} has no attribute {name!r}.{hint}")
+        # sets the attribute too, so that the next access does not come here
         return importlib.import_module(f"{package}.{name}")
 
     return find, names

@@ -134,7 +134,7 @@ def _load(codec_class: type[ModelMixin], path: str, kind: str) -> Any:
     try:
         codec, report = codec_class.from_pretrained(
             path,
-            use_safetensors=True,
+            use_safetensors=True,  # never a pickle, which could run code
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
             output_loading_info=True,

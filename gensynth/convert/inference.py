@@ -44,7 +44,7 @@ def _masked(tensors: Tensors) -> dict[str, Any]:
     keywords = _read(
         tensors,
         {
-            "input_size": ("positions", 0, math.isqrt),
+            "input_size": ("positions", 0, math.isqrt),  # one row for each token of a square
             "codebook_size": ("token_embedder.weight", 0, lambda rows: rows - 1),
             "num_classes": ("class_embedder.weight", 0, lambda rows: rows - 1),
         },
@@ -74,6 +74,7 @@ def _backbone(
     keywords: dict[str, Any] = {}
     transformer = "patch_size" in preset(name)[1]
     patch = _length(tensors, "patch_embed.proj.weight", 2) if transformer else 1
+    # The first layer's inputs are the channels; the last one's outputs tell the variance.
     first = "patch_embed.proj.weight" if transformer else "stem.weight"
     channels = _length(tensors, first, 1)
     last = f"final_layer.{'proj' if transformer else 'conv'}.weight"
@@ -81,6 +82,7 @@ def _backbone(
     if channels is not None:
         keywords["in_channels"] = channels
         if outputs and patch:
+            # p * p outputs for each channel of the prediction, twice as many with the variance
             keywords["learn_sigma"] = outputs // patch**2 == 2 * channels
             if system == "sit":
                 keywords["discard_sigma"] = keywords["learn_sigma"]
@@ -90,6 +92,7 @@ def _backbone(
         keywords |= {"num_classes": rows - null_label, "null_label": null_label}
     tokens = _length(tensors, "token_positions.table", 1)
     if tokens is not None:
+        # The table has a row for each token; the patch makes them latents again.
         own_patch = changes.get("patch_size", preset(name)[1]["patch_size"])
         keywords["input_size"] = math.isqrt(tokens) * own_patch
     if system == "mdt":

@@ -91,6 +91,7 @@ class Encoding(BaseModel):
             raise CorruptError(
                 f"an encoded image should have {self.row_bytes} bytes, one has {length}. {AGAIN}"
             )
+        # little-endian in the file, whatever this machine is; `astype` copies into its own order
         array = np.frombuffer(content, self.stored)
         kind = np.float32 if self.dtype == "float32" else np.int64
         return torch.from_numpy(array.astype(kind)).reshape(self.shape)
@@ -161,6 +162,7 @@ class EncodingWriter:
             self.flush()
         prefix = re.split(r"\W", self.data.split)[0] or "train"  # "train[:10%]" is of train
         for number, path in enumerate(self.shards):
+            # the hub's naming, in which the number of shards is known at the end only
             name = f"{prefix}-{number:05d}-of-{len(self.shards):05d}.parquet"
             path.rename(path.with_name(name))
         encoding = Encoding(
@@ -269,6 +271,7 @@ def _tokens(path: Path, encoding: Encoding) -> Iterator[np.ndarray]:
             names = [name for name in file.schema_arrow.names if name != "label"]
             for batch in file.iter_batches(2**14, columns=names):
                 for column in batch.columns:
+                    # Rows of one length lie in the buffer without gaps, so it is one array.
                     lengths = pc.unique(pc.binary_length(column)).to_pylist()
                     if lengths != [encoding.row_bytes]:
                         raise CorruptError(f"{path} has rows of a wrong length. {AGAIN}")
@@ -288,6 +291,7 @@ class EncodedImages(torch_data.Dataset):
     def __getitems__(self, positions: list[int]) -> Batch:
         length = len(self.rows)
         places = [divmod(position, length) for position in positions]
+        # one indexed read of the whole batch, instead of one for each image
         rows = self.rows[[int(order(self.seed, epoch, length)[at]) for epoch, at in places]]
         latents = [
             self.encoding.tensor(rows[self.column(position)][number])

@@ -114,6 +114,7 @@ class Request:
             from gensynth.evaluation.protocols.protocols import find_protocol
             from gensynth.evaluation.references.published import published_file
 
+            # before anything is drawn, which takes hours: the file has to be there
             published_file(find_protocol(self.protocol).reference)
         if self.protocol is not None and self.model is not None:
             return self._by_protocol(effort)

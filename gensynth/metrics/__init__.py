@@ -53,5 +53,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from gensynth.metrics import as_torchmetrics
 
-    globals()[name] = getattr(as_torchmetrics, name)
+    globals()[name] = getattr(as_torchmetrics, name)  # found at once the next time
     return globals()[name]

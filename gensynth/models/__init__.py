@@ -44,6 +44,7 @@ def preset(name: str) -> tuple[type[ModelMixin], dict[str, object]]:
     Raises:
         UsageError: no model has this name; the message says which are known.
     """
+    # "dit-xl/2" is as clear as "DiT-XL/2", and easier to type.
     by_lower_case = {known.lower(): known for known in MODELS}
     if name.lower() not in by_lower_case:
         close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
@@ -65,6 +66,7 @@ def create_model(name: str, **overrides: Any) -> ModelMixin:
         TypeError: a keyword that the model does not have; the message names the nearest.
     """
     model_class, keywords = preset(name)
+    # Python's own TypeError would not say which keyword was meant.
     known = constructor_keywords(name)
     for keyword in overrides:
         if keyword not in known:

@@ -83,6 +83,7 @@ class StoredArray:
                 "of numbers in C order: numpy.ascontiguousarray."
             )
         self.row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        # Checked here, as a row in the middle would otherwise read the bytes of what follows.
         if member.file_size != values + self.shape[0] * self.row_bytes:
             raise InputError(f"{path}: {name} is cut off. Fetch or make it again.")
         stored = member.compress_type == zipfile.ZIP_STORED
@@ -113,6 +114,7 @@ class StoredArray:
         with zipfile.ZipFile(self.path) as archive, archive.open(member) as source:
             try:
                 handle, name = tempfile.mkstemp(prefix="gensynth-", suffix=".npy")
+                # also at the end of the program, which `__del__` does not promise
                 weakref.finalize(self, _remove, Path(name), os.getpid())
                 with os.fdopen(handle, "wb") as target:
                     shutil.copyfileobj(source, target, 2**20)

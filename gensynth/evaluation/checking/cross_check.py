@@ -150,6 +150,7 @@ def their_numbers(
 
     pool, found = generated["pool"], {}
     details = {score.key: score.details for score in measured.scores}
+    # In its units and with its defaults, so that only the implementation differs.
     statistics = real_statistics(real, measured)
     if statistics is not None:
         numbers = fid_statistics_to_metric(
@@ -182,6 +183,7 @@ def real_statistics(real: Features | None, measured: Measured) -> dict[str, np.n
     from torch_fidelity.metric_fid import fid_features_to_statistics
 
     reference, images = measured.reference, measured.real
+    # The images may be a part of what the statistics are of, as in ADM's reference batches.
     whole = images is not None and reference.meta.get("fingerprint") == images.fingerprint
     if real is not None and whole:
         return fid_features_to_statistics(real["pool"])

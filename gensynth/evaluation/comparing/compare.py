@@ -88,6 +88,7 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
 
 def unlike(runs: Sequence[Run]) -> Iterator[str]:
     """A sentence for each condition in which the runs differ."""
+    # One hash in common is enough: files and images of a reference have each their own.
     if not frozenset.intersection(*(one.hashes for run in runs for one in run.references)):
         yield (
             "They differ in the reference: "
@@ -142,6 +143,7 @@ def rows_of(runs: Sequence[Run], ranked: bool) -> Iterator[Row]:
             continue
         yield row(f"{name}, best", best, ranked)
         for axis, words in BUDGETS.items():
+            # the budget that every run has reached: the shortest one's
             budget = min(max(line[axis] for line in curve) for curve in curves)
             within = [latest(curve, axis, budget) for curve in curves]
             yield row(f"{name}, {words.format(budget)}", within, ranked)
@@ -176,5 +178,6 @@ def standard_errors(score: Score, best: Score) -> float | None:
     """How many combined standard errors a number is behind the best."""
     if score.standard_error is None or best.standard_error is None:
         return None
+    # of a difference of independent numbers
     combined = math.hypot(score.standard_error, best.standard_error)
     return abs(score.value - best.value) / combined if combined else None

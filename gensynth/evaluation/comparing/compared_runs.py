@@ -78,6 +78,7 @@ def found(place: Path) -> Path:
     Raises:
         InputError: there is no such file.
     """
+    # a report first, where a folder holds both
     candidates = [place] if place.is_file() else [place / METRICS_FILE, place / EVALUATIONS_FILE]
     for path in candidates:
         if path.is_file():

@@ -151,6 +151,7 @@ def _measuring(protocol: Protocol, report: dict[str, Any]) -> Iterator[str]:
 
 def _reference(protocol: Protocol, reference: dict[str, Any]) -> Iterator[str]:
     """Whether the reference is the published one; what it is called says nothing."""
+    # The hash decides wherever it is known; a name can be given to any file.
     expected = PUBLISHED[protocol.reference].sha256
     if expected is not None and reference["sha256"] == expected:
         return
@@ -196,7 +197,7 @@ def _pipeline_settings(protocol: Protocol) -> dict[str, Any]:
     """Settings that belong to the pipeline itself and cannot be given to its call."""
     settings: dict[str, Any] = {"prediction": protocol.prediction, "path": "linear"}
     settings["ddpm_prediction"] = "epsilon"
-    if protocol.settings.guidance == 1:
+    if protocol.settings.guidance == 1:  # then nothing about guidance changes a picture
         return settings
     settings["guided_channels"] = protocol.guided_channels
     settings["guidance_schedule"] = protocol.guidance_schedule
@@ -215,7 +216,7 @@ def _model(protocol: Protocol, pipeline: DrawingPipeline) -> Iterator[str]:
     other = list(_unlike(model.config, keywords))
     if other:
         yield f"model with {', '.join(other)}"
-    if model.dtype != torch.float32:
+    if model.dtype != torch.float32:  # half precision draws other pictures
         yield f"model in {str(model.dtype).removeprefix('torch.')}"
 
 

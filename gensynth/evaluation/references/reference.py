@@ -67,6 +67,7 @@ class Reference:
         }
         digest = hashlib.sha256()
         for name, values in sorted((arrays or self.features).items()):
+            # with names and shapes: the same numbers cut otherwise are other statistics
             digest.update(f"{name} {values.shape}".encode())
             digest.update(np.ascontiguousarray(values, "<f8").tobytes())
         return digest.hexdigest()
@@ -89,6 +90,7 @@ class Reference:
                 f"features of {extractor.name} ({extractor.fingerprint}). Use the same extractor "
                 "and weights, or make another: gensynth reference."
             )
+        # A file of unknown origin may hold more than this extractor has; one of ours may not.
         unlike = [name for name, width in own.items() if extractor.dims.get(name) != width]
         if len(unlike) == len(own) or (made_by is not None and unlike):
             raise RefusedError(

@@ -35,6 +35,7 @@ class Grid(NamedTuple):
             places = self.kept[..., None].expand_as(tokens)
             empty = tokens.new_zeros(len(tokens), self.height * self.width, tokens.shape[2])
             tokens = empty.scatter(1, places, tokens)
+        # a view: its memory is channels-last, which convolutions like
         return tokens.transpose(1, 2).unflatten(2, (self.height, self.width))
 
     def to_tokens(self, image: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ def places(count: int, position_range: int | None, device: torch.device) -> Tens
             f"{count} tokens along an axis, but position_range is {position_range}: give a size "
             f"of at most {position_range} tokens, or train with a larger position_range"
         )
+    # both ends are hit, whatever the number: what is between them is interpolation, not new ground
     return torch.linspace(0, position_range - 1, count, device=device)
 
 
@@ -147,7 +148,7 @@ class Positions(nn.Module):
             return None
         if self.position_range is not None:
             return sincos_2d(self.width, rows, columns)
-        if (height, width) == self.grid_size:
+        if (height, width) == self.grid_size:  # the table as it was loaded, to the last bit
             return self.table
         if self.learned:
             return resized_table(self.table, self.grid_size, (height, width))

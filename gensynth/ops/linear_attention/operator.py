@@ -49,6 +49,7 @@ class Sizes:
         narrow = dtype != torch.float32 and not (INTERPRETING and dtype == torch.bfloat16)
         self.keys, self.values, self.itemsize, self.feature = keys, values, dtype.itemsize, feature
         self.padded = {"DP": padded(keys), "EP": padded(values)}
+        # What a program holds has to fit the registers: 32-bit and wide heads take smaller tiles.
         tile = WHOLE if dtype.itemsize == 2 and not wide else TILE
         self.tiles = {"BD": min(tile, self.padded["DP"]), "BE": min(tile, self.padded["EP"])}
         self.one_tile = tuple(self.tiles.values()) == tuple(self.padded.values())

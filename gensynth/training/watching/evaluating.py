@@ -88,6 +88,7 @@ class Evaluations:
             "floor": score.floor,
             **self.yardstick.facts(),
         }
+        # A number is the best only among those that were measured alike.
         earlier = [e for e in self.entries if all(e.get(key) == entry[key] for key in COMPARABLE)]
         entry["best"] = score.value < min((e["value"] for e in earlier), default=math.inf)
         self._record(entry, earlier, checkpoint)

@@ -43,6 +43,7 @@ class Meter:
             yield
         finally:
             passed = time.perf_counter() - before
+            # both clocks go on from where they stood, as if no time had passed
             self.begun += passed
             self.since += passed
 
@@ -53,6 +54,7 @@ class Meter:
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over steps and processes, images/s and the share of time spent waiting for data."""
+        # The process waits for the device here, every `log_every` steps, instead of in every one.
         means = accelerator.reduce(
             {name: value / self.count for name, value in self.sums.items()}, "mean"
         )
