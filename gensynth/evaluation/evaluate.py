@@ -86,6 +86,7 @@ def other_images(reference: str, fit: Fit) -> ImageSet | None:
     """Real images that are not in the reference, where gensynth knows some."""
     if reference not in ("fashion_mnist", "fashion_mnist:test"):
         return None
+    # The training images: as many of them as there are samples score what a perfect model would.
     return open_images("fashion_mnist:train", fit.size, fit.how)
 
 
@@ -116,6 +117,7 @@ def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Referenc
         if fit.size is not None:
             raise UsageError(f"{where} holds statistics, which --size cannot change.")
         return read_reference(where, extractor)
+    # An .npz that is missing is more often statistics that were never made than images.
     if where.lower().endswith(".npz") and not Path(where).exists():
         raise InputError(
             f"{where} is not there: give real images, or a file of statistics, as gensynth "

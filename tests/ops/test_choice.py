@@ -148,7 +148,7 @@ def test_what_is_no_tensor_is_refused_by_name(name, value):
     ("changes", "words"),
     [
         ({"window": 10**12}, "window must be at most 32768, got 1000000000000"),
-        ({"scale": "a"}, "scale must be a number or none, got 'a'"),
+        ({"scale": "a"}, "scale must be a number or None, got 'a'"),
         ({"pool_weight": torch.ones(2, 2, dtype=torch.int64), "down_factor": 2}, "floating type"),
         ({"pool_weight": 3, "down_factor": 2}, "pool_weight must be a tensor, got int"),
     ],

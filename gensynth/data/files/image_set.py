@@ -163,6 +163,7 @@ def _read(pictures: Pictures, size: int | None, how: str, index: int) -> Tensor:
 def _without_split(where: str) -> tuple[str, str | None]:
     """A place, and the split behind it if there is one."""
     found = re.fullmatch(r"(.+?):(\w+(?:\[[^\]]*\])?)", where)
+    # "hub:" is no place with a split, and a name may have a colon of its own.
     if found is None or found[1] == "hub" or Path(where).exists():
         return where, None
     return found[1], found[2]
@@ -170,6 +171,7 @@ def _without_split(where: str) -> tuple[str, str | None]:
 
 def _open(place: str, split: str | None) -> Pictures:
     if place == "fashion_mnist":
+        # the images no bundled model was trained on
         return Rows(Data(split=split or "test", channels=1))
     if place.startswith("hub:"):
         path = place.removeprefix("hub:")

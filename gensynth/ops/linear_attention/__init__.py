@@ -15,7 +15,7 @@ from gensynth.ops.precision import autocast_inputs
 
 __all__ = ["linear_attention", "refusal", "why_slower"]
 
-WIDEST = 256
+WIDEST = 256  # of the heads that there are launches for
 FEWEST_TOKENS = 1024
 
 
