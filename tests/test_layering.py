@@ -12,6 +12,7 @@ LAYERS = [
         "config",
         "errors",
         "files",
+        "lazy",
         "ops",
         "plugins",
         "pretrained",

@@ -38,6 +38,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin, LatentCodec):
         In channels-last order. Nothing is random here; `random` is for autoencoders with a
         posterior.
         """
+        # channels-last, which DiCo's kernel needs
         latents = F.pixel_unshuffle(from_levels(images), self.patch)
         return latents.contiguous(memory_format=torch.channels_last)
 

@@ -126,7 +126,7 @@ def train_command() -> None:
 def report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """One line for an error nobody foresaw; the traceback goes into a file."""
+    """One line for an unexpected error; the traceback goes into a file."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="gensynth-", suffix=".log", delete=False, encoding="utf-8"
     ) as log:

@@ -24,6 +24,8 @@ NAMES = Names(
         **BLOCK_PARTS,
     },
 )
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label",)
 # Index tables that follow from the size; ours are computed.
 IGNORED = ("relative_position_index",)
 

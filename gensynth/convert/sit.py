@@ -3,6 +3,9 @@
 from gensynth.convert.dit import NAMES as NAMES
 from gensynth.models.dit import DiT
 
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label", "discard_sigma")
+
 
 def build(class_dropout_prob: float = 0.1, learn_sigma: bool = True, **config: object) -> DiT:
     """SiT from the official constructor's keywords."""

@@ -88,6 +88,7 @@ class DrawnImages:
         self.labels: Callable[[int], int] | None = self.label_of
         self.resolved = self.pipeline.resolve(self.settings)
         self.name = f"pictures of {model.name}"
+        # All that decides the pixels, and not how many pictures: 1,000 of them begin like 10,000.
         described = {
             "model": model.fingerprint,
             "seed": seed,
@@ -136,4 +137,5 @@ def label_of(rule: LabelRule, seed: int, num_items: int, index: int) -> int:
     """Which of so many items picture `index` shows."""
     if rule == "balanced":
         return index % num_items
+    # of the index alone, not of a generator: any part of the pictures has the same labels
     return derived_seed("label", seed, index) % num_items

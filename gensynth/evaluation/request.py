@@ -1,4 +1,4 @@
-"""What `gensynth evaluate` is asked for, and which of its ways that takes.
+"""What `gensynth evaluate` is asked for, and how it is answered.
 
 Wrong combinations are found before anything heavy is imported.
 """
@@ -20,7 +20,7 @@ NUM_DRAWN = 50_000
 
 @dataclass(frozen=True)
 class Request:
-    """The flags of the command; none where nothing was given.
+    """The flags of the command; None where a flag was not given.
 
     Attributes:
         drawing: settings for a model that draws.
@@ -49,7 +49,7 @@ class Request:
     def check(self) -> None:
         """
         Raises:
-            UsageError: flags that cannot be meant together, or a value that cannot be.
+            UsageError: flags that exclude each other, or an impossible value.
         """
         if self.fit not in ("crop", "pad"):
             raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
@@ -93,11 +93,11 @@ class Request:
         return Effort(workers=self.workers, tick=tick, expect=expect, **self._batches())
 
     def _batches(self) -> dict[str, Any]:
-        """The batch size where one is given; measuring and drawing have each their own."""
+        """The batch size, if one is given; measuring and drawing have different defaults."""
         return {} if self.batch_size is None else {"batch_size": self.batch_size}
 
     def run(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
-        """What was measured and its report; none in all processes but the main one.
+        """What was measured and its report; None in all processes but the main one.
 
         Raises:
             GensynthError: with what to do.
@@ -114,6 +114,7 @@ class Request:
             from gensynth.evaluation.protocols.protocols import find_protocol
             from gensynth.evaluation.references.published import published_file
 
+            # before anything is drawn, which takes hours: the file has to be there
             published_file(find_protocol(self.protocol).reference)
         if self.protocol is not None and self.model is not None:
             return self._by_protocol(effort)

@@ -125,6 +125,7 @@ def entry(name: str, mixer: str | None = None) -> Entry:
         raise UsageError(f"{name} has no token mixer; those with one: DiT, SiT, MDTv2.")
     if mixer is not None and mixer not in MIXERS:
         raise UsageError(f"unknown mixer {mixer!r}; known: {', '.join(MIXERS)}.")
+    # Shapes alone: counting needs no memory, and XL models are counted in a moment.
     with torch.device("meta"):
         model = create_model(name, **({} if mixer is None else {"mixer": mixer})).eval()
     mixes = "softmax" if model.works_on == "tokens" else "convolution"

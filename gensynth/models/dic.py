@@ -24,6 +24,7 @@ from gensynth.models.layers.conditioning import (
     channel_norm,
     labels_or_null,
     modulate,
+    over_batch,
     stage_conditions,
 )
 from gensynth.models.layers.resample import downsample, upsample
@@ -59,10 +60,11 @@ class DiCBlock(nn.Module):
 
     def forward(self, sample: Tensor, condition: Tensor) -> Tensor:
         """sample [B, C_in, H, W], condition [B, D] after its SiLU -> [B, C, H, W]."""
-        gate, scale, shift = self.modulation(condition).chunk(3, dim=1)
+        # dic_models.py orders them gate, scale, shift; DiT's order would mix up converted weights
+        gate, scale, shift = self.modulation(condition).chunk(3, dim=1)  # each [B, C]
         hidden = self.conv_in(self.act(self.norm_in(sample)))
         hidden = self.conv_out(self.act(modulate(self.norm_out(hidden), shift, scale)))
-        if self.shortcut is not None:
+        if self.shortcut is not None:  # a decoder block that takes a skip has C_in = 2 C
             sample = self.shortcut(sample)
         return torch.addcmul(sample, gate[:, :, None, None], hidden)
 
@@ -83,6 +85,7 @@ class FinalLayer(nn.Module):
 
 def keeps_skip(index: int, depth: int) -> bool:
     """Whether the output of encoder block `index` of `depth` goes to the decoder."""
+    # counted from the end: the decoder takes them in reverse, its first block the last one
     return (depth - 1 - index) % SKIP_STRIDE == 0
 
 
@@ -141,7 +144,9 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
         self.class_embedders = nn.ModuleList(nn.Embedding(rows, w) for w in width)
         self.levels = nn.ModuleList(
             nn.ModuleList(
-                DiCBlock(w + w * (level > 2 and takes_skip(index)), w, w) for index in range(count)
+                # a skip of the encoder has the same width, so the input is twice as wide
+                DiCBlock(w + w * (level > 2 and takes_skip(index)), w, w)
+                for index in range(count)
             )
             for level, (w, count) in enumerate(
                 zip([*width, width[1], width[0]], depth, strict=True)
@@ -162,12 +167,15 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        nn.init.xavier_uniform_(self.stem.weight.flatten(1))  # the stem as one matrix
+        # As one matrix [C_out, C_in * 9], as DiT starts its patch embedding; a convolution has more
+        # outputs to spread over, hence another bound.
+        nn.init.xavier_uniform_(self.stem.weight.flatten(1))
         for module in self.modules():
             if isinstance(module, TimestepEmbedder):
                 module.init_weights()
             elif isinstance(module, DiCBlock) and zero_gate:
                 nn.init.zeros_(module.modulation.weight)
+        # Biases are zero already, so a fresh model predicts zero.
         nn.init.zeros_(self.final_layer.modulation.weight)
         nn.init.zeros_(self.final_layer.conv.weight)
 
@@ -196,22 +204,25 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
+        timestep: Tensor | float,
         class_labels: Tensor | None = None,
         embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
-        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
+        H and W must be multiples of 4. Labels are 0..num_classes (null); None: all null. A timestep
+        that is a number or a 0-d tensor is that of the whole batch. Gives [B, C or 2C, H, W].
         `embedded` is what `embed` gives for `timestep` and `class_labels`, if it is known already.
         """
         height, width = sample.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiC needs a height and width divisible by 4, got {height}x{width}")
         if embedded is None:
-            embedded = self.embed(timestep, class_labels)
+            embedded = self.embed(over_batch(timestep, sample), class_labels)
 
+        # One list for both levels: the decoder pops what the encoder appended, deepest first.
         skips: list[Tensor] = []
+        # [B, C, H, W] -> [B, 2C, H/2, W/2] -> [B, 4C, H/4, W/4] and back
         hidden = self.encode(0, self.stem(sample), embedded[0], skips)
         hidden = self.encode(1, self.downs[0](hidden), embedded[1], skips)
         hidden = self.downs[1](hidden)

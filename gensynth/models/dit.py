@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
-from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder, labels_or_null
+from gensynth.models.layers.conditioning import (
+    SizeEmbedder,
+    TimestepEmbedder,
+    labels_or_null,
+    over_batch,
+)
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.positions import Positions
@@ -148,12 +153,13 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         condition = self.timestep_embedder(timestep) + self.class_embedder(labels)
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(crops)
+        # adaLN's SiLU, taken once: in the official code each block repeats it on the same vector
         return [self.act(condition)]
 
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
+        timestep: Tensor | float,
         class_labels: Tensor | None = None,
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
@@ -166,6 +172,8 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
                 `position_range`.
             crops: [B, 4] height, width, top and left of each image; for `size_conditioning`. None:
                 the whole sample.
+            class_labels: None: the null label for all.
+            timestep: a number or a 0-d tensor is that of the whole batch.
             embedded: what `embed` gives for `timestep`, `class_labels` and `crops`, if it is known.
 
         Returns:
@@ -177,17 +185,17 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         height, width = checked_grid(sample, self.patch_size, self.size_multiple, "DiT")
         rows, columns = self.token_positions.along(height, width, sample.device, position_ids)
         grid = Grid(height, width, self.token_positions.tables(rows, columns))
-        tokens = self.patch_embed(sample)
+        tokens = self.patch_embed(sample)  # [B, N, C]
         table = self.token_positions.added(height, width, rows, columns)
-        if table is not None:
+        if table is not None:  # [1, N, C]; rotary positions are in `grid` instead
             tokens = tokens + table.to(tokens.dtype)
         if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            embedded = self.embed(timestep, class_labels, crops)
-        condition = embedded[0]
+            embedded = self.embed(over_batch(timestep, sample), class_labels, crops)
+        condition = embedded[0]  # [B, C], one for all blocks
         for block in self.blocks:
             tokens = run_block(self, block, tokens, condition, grid)
-        output = self.final_layer(tokens, condition, grid)
+        output = self.final_layer(tokens, condition, grid)  # [B, C or 2C, H, W]
         return output if self.returns_all else output[:, : self.in_channels]
 
     def training_passes(

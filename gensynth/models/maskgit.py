@@ -61,6 +61,7 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(inner, hidden_size, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        # [B, N, C] -> [B, N, inner] -> [B, H, N, D]; the norm comes before the split into heads
         v = self.to_v(tokens)
         q, k = (rms_norm(to(tokens)).type_as(v) for to in (self.to_q, self.to_k))
         q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
@@ -74,6 +75,7 @@ class Block(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, dropout: float):
         super().__init__()
+        # SwiGLU has three matrices for two: 2/3 of the width keeps the number of weights.
         inner = -(-int(2 * round(hidden_size * mlp_ratio) / 3) // INNER_MULTIPLE) * INNER_MULTIPLE
         self.dropout = dropout
         self.norm_attention, self.norm_mlp = (
@@ -234,21 +236,23 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
             embedded = self.embed(token_ids[:, 0, 0], class_labels, drop_label)
         condition = embedded[0]
         positions = resized_table(self.positions[None], self.grid_size, (height, width))
-        tokens = self.token_embedder(token_ids.flatten(1)) + positions
+        tokens = self.token_embedder(token_ids.flatten(1)) + positions  # [B, h * w, C]
         if self.merge is not None:
+            # [B, h * w / 4, C], so attention costs a sixteenth
             tokens = self.merge(as_image(tokens, height)).flatten(2).transpose(1, 2)
         count = tokens.shape[1]
         if self.registers is not None:
             tokens = torch.cat([tokens, self.registers.expand(len(tokens), -1, -1)], dim=1)
         for block in self.blocks:
             tokens = run_block(self, block, tokens, condition)
-        tokens = tokens[:, :count]
+        tokens = tokens[:, :count]  # without the registers, which have no logits
         if self.split is not None:
             image = self.split(as_image(tokens, height // 2))
-            tokens = F.pixel_shuffle(image, 2).flatten(2).transpose(1, 2)
+            tokens = F.pixel_shuffle(image, 2).flatten(2).transpose(1, 2)  # [B, h * w, C]
         shift, scale = self.final_modulation(condition).chunk(2, dim=1)
         tokens = rms_norm(tokens, self.final_norm_weight) + self.final_norm_bias
         tokens = modulate(tokens, shift, scale)
+        # Tied to the embedding of the tokens, as in the official code.
         return F.linear(tokens, self.token_embedder.weight, self.head_bias)
 
 

@@ -21,7 +21,12 @@ from gensynth.models.backbone import Backbone
 from gensynth.models.dit import SIZES, checked_grid, grid_size, whole_crops
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
-from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder, labels_or_null
+from gensynth.models.layers.conditioning import (
+    SizeEmbedder,
+    TimestepEmbedder,
+    labels_or_null,
+    over_batch,
+)
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.mixers.softmax import BiasedSoftmaxAttention, relative_index
@@ -61,7 +66,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         num_classes: number of classes. Label `num_classes` is the null label of guidance.
         null_label: whether the class table has the row of the null label.
         learn_sigma: whether the output has `2 * in_channels` channels: prediction, then variance.
-        mask_ratio: smallest share of tokens left out in the masked pass of a training step; none
+        mask_ratio: smallest share of tokens left out in the masked pass of a training step; None
             for no masked pass.
         decode_layer: how many of the `depth` blocks are decoder blocks.
         mixer, window, down_factor, projection_dim, mixer_options: as in `DiT`; "softmax" has the
@@ -189,7 +194,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
+        timestep: Tensor | float,
         class_labels: Tensor | None = None,
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
@@ -199,8 +204,8 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         Args:
-            position_ids, crops, embedded: as in `DiT.forward`.
-            kept: places [B, K] of the tokens the encoder sees; none: all, and no side block.
+            timestep, class_labels, position_ids, crops, embedded: as in `DiT.forward`.
+            kept: places [B, K] of the tokens the encoder sees; None: all, and no side block.
 
         Returns:
             [B, C or 2C, H, W].
@@ -212,26 +217,28 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         rows, columns = self.token_positions.along(height, width, sample.device, position_ids)
         relative = relative_index(height, width, sample.device) if self.biased else None
         grid = Grid(height, width, self.token_positions.tables(rows, columns), relative)
-        tokens = self.patch_embed(sample)
+        tokens = self.patch_embed(sample)  # [B, N, C]
         table = self.token_positions.added(height, width, rows, columns)
         inputs = tokens if table is None else tokens + table.to(tokens.dtype)
         if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            embedded = self.embed(timestep, class_labels, crops)
+            embedded = self.embed(over_batch(timestep, sample), class_labels, crops)
         condition = embedded[0]
 
-        tokens = self.encode(inputs, condition, grid, kept)
+        tokens = self.encode(inputs, condition, grid, kept)  # [B, N or K, C]
         if kept is not None:  # the missing places hold the mask token
             empty = self.mask_token.to(tokens.dtype).expand_as(inputs)
-            tokens = empty.scatter(1, kept[..., None].expand_as(tokens), tokens)
+            tokens = empty.scatter(1, kept[..., None].expand_as(tokens), tokens)  # [B, N, C]
+        # Positions a second time: a mask token does not know its place.
         table = self.decoder_positions.added(height, width, rows, columns)
         if table is not None:
             tokens = tokens + table.to(tokens.dtype)
         if kept is not None:
             missing = torch.ones_like(tokens[..., 0], dtype=torch.bool).scatter(1, kept, False)
             filled = run_block(self, self.side, tokens, condition, grid)
+            # only the missing places: what the encoder saw goes on as it is
             tokens = torch.where(missing[..., None], filled, tokens)
-        for block in self.decoder:
+        for block in self.decoder:  # the embedded input is the long skip of every decoder block
             tokens = run_block(self, block, tokens, condition, grid, inputs)
         return self.final_layer(tokens, condition, grid)
 
@@ -245,6 +252,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
             tokens = run_block(self, block, tokens, condition, grid)
             skips.append(tokens)
         for block in self.encoder_out:
+            # last in, first out: the U shape joins the outermost blocks
             tokens = run_block(self, block, tokens, condition, grid, skips.pop())
         return tokens
 
@@ -263,6 +271,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
             keywords["crops"] = crops
         if self.mask_ratio is None:
             return [keywords]
+        # Shared by all images and processes: another ratio for each would need padding.
         ratio = self.mask_ratio + MASK_RATIO_SPREAD * random.shared_uniform(1)
         kept = draw_kept(random.uniform(rows * columns), ratio)
         return [keywords, {"kept": kept, **keywords}]

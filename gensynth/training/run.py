@@ -1,4 +1,4 @@
-"""One session of training: set up, resume, step, once in a while, finish."""
+"""One session of training: set up, resume, step, now and then save and draw, finish."""
 
 import json
 import math
@@ -40,6 +40,7 @@ class Run:
         self.experiment, self.folder, self.stop = experiment, folder, stop
         settings = experiment.training
         device = processes().device
+        # What can be refused is refused before anything is loaded.
         check_split(settings, processes().num_processes)
         if settings.mixed_precision == "fp16" and device.type == "cpu":
             raise UsageError(
@@ -87,6 +88,7 @@ class Run:
             self.step = saved["step"]
             self.cursor = (saved["cursor"][0], tuple(saved["cursor"][1]))
             self.unreadable.rows |= set(saved["unreadable"])
+            # after `load_state`: its model is the raw one, the average is stored beside it
             self.average.load(checkpoint, saved["ema_updates"])
             self.meter = Meter(self.device, saved.get("seconds", 0.0))
         if self.accelerator.is_main_process:
@@ -102,7 +104,7 @@ class Run:
             self.log.say(f"resumed from {checkpoint}")
 
     def steps(self) -> None:
-        """Every remaining step, and what is due once in a while."""
+        """Every remaining step, with the checkpoints, grids and evaluations due after it."""
         self.evaluations.prepare(self.step)
         experiment, settings = self.experiment, self.experiment.training
         schedule = Schedule(
@@ -159,6 +161,7 @@ class Run:
             batch = next(self.batches)
             self.meter.waited += time.perf_counter() - waiting
             self.note(batch)
+            # For these rows of the global batch: other splits of it draw the same numbers.
             random = StepRandom(
                 self.experiment.seed,
                 self.step,
@@ -168,7 +171,9 @@ class Run:
             )
             parts = settings.gradient_accumulation
             loss = self.learner.backward(batch, random, parts, last=micro == parts - 1)
+            # kept on the device: reading the loss here would make every step wait
             self.meter.add({"loss": loss.total.detach(), **loss.parts})
+        # After the last micro-batch: the norm is that of the gradient of the whole batch.
         if self.experiment.optimizer.clip is not None:
             self.accelerator.clip_grad_norm_(self.learner.weights, self.experiment.optimizer.clip)
         self.learner.optimizer.step()
@@ -198,6 +203,7 @@ class Run:
 
     def count_unreadable(self) -> None:
         """Adds up what the processes could not decode; all of them warn or stop together."""
+        # gathered, so that every process comes to the same decision
         new = gather_object(sorted(self.unreadable.new))
         warning = self.unreadable.add(new, self.step * self.experiment.training.batch_size)
         if warning:
@@ -214,7 +220,7 @@ class Run:
     def save(self) -> None:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
         self.count_unreadable()
-        self.check_weights()
+        self.check_weights()  # a checkpoint that is not finite would take a good one's place
         self.checkpoints.save(self.step, self.write_checkpoint)
         self.note_running()
 

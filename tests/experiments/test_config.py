@@ -4,7 +4,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gensynth.config import Experiment, parse_yaml
+from gensynth.config import DDPM as DDPM_SECTION
+from gensynth.config import (
+    Dispersive,
+    Experiment,
+    Flow,
+    LayerSync,
+    Masked,
+    Reconstruction,
+    Repa,
+    parse_yaml,
+)
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.read import load_experiment
 
@@ -462,3 +472,14 @@ def test_data_that_cannot_be_their_own_reference_need_one(write, data):
     assert "evaluation.reference is missing" in refusal(path, f"data={data}")
     given = load_experiment(path, [f"data={data}", "evaluation.reference=imagenet256"])
     assert given.evaluation.reference == "imagenet256"
+
+
+def test_a_section_made_in_python_needs_no_name_and_one_in_yaml_does(write):
+    parts = [Flow(), DDPM_SECTION(), Masked(), Reconstruction(), Dispersive(block="b")]
+    parts += [Repa(block="b"), LayerSync(pairs=[["a", "b"]])]
+    names = ["flow", "ddpm", "masked", "reconstruction", "dispersive", "repa", "layersync"]
+    assert [part.name for part in parts] == names
+    message = refusal(write({**MINIMAL, "objective": {"time_scale": 2.0}}))
+    assert "'objective.name' must be one of flow, ddpm, masked, reconstruction" in message
+    message = refusal(write({**MINIMAL, "regularizers": [{"block": "levels.2"}]}))
+    assert "'regularizers.0.name' must be one of dispersive, layersync, repa" in message

@@ -118,6 +118,17 @@ def test_a_row_does_not_depend_on_its_batch(variant):
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("one", [torch.tensor(0.5), torch.tensor(7), 0.5, 7], ids=repr)
+def test_a_timestep_for_the_whole_batch(name, one):
+    """As diffusers' schedulers have it: a number or a 0-d tensor."""
+    model = small(name)
+    sample, _, labels = inputs()
+    each = torch.full((3,), float(one))
+    assert torch.equal(model(sample, one, labels), model(sample, each, labels))
+    assert torch.equal(model(sample, one), model(sample, each))
+
+
 @every_trained_one
 def test_save_and_load(variant, tmp_path):
     model, given = small(variant), inputs_of(variant)
@@ -208,7 +219,7 @@ def test_impossible_keywords_are_refused(name, keywords, message):
 def test_names_and_keywords():
     with pytest.raises(UsageError, match="Did you mean 'DiCo-nano'"):
         create_model("DiCo-nanno")
-    with pytest.raises(TypeError, match="hidden_sise"):
+    with pytest.raises(TypeError, match=r"no keyword 'hidden_sise'.*'hidden_size'"):
         create_model("DiCo-nano", hidden_sise=8)
     assert "hidden_size" in constructor_keywords("dico-s")
 

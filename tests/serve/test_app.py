@@ -120,7 +120,10 @@ def test_further_settings_are_drawn_with_and_recorded(client, model_folder):
         ({"labels": []}, "at least one class"),
         ({"labels": [10]}, "knows 0-9"),
         ({"labels": ["Bagg"]}, "Did you mean 'Bag'"),
-        ({"settings": '{"shceduler": "x"}'}, "There is no setting 'shceduler'. Known: guidance_int"),
+        (
+            {"settings": '{"shceduler": "x"}'},
+            "There is no setting 'shceduler'. Known: guidance_int",
+        ),
         ({"settings": '{"guide": "/etc"}'}, "There is no guide '/etc' here. Served: "),
         ({"settings": '{"scheduler_options": {"rtol": 1e-12}}'}, "without rtol and atol"),
         ({"settings": '{"scheduler_options": {"atol": 1e-12}}'}, "without rtol and atol"),

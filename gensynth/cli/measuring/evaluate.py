@@ -90,8 +90,8 @@ def evaluate(
     gensynth evaluate --protocol dit-xl2-256-cfg1.5 --model dit --weights FILE --out report
 
     torchrun --nproc-per-node 2 -m gensynth evaluate ... shares the work; the numbers stay the same
-    (torchrun takes --num for an option of its own; -n is the same). A command that was stopped goes
-    on where it was.
+    (torchrun takes --num for an option of its own; -n is the same). A stopped command continues
+    where it was.
     """
     if protocol == "list":
         list_protocols()
@@ -159,7 +159,7 @@ def list_protocols() -> None:
 
 
 def check_installation(request: Request, effort: Any) -> None:
-    """Prints published numbers beside what comes out here."""
+    """Prints published numbers beside those computed here."""
     from gensynth.evaluation.checking.selfcheck import selfcheck
 
     assert request.samples is not None

@@ -30,10 +30,10 @@ BUDGETS = {"images": "at {:,} images", "seconds": "after {:,.0f} s"}
 
 @dataclass(frozen=True)
 class Row:
-    """One number of every run; none where a run does not have it.
+    """One number of every run; None where a run does not have it.
 
     Attributes:
-        best: which run is best, by position; none if they are not ranked, or several are.
+        best: which run is best, by position; None if they are not ranked, or several are.
         apart: differences to the best in units of the combined standard error.
         equal: the runs that share the best number.
     """
@@ -64,7 +64,7 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
 
     Args:
         places: metrics.json files, folders with one, or folders of training runs.
-        force: compare also what is unlike, without ranking it.
+        force: compare numbers that are unlike too, without ranking them.
 
     Raises:
         InputError: no numbers there, or not readable.
@@ -88,6 +88,7 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
 
 def unlike(runs: Sequence[Run]) -> Iterator[str]:
     """A sentence for each condition in which the runs differ."""
+    # One hash in common is enough: files and images of a reference have each their own.
     if not frozenset.intersection(*(one.hashes for run in runs for one in run.references)):
         yield (
             "They differ in the reference: "
@@ -103,7 +104,7 @@ def unlike(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def drawn_apart(runs: Sequence[Run]) -> Iterator[str]:
-    """A sentence for each setting with which samples were drawn otherwise."""
+    """A sentence for each setting that differs in how samples were drawn."""
     for key in DRAWING:
         values = {
             run.name: ["none" if value is None else value for value in run.drawing[key]]
@@ -132,7 +133,7 @@ def in_words(value: Any) -> str:
 
 
 def rows_of(runs: Sequence[Run], ranked: bool) -> Iterator[Row]:
-    """The numbers of all runs, and of training runs those at the budget that all of them spent."""
+    """The numbers of all runs; of training runs, those at the largest budget they all reached."""
     names = dict.fromkeys(name for run in runs for name in run.scores)
     for name in names:
         curves = [of_metric(run.curve, name) for run in runs]
@@ -142,6 +143,7 @@ def rows_of(runs: Sequence[Run], ranked: bool) -> Iterator[Row]:
             continue
         yield row(f"{name}, best", best, ranked)
         for axis, words in BUDGETS.items():
+            # the budget that every run has reached: the shortest one's
             budget = min(max(line[axis] for line in curve) for curve in curves)
             within = [latest(curve, axis, budget) for curve in curves]
             yield row(f"{name}, {words.format(budget)}", within, ranked)
@@ -176,5 +178,6 @@ def standard_errors(score: Score, best: Score) -> float | None:
     """How many combined standard errors a number is behind the best."""
     if score.standard_error is None or best.standard_error is None:
         return None
+    # of a difference of independent numbers
     combined = math.hypot(score.standard_error, best.standard_error)
     return abs(score.value - best.value) / combined if combined else None

@@ -1,10 +1,10 @@
-"""Numbers with the digits that mean something."""
+"""Numbers rounded to their significant digits."""
 
 import math
 
 
 def number(value: float) -> str:
-    """With the digits that matter: 0.8123, 12.34, 358.9."""
+    """With its significant digits: 0.8123, 12.34, 358.9."""
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
 
 

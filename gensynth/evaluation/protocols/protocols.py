@@ -1,7 +1,7 @@
 """What published numbers depended on, by name: model, sampler, guidance, labels, reference, count.
 
 Values come from the papers and from the repositories that belong to them, as each entry says. What
-neither of them says, or where they disagree, stands in `unverified`.
+neither of them says, or where they disagree, is listed in `unverified`.
 """
 
 import difflib
@@ -55,7 +55,7 @@ class Protocol:
         model: the preset, a key of `gensynth.models.MODELS`.
         published: the numbers, by the keys of a report: fid, sfid, is, precision, recall.
         source: paper with table, and repository with file.
-        settings: of the pipeline's call; guidance counts from 1 (none).
+        settings: of the pipeline's call; guidance counts from 1 (no guidance).
         prediction: what the model says, as of a pipeline.
         guided_channels: how many leading channels guidance acts on; None for all.
         guidance_schedule, guidance_power: as of a pipeline.
@@ -67,7 +67,7 @@ class Protocol:
         count: number of samples.
         reference: name of a published file of statistics.
         extractor: the feature space.
-        unmet: what the number depended on that is not to be had here.
+        unmet: what the number depended on that is not available here.
         unverified: what is taken from somewhere else, or was not found.
         notes: what a reader of the number should know.
     """
@@ -263,7 +263,7 @@ def find_protocol(name: str) -> Protocol:
     """The protocol of that name.
 
     Raises:
-        UsageError: there is none; the message names the nearest.
+        UsageError: no protocol has that name; the message names the nearest.
     """
     if name not in PROTOCOLS:
         begun = [known for known in PROTOCOLS if known.startswith(name)]

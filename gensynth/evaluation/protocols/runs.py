@@ -1,4 +1,4 @@
-"""An evaluation by a protocol, in what another one departs from it, and a protocol in words."""
+"""An evaluation by a protocol, how another one departs from it, and a protocol in words."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,7 +56,7 @@ def evaluate_protocol(
 
     Args:
         model: name, folder or hub id, as for `gensynth.load`, or one that is in memory.
-        num: number of samples; none for the protocol's.
+        num: number of samples; None for the protocol's.
         reference: where its reference is, if not in the usual place.
         weights, download: of the extractor, see `evaluate`.
         batch_size: pictures that the model draws together.
@@ -128,7 +128,7 @@ def label(protocol: Protocol, found: list[str]) -> str:
 
 
 def departures(protocol: Protocol, samples: Images, report: dict[str, Any]) -> list[str]:
-    """In what an evaluation departs from a protocol, a few words each; none if it follows it."""
+    """How an evaluation departs from a protocol, a few words each; None if it follows it."""
     drawing = _drawing(protocol, samples) if isinstance(samples, DrawnImages) else [UNKNOWN_DRAWING]
     return [*drawing, *_measuring(protocol, report), *protocol.unmet]
 
@@ -151,6 +151,7 @@ def _measuring(protocol: Protocol, report: dict[str, Any]) -> Iterator[str]:
 
 def _reference(protocol: Protocol, reference: dict[str, Any]) -> Iterator[str]:
     """Whether the reference is the published one; what it is called says nothing."""
+    # The hash decides wherever it is known; a name can be given to any file.
     expected = PUBLISHED[protocol.reference].sha256
     if expected is not None and reference["sha256"] == expected:
         return
@@ -193,10 +194,10 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
 
 
 def _pipeline_settings(protocol: Protocol) -> dict[str, Any]:
-    """What a pipeline must have itself, as its call cannot be told."""
+    """Settings that belong to the pipeline itself and cannot be given to its call."""
     settings: dict[str, Any] = {"prediction": protocol.prediction, "path": "linear"}
     settings["ddpm_prediction"] = "epsilon"
-    if protocol.settings.guidance == 1:
+    if protocol.settings.guidance == 1:  # then nothing about guidance changes a picture
         return settings
     settings["guided_channels"] = protocol.guided_channels
     settings["guidance_schedule"] = protocol.guidance_schedule
@@ -215,7 +216,7 @@ def _model(protocol: Protocol, pipeline: DrawingPipeline) -> Iterator[str]:
     other = list(_unlike(model.config, keywords))
     if other:
         yield f"model with {', '.join(other)}"
-    if model.dtype != torch.float32:
+    if model.dtype != torch.float32:  # half precision draws other pictures
         yield f"model in {str(model.dtype).removeprefix('torch.')}"
 
 
@@ -227,10 +228,10 @@ def _unlike(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[s
 
 
 def check_alone(protocol: Protocol, given: dict[str, Any]) -> None:
-    """Refuses flags that say otherwise than the protocol.
+    """Refuses flags that contradict the protocol.
 
     Args:
-        given: flag -> what the user gave; none where nothing was given.
+        given: flag -> what the user gave; None where nothing was given.
 
     Raises:
         UsageError: a flag that the protocol fixes.

@@ -1,8 +1,8 @@
 """The published reference batches for ImageNet, and where their files belong on this machine.
 
 They are ADM's (openai/guided-diffusion, evaluations/README.md): statistics of Inception features,
-and 10,000 images for precision and recall. Of which images the statistics are is not documented,
-so that a reference made from ImageNet does not give the same numbers.
+and 10,000 images for precision and recall. The images behind the statistics are not documented,
+so a reference made from ImageNet does not give the same numbers.
 """
 
 from pathlib import Path

@@ -48,7 +48,7 @@ def drawn(draw: Callable[[], Figure], kind: str = "svg", theme: str = "light") -
 
 
 def trade_off(quality: dict[str, Any], variety: dict[str, Any]) -> Figure:
-    """Scores of quality over scores of variety: the further up and right, the better.
+    """Scores of quality over scores of variety: up and to the right is better.
 
     Args:
         quality, variety: entries of a report's scores. Where both are shares, lines join points

@@ -37,7 +37,7 @@ class Gallery:
 
     Attributes:
         order: the number of the sample at each position.
-        realism: of each sample; none if it cannot be known.
+        realism: of each sample; None if it cannot be known.
         classes: class name -> some of its samples; empty if classes are not known.
         num_classes: how many there are.
         class_of: class names of the samples shown.

@@ -1,4 +1,4 @@
-"""`report.html`: what was measured, on one page for the person who has to judge a model."""
+"""`report.html`: what was measured, on one page for whoever has to judge a model."""
 
 from collections.abc import Iterator
 from functools import partial

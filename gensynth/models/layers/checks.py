@@ -8,6 +8,7 @@ def check_whole(**values: object) -> None:
         ValueError: names the argument and its value.
     """
     for name, value in values.items():
+        # bool is an int in Python: depth=True would be a model of one block
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
 

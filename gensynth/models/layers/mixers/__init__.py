@@ -39,6 +39,7 @@ def create_mixer(name: str, hidden_size: int, num_heads: int, **options: Any) ->
     """
     if name not in MIXERS:
         raise ValueError(f"unknown mixer {name!r}; known: {', '.join(MIXERS)}")
+    # None is what a configuration without the key has; the mixer's own default then holds.
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
         if key not in options_of(name):
