@@ -15,11 +15,13 @@ from typing import Any as _Any
 if _TYPE_CHECKING:
     from gensynth import (
         autoencoders,
+        conditions,
         config,
         convert,
         data,
         errors,
         evaluation,
+        experiments,
         metrics,
         models,
         objectives,
@@ -28,23 +30,28 @@ if _TYPE_CHECKING:
         samplers,
         sampling,
         seeding,
+        settings,
         training,
     )
     from gensynth.experiments.read import load_experiment
     from gensynth.models import create_model
     from gensynth.pipelines.loading import load
     from gensynth.samplers import guidance
+    from gensynth.settings import Settings
 
 __version__ = "0.1.0"
 __all__ = [
+    "Settings",
     "__version__",
     "autoencoders",
+    "conditions",
     "config",
     "convert",
     "create_model",
     "data",
     "errors",
     "evaluation",
+    "experiments",
     "guidance",
     "load",
     "load_experiment",
@@ -56,11 +63,13 @@ __all__ = [
     "samplers",
     "sampling",
     "seeding",
+    "settings",
     "training",
 ]
 
 # Where the names are that are not packages of this one.
 _HOMES = {
+    "Settings": "gensynth.settings",
     "create_model": "gensynth.models",
     "guidance": "gensynth.samplers.guidance",
     "load": "gensynth.pipelines.loading",

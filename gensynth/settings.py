@@ -5,7 +5,6 @@ It appears in `--help`, in recipes, in the description of a job and in the serve
 it does stands where it acts; a further one acts on the model call.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from json import dumps
@@ -155,9 +154,10 @@ class Settings:
         known = known_settings()
         for name in values:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
-                raise UsageError(f"there is no setting {name!r}.{hint} Known: {', '.join(known)}.")
+                raise UsageError(
+                    f"there is no setting {name!r}.{did_you_mean(name, known)} "
+                    f"Known: {', '.join(known)}."
+                )
         further = {key: values.pop(key) for key in list(values) if key in FURTHER}
         return cls(**values, further={k: v for k, v in further.items() if v is not None})
 

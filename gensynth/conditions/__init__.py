@@ -4,12 +4,10 @@ Prompts will be a file beside `classes`: parsed from text, encoded by a text enc
 that the backbone takes, with the empty prompt as "nothing".
 """
 
-import difflib
-
 from gensynth.conditions.classes import Classes
 from gensynth.conditions.contract import Condition, Conditions, Item, dropped, joined
 from gensynth.conditions.nothing import Nothing
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 
 __all__ = [
     "CONDITIONS",
@@ -34,9 +32,8 @@ def condition_kind(name: str) -> type[Condition]:
         UsageError: there is none; the message names the nearest.
     """
     if name not in CONDITIONS:
-        close = difflib.get_close_matches(name, CONDITIONS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise UsageError(
-            f"there is no kind of condition {name!r}.{hint} Known: {', '.join(CONDITIONS)}."
+            f"there is no kind of condition {name!r}.{did_you_mean(name, CONDITIONS)} "
+            f"Known: {', '.join(CONDITIONS)}."
         )
     return CONDITIONS[name]

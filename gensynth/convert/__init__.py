@@ -7,7 +7,7 @@ from types import ModuleType
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from gensynth.convert import dic, dico, dit, maskgit, mdt, sit, vq
+from gensynth.convert.families import dic, dico, dit, maskgit, mdt, sit, vq
 from gensynth.errors import UsageError, did_you_mean
 
 SYSTEMS: dict[str, ModuleType] = {

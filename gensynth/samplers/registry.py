@@ -3,16 +3,15 @@
 Adding one: a line in `SAMPLERS`. Adding a family: a file beside `flow.py` with a `Sampler`.
 """
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 from gensynth.samplers.contract import Meaning, Sampler
 from gensynth.samplers.diffusion import DiffusionSampler
 from gensynth.samplers.flow import FlowSampler
@@ -115,7 +114,7 @@ def create_scheduler(
     """
     if prediction not in predictions():
         raise UsageError(
-            f"there is no prediction {prediction!r}.{_nearest(prediction, predictions())} "
+            f"there is no prediction {prediction!r}.{did_you_mean(prediction, predictions())} "
             f"Known: {', '.join(predictions())}."
         )
     names = fitting(prediction, path)
@@ -124,7 +123,7 @@ def create_scheduler(
         on_path = "" if path == "linear" else f" on the {path} path"
         raise UsageError(
             f"scheduler {name!r} does not fit a model that predicts {prediction}{on_path}."
-            f"{_nearest(name, names)} Fitting: {', '.join(names)}."
+            f"{did_you_mean(name, names)} Fitting: {', '.join(names)}."
         )
     entry = SAMPLERS[name]
     kind = entry.kind or getattr(diffusers, name)
@@ -161,7 +160,7 @@ def _made(
     for key in options:
         if key not in known:
             raise UsageError(
-                f"{kind.__name__} has no option {key!r}.{_nearest(key, known)} "
+                f"{kind.__name__} has no option {key!r}.{did_you_mean(key, known)} "
                 f"Known: {', '.join(known)}."
             )
     try:
@@ -171,8 +170,3 @@ def _made(
     except (ValueError, TypeError, NotImplementedError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise UsageError(f"{kind.__name__} cannot be made with {given}: {error}.") from error
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""

@@ -6,7 +6,7 @@ import torch
 from gensynth.errors import DivergedError, UsageError
 from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowSDEScheduler
 from gensynth.samplers.paths import PATHS, per_sample
-from gensynth.samplers.registry import SCHEDULERS, create_scheduler
+from gensynth.samplers.registry import create_scheduler, fitting, predictions
 
 MEAN, STD = 0.7, 0.5
 
@@ -204,6 +204,9 @@ def test_options_reach_diffusers_schedulers():
 
 
 def test_ours_fit_every_prediction_of_a_flow():
-    for prediction, fitting in SCHEDULERS.items():
-        both = {"FlowODEScheduler", "FlowSDEScheduler"} <= fitting.keys()
-        assert both == (prediction not in ("epsilon", "tokens"))
+    ours = {"FlowODEScheduler", "FlowSDEScheduler"}
+    for prediction in predictions():
+        flow = prediction not in ("epsilon", "tokens")
+        assert (ours <= set(fitting(prediction))) == flow
+        for path in ("gvp", "vp"):  # and there are no others off the linear path
+            assert set(fitting(prediction, path)) == (ours if flow else set())

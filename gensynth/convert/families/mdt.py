@@ -1,6 +1,6 @@
 """The official MDTv2 checkpoints (sail-sg/MDT, masked_diffusion/models.py)."""
 
-from gensynth.convert.dit import BLOCK_PARTS
+from gensynth.convert.families.dit import BLOCK_PARTS
 from gensynth.convert.names import Names
 from gensynth.models.mdt import MDTv2
 

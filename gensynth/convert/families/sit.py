@@ -1,6 +1,6 @@
 """The official SiT checkpoints (willisma/SiT, models.py): DiT's names, variance thrown away."""
 
-from gensynth.convert.dit import NAMES as NAMES
+from gensynth.convert.families.dit import NAMES as NAMES
 from gensynth.models.dit import DiT
 
 # Keywords of our constructor that `build` sets from official ones.
