@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from json import dumps
 from typing import Any, Self
 
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
