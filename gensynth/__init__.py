@@ -34,9 +34,11 @@ if _TYPE_CHECKING:
     from gensynth.models import create_model
     from gensynth.pipelines.loading import load
     from gensynth.samplers import guidance
+    from gensynth.settings import Settings
 
 __version__ = "0.1.0"
 __all__ = [
+    "Settings",
     "__version__",
     "autoencoders",
     "config",
@@ -61,6 +63,7 @@ __all__ = [
 
 # Where the names are that are not packages of this one.
 _HOMES = {
+    "Settings": "gensynth.settings",
     "create_model": "gensynth.models",
     "guidance": "gensynth.samplers.guidance",
     "load": "gensynth.pipelines.loading",
