@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from gensynth.conditions import Conditions
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin  # seconds to import
 
 # A model call: a sample [B, ...] at a time [B] under conditions [B, ...] -> what the model says.
 Predict = Callable[[Tensor, Tensor, Conditions], Tensor]
@@ -57,9 +59,9 @@ class Sampler(Protocol):
     A scheduler may remember its latest walk, so each walk has a sampler of its own.
     """
 
-    scheduler: SchedulerMixin
+    scheduler: "SchedulerMixin"
 
-    def __init__(self, scheduler: SchedulerMixin, meaning: Meaning) -> None: ...
+    def __init__(self, scheduler: "SchedulerMixin", meaning: Meaning) -> None: ...
 
     def start(self, shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         """Where walks begin: [B, *shape] on the model's device, one row for each generator."""
