@@ -130,8 +130,7 @@ def make_token_model() -> Callable:
                 hidden_size=hidden_size,
                 num_heads=2,
                 depth=1,
-                num_classes=10,
-                **keywords,
+                **{"num_classes": 10, **keywords},
             )
             for parameter in model.parameters():
                 torch.nn.init.normal_(parameter, std=0.3)

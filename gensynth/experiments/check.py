@@ -1,11 +1,13 @@
 """Whether the parts of an experiment fit each other, found out before anything loads."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gensynth.conditions import Condition
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
 from gensynth.experiments.explain import OBJECTIVES, nearest
+
+if TYPE_CHECKING:
+    from gensynth.conditions import Condition
 
 
 def check_model(experiment: Experiment) -> None:
@@ -17,6 +19,7 @@ def check_model(experiment: Experiment) -> None:
     """
     import torch
 
+    from gensynth.experiments.apply import lay_out
     from gensynth.experiments.build import build_condition, build_model, build_scheduler
     from gensynth.models import constructor_keywords, preset
 
@@ -37,7 +40,7 @@ def check_model(experiment: Experiment) -> None:
         build_scheduler(experiment)
     try:
         with torch.device("meta"):
-            model = build_model(experiment, condition)
+            model = lay_out(build_model(experiment, condition), experiment.training)
     except UsageError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
@@ -85,7 +88,7 @@ def _check_parts(experiment: Experiment) -> None:
         )
 
 
-def _check_condition(experiment: Experiment, condition: Condition) -> None:
+def _check_condition(experiment: Experiment, condition: "Condition") -> None:
     """The model has to take what the condition gives."""
     import torch
 

@@ -16,11 +16,12 @@ from gensynth.files import new_folder
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.editing.canvas import Canvas
 from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_different, structures
-from gensynth.pipelines.loading import load
+from gensynth.pipelines.loading import load, with_guide
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import Picture, generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
+from gensynth.settings import Settings
 
 SHEET = "sheet.png"
 TILE = 512  # most pixels of the longer side of a picture on the sheet
@@ -67,7 +68,8 @@ def run(job: EditJob, out: Path) -> Path:
     (image, image_hash), (mask, mask_hash) = read(job.image), read(job.mask)
     assert image is not None
     pipeline = load(job.model, device=processes().device)
-    plan = make_plan(pipeline, Edit(image, mask=mask, **job.changes))
+    settings = with_guide(job.changes.get("settings", Settings()), processes().device)
+    plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
     drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):

@@ -170,9 +170,9 @@ def test_settings_survive_a_file(tmp_path, name, options):
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("FlowODEScheduler", {"methd": "rk4"}, "no option 'methd'. Did you mean method.* Known:"),
+        ("FlowODEScheduler", {"methd": "rk4"}, "no option 'methd'. Did you mean 'method'.* Known:"),
         ("FlowODEScheduler", {"path": "vp"}, "no option 'path'"),
-        ("FlowODEScheduler", {"method": "heun2"}, "Did you mean heun"),
+        ("FlowODEScheduler", {"method": "heun2"}, "Did you mean '?heun"),
         ("FlowODEScheduler", {"rtol": 0}, "above 0"),
         ("FlowODEScheduler", {"rtol": "much"}, "rtol='much'"),
         ("FlowODEScheduler", {"sample_eps": 0.5}, "sample_eps .* below 0.5, got 0.5"),
@@ -182,7 +182,7 @@ def test_settings_survive_a_file(tmp_path, name, options):
         ("FlowSDEScheduler", {"last_step": "none"}, "mean, euler, tweedie, null"),
         ("FlowSDEScheduler", {"last_step_size": 1}, "between 0 and 1"),
         ("FlowSDEScheduler", {"norm": -1}, "norm"),
-        ("FlowMatchEulerDiscreteScheduler", {"shfit": 3.0}, "Did you mean shift"),
+        ("FlowMatchEulerDiscreteScheduler", {"shfit": 3.0}, "Did you mean 'shift'"),
         ("UniPCMultistepScheduler", {"solver_type": "x"}, "solver_type='x'"),
         ("UniPCMultistepScheduler", {"prediction_type": "epsilon"}, "no option"),
     ],
