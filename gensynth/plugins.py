@@ -25,14 +25,14 @@ def load_plugins() -> None:
     for name in filter(None, (part.strip() for part in os.environ.get(VARIABLE, "").split(","))):
         if name.endswith(".py"):
             _import_file(Path(name))
-        elif importlib.util.find_spec(name) is None:
+        elif importlib.util.find_spec(name) is None:  # apart from imports that fail inside of it
             raise InputError(f"{VARIABLE} names {name!r}, and there is no such module.")
         else:
             importlib.import_module(name)
 
 
 def _import_file(path: Path) -> None:
-    if path.stem in sys.modules:
+    if path.stem in sys.modules:  # once, however often it is named
         return
     if not path.is_file():
         raise InputError(f"{VARIABLE} names {path}, and there is no such file.")

@@ -46,15 +46,15 @@ FURTHER: dict[str, Setting] = {}
 
 
 def read_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """Height and width in pixels of "32" or "32x48"."""
+    """Height and width in pixels, from a text like "32" or "32x48"."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdigit() for side in sides):
         raise UsageError(f"{option} must look like 32 or 32x48 (height x width), got {text!r}.")
-    return int(sides[0]), int(sides[-1])
+    return int(sides[0]), int(sides[-1])  # one number: a square
 
 
 def read_interval(text: str) -> tuple[float, float]:
-    """Two noise levels of "0.2,0.7"."""
+    """The two noise levels in a text like "0.2,0.7"."""
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
@@ -65,7 +65,7 @@ def read_interval(text: str) -> tuple[float, float]:
 
 
 def read_options(texts: list[str]) -> dict[str, Any] | None:
-    """Keywords of "top_k=50" and the like."""
+    """The keywords in texts like "top_k=50"."""
     from gensynth.config.yaml_text import parse_yaml  # not before an option is given
 
     options = {}
@@ -88,7 +88,7 @@ def as_name(value: Any) -> str:
 
 
 def setting(help: str, **known: Any) -> Any:
-    """A field of `Settings`, None until somebody sets it: then the model's own counts."""
+    """A field of `Settings`; None, its default, leaves the choice to the model."""
     return field(default=None, metadata={"setting": Setting(help, **known)})
 
 
@@ -185,7 +185,7 @@ class Settings:
         known = {key: value for key, value in content.items() if key in known_settings()}
         for pair in ("size", "guidance_interval"):
             if isinstance(known.get(pair), list):
-                known[pair] = tuple(known[pair])
+                known[pair] = tuple(known[pair])  # JSON has no tuples
         return cls.of(**known)
 
 

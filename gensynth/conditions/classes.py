@@ -1,4 +1,4 @@
-"""Classes: a picture of one of so many named things."""
+"""Classes: a picture shows one of a fixed number of named things."""
 
 import difflib
 import json
@@ -32,7 +32,7 @@ class Classes(Condition):
 
     @classmethod
     def of_data(cls, names: list[str]) -> Self:
-        return cls(names, len(names))
+        return cls(names, len(names))  # "no class" has the number after the last
 
     @classmethod
     def of_model(cls, model: Any) -> Self:
@@ -54,7 +54,7 @@ class Classes(Condition):
         if isinstance(wish, str) and not re.fullmatch(r"\s*[0-9]+\s*", wish):
             names = [name.lower() for name in self.names]
             if wish.strip().lower() in names:
-                return names.index(wish.strip().lower())
+                return names.index(wish.strip().lower())  # the first of that name
             close = difflib.get_close_matches(wish.lower(), names, n=1, cutoff=0.4)
             hint = f" Did you mean {self.names[names.index(close[0])]!r}?" if close else ""
             known = ", ".join(self.names[:12]) + (", ..." if count > 12 else "")
@@ -80,7 +80,7 @@ class Classes(Condition):
                 first, last = int(span[1]), int(span[2])
                 if first > last:
                     raise UsageError(f"labels {part!r} run backwards; write {last}-{first}.")
-                self.item(last)
+                self.item(last)  # raises if unknown; `first` is not larger
                 numbers += range(first, last + 1)
             else:
                 numbers.append(self.item(part))
@@ -102,14 +102,14 @@ class Classes(Condition):
 
     def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
         """`class_labels`: int64 [B]."""
-        if isinstance(items, Tensor):
+        if isinstance(items, Tensor):  # labels of training data
             return {"class_labels": items.to(device, non_blocking=True)}
         return {"class_labels": torch.tensor(items, device=device)}
 
     def none(self, device: torch.device) -> dict[str, Tensor] | None:
         if self.null is None:
             return None
-        return {"class_labels": torch.tensor([self.null], device=device)}
+        return {"class_labels": torch.tensor([self.null], device=device)}  # int64 [1]
 
     def recipe(self, item: Item) -> dict[str, Any]:
         return {"label": item, "class": None if item is None else self.names[item]}
@@ -117,7 +117,7 @@ class Classes(Condition):
     def from_recipe(self, recipe: Mapping[str, Any]) -> int:
         """The class by its number."""
         label = recipe.get("label")
-        if isinstance(label, bool) or not isinstance(label, int | str):
+        if isinstance(label, bool) or not isinstance(label, int | str):  # True is an int
             raise UsageError(f"a class is a number or a name, got {label!r}.")
         return self.item(label)
 

@@ -52,7 +52,7 @@ class Condition(ABC):
         """The items of a line that a person typed.
 
         Raises:
-            UsageError: it cannot be read, or asks for something that is not there.
+            UsageError: it cannot be read, or asks for something that does not exist.
         """
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Condition(ABC):
         """The item that a recipe means.
 
         Raises:
-            UsageError: it says none, or one that is not there.
+            UsageError: it names none, or one that does not exist.
         """
 
     def number(self, item: Item) -> int:
@@ -128,6 +128,6 @@ def dropped(conditions: Conditions, none: Conditions | None, where: Tensor) -> d
         return dict(conditions)
     mixed = {}
     for name, tensor in conditions.items():
-        rows = where.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))
+        rows = where.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))  # [B, 1, ...]
         mixed[name] = torch.where(rows, none[name].to(tensor), tensor)
     return mixed

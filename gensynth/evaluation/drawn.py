@@ -57,7 +57,7 @@ class DrawnImages:
         UsageError: fewer than one picture, an unknown rule, or settings the model cannot draw with.
     """
 
-    lossy = False
+    lossy = False  # never through JPEG
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class DrawnImages:
 
 
 def label_of(rule: LabelRule, seed: int, num_items: int, index: int) -> int:
-    """Which of so many items picture `index` shows."""
+    """Which of `num_items` items picture `index` shows."""
     if rule == "balanced":
         return index % num_items
     # of the index alone, not of a generator: any part of the pictures has the same labels

@@ -23,8 +23,8 @@ from gensynth.evaluation.report.report import describe
 from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.processes import processes
 
-OFFLINE = "lite0-64"
-PUBLISHED = "inception-2015"
+OFFLINE = "lite0-64"  # its weights come with the package
+PUBLISHED = "inception-2015"  # what published FIDs are computed with
 
 
 @dataclass(frozen=True)

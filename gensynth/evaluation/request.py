@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gensynth.evaluation.measuring.features import Effort, Images
     from gensynth.evaluation.measuring.measured import Measured
 
-NUM_DRAWN = 50_000
+NUM_DRAWN = 50_000  # samples of published numbers
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Request:
         assert self.protocol is not None and self.model is not None
         protocol = find_protocol(self.protocol)
         given: dict[str, Any] = {"--extractor": self.extractor, "--metrics": self.metrics}
-        given |= {"--seed": self.seed, "--size": self.size}
+        given |= {"--seed": self.seed, "--size": self.size}  # a protocol fixes these
         check_alone(protocol, self.flags_of_drawing() | given)
         return evaluate_protocol(
             protocol,
@@ -173,7 +173,7 @@ class Request:
         if self.model is None:
             assert self.samples is not None
             return self.samples
-        from gensynth.evaluation.drawn import DrawnImages
+        from gensynth.evaluation.drawn import DrawnImages  # loads torch and diffusers
 
         return DrawnImages(
             self.model,

@@ -85,7 +85,7 @@ def build_model(experiment: Experiment, condition: Condition) -> ModelMixin:
     if "discard_sigma" in preset(experiment.model.name)[1]:  # SiT, published with both halves
         keywords |= {"learn_sigma": True, "discard_sigma": not learns_variance}
     known = constructor_keywords(experiment.model.name)
-    keywords = {key: value for key, value in keywords.items() if key in known}
+    keywords = {key: value for key, value in keywords.items() if key in known}  # not all take all
     given = experiment.model.model_extra or {}
     needed, asked = keywords.get("num_classes"), given.get("num_classes")
     if isinstance(asked, int) and needed is not None and asked < needed:
@@ -93,8 +93,8 @@ def build_model(experiment: Experiment, condition: Condition) -> ModelMixin:
             f"model.num_classes is {asked}, but the data have {needed}; leave it out and it is "
             "chosen."
         )
-    keywords |= given
-    with torch.random.fork_rng(devices=[]):
+    keywords |= given  # the `model:` section has the last word
+    with torch.random.fork_rng(devices=[]):  # the caller's generator is left as it is
         torch.manual_seed(experiment.seed)
         return create_model(experiment.model.name, **keywords)
 
@@ -106,7 +106,7 @@ def build_objective(experiment: Experiment, model: ModelMixin, condition: Condit
         perceptual = PerceptualDistance().to(model.device).eval()
     none = condition.none(model.device)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(experiment.seed, "objective"))
+        torch.manual_seed(derived_seed(experiment.seed, "objective"))  # apart from the model's
         return create_objective(section, model, none, perceptual)
 
 
@@ -123,7 +123,7 @@ def build_scheduler(experiment: Experiment) -> SchedulerMixin:
         sampling.scheduler_options,
         **objective.scheduler_keywords,
     )
-    side = experiment.data.size // experiment.autoencoder.patch
+    side = experiment.data.size // experiment.autoencoder.patch  # of latents or tokens
     sampler = create_sampler(scheduler, Meaning(objective.predicts))
     fewest, most = sampler.steps_range(side * side)
     if not fewest <= sampling.steps <= most:
@@ -158,5 +158,5 @@ def build_pipeline(
         condition_kind=kind,
         **objective.pipeline_keywords,
     )
-    pipeline.condition = condition
+    pipeline.condition = condition  # with the names that the data give their classes
     return pipeline

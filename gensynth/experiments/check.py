@@ -32,14 +32,14 @@ def check_model(experiment: Experiment) -> None:
                 f"unknown key 'model.{key}' for {name}.{nearest(key, known)} "
                 f"Known: {', '.join(known)}."
             )
-    condition = build_condition(experiment, ["one", "two"])
+    condition = build_condition(experiment, ["one", "two"])  # stand-ins: no data are open yet
     _check_parts(experiment)
     _check_condition(experiment, condition)
     _check_contradictions(experiment, given)
     if experiment.objective.works_on != "pixels":
         build_scheduler(experiment)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"):  # shapes only, no memory
             model = lay_out(build_model(experiment, condition), experiment.training)
     except UsageError:
         raise

@@ -60,7 +60,7 @@ def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
             section = REGULARIZERS[section[int(part)]["name"]]
         else:
             annotation = section.model_fields[part].annotation
-            section = EMA if part == "ema" else annotation
+            section = EMA if part == "ema" else annotation  # its annotation is a union with None
     return list(section.model_fields)
 
 

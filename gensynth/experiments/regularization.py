@@ -75,7 +75,7 @@ class Regularization:
         if not self.configs:
             return
         shapes = check_regularizers(experiment, model, processes)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # the caller's generator is left as it is
             torch.manual_seed(derived_seed(experiment.seed, "regularizers"))
             terms = {name: self._term(name, shapes) for name in self.configs}
         self.names = tuple(dict.fromkeys(name for term in terms.values() for name in term.names))
@@ -94,7 +94,7 @@ class Regularization:
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Puts what is trained under accelerate's care: gradients of all processes, checkpoints."""
-        if any(True for _ in self.module.parameters()):
+        if any(True for _ in self.module.parameters()):  # DDP refuses a module without weights
             self.module = accelerator.prepare(self.module)
         for encoder in self.encoders.values():
             encoder.to(accelerator.device)
@@ -122,4 +122,4 @@ class Regularization:
     def finite(self) -> bool:
         """Whether every trained weight here is a number."""
         finite = [weight.isfinite().all() for weight in self.module.parameters()]
-        return not finite or bool(torch.stack(finite).all())
+        return not finite or bool(torch.stack(finite).all())  # one wait for the device, not many

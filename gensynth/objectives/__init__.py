@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 
+# `objective.name` -> what builds it; each leaves out what it has no use for.
 OBJECTIVES: dict[str, Callable[[Any, Any, Conditions | None, nn.Module | None], Objective]] = {
     "flow": lambda config, model, none, _: flow.FlowObjective(config, none),
     "ddpm": lambda config, model, none, _: ddpm.DDPMObjective(config, none),

@@ -14,7 +14,7 @@ from gensynth.seeding import StepRandom
 class Loss:
     """The mean to differentiate, and named parts for the log (scalars, detached)."""
 
-    total: Tensor
+    total: Tensor  # a scalar with its graph
     parts: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -59,7 +59,7 @@ def sum_of_passes(passes: Sequence[Mapping[str, Any]], losses: Sequence[Loss]) -
     for number, (keywords, loss) in enumerate(zip(passes, losses, strict=True)):
         if number == 0:
             continue
-        prefix = next(iter(keywords), f"pass{number}")
+        prefix = next(iter(keywords), f"pass{number}")  # a pass need not have keywords
         parts = {f"{prefix}_{name}": part for name, part in loss.parts.items()}
         assert not total.parts.keys() & parts.keys(), "two passes with the same first keyword"
         total = Loss(total.total + loss.total, total.parts | parts)

@@ -25,7 +25,7 @@ class FlowObjective(Objective):
         self.path = PATHS[config.path]
         eps = config.train_eps
         if eps is None:
-            eps = self.path.default_eps(config.prediction)[0]
+            eps = self.path.default_eps(config.prediction)[0]  # [0]: in training
         self.interval = self.path.interval(eps)
 
     def draw_time(self, random: StepRandom) -> Tensor:
@@ -34,7 +34,7 @@ class FlowObjective(Objective):
         They lie in [0, 1] without the ends where the path or a weight is infinite.
         """
         if self.config.time == "uniform":
-            share = random.uniform()
+            share = random.uniform()  # [B]
         else:
             share = torch.sigmoid(self.config.logit_mean + self.config.logit_std * random.normal())
         first, last = self.interval
@@ -58,7 +58,7 @@ class FlowObjective(Objective):
         for keywords in passes:
             noise = random.normal(*latents.shape[1:])
             told = drop(conditions, self.none, self.config.label_dropout, random)
-            sample, _ = self.path.interpolate(latents, noise, time)
+            sample, _ = self.path.interpolate(latents, noise, time)  # [B, C, H, W]
             output = model(sample, time * self.config.time_scale, **told, **keywords).float()
             losses.append(Loss(self.terms(output, latents, noise, time).mean()))
         return sum_of_passes(passes, losses)
@@ -69,11 +69,11 @@ class FlowObjective(Objective):
             error = output - self.path.interpolate(data, noise, time)[1]
         elif self.config.prediction == "noise":
             error = output - noise
-        elif self.config.prediction == "score":
+        elif self.config.prediction == "score":  # -noise / sigma; times sigma, finite at time 1
             error = output * self.path.sigma(per_sample(time, output)) + noise
         else:
             error = output - data
-        loss = error.square().flatten(1).mean(dim=1)
+        loss = error.square().flatten(1).mean(dim=1)  # [B]
         return loss if self.config.weighting == "none" else loss * self.weight(time)
 
     def weight(self, time: Tensor) -> Tensor:

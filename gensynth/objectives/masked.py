@@ -40,12 +40,12 @@ def token_loss(
         smoothing: share of the target spread over all tokens.
         count: number to divide the sum over masked tokens by; None: there are so many.
     """
-    losses = F.cross_entropy(
+    losses = F.cross_entropy(  # [B * N]; float32 whatever the model computes in
         logits.flatten(0, 1).float(), tokens.flatten(), label_smoothing=smoothing, reduction="none"
     )
     if not masked_only:
         return losses.mean()
-    chosen = mask.flatten()
+    chosen = mask.flatten()  # [B * N]
     return (losses * chosen).sum() / (chosen.sum().clamp(min=1) if count is None else count)
 
 
@@ -82,11 +82,12 @@ class MaskedObjective(Objective):
         """One pass; `draws` are of the global batch, with its progress and the rows that count."""
         config, (everyone, progress, rows) = self.config, draws
         masks = mask_tokens(tokens, progress, everyone.uniform(*tokens.shape[1:]), config.schedule)
-        mask = masks[rows]
+        mask = masks[rows]  # [B, h, w], of this micro-batch
+        # This part's share of the global count: the mean over all parts is then the global mean.
         count = masks.sum().clamp(min=1) * (len(mask) / len(masks))
         told = dropped(conditions, self.none, everyone.uniform()[rows] < config.label_dropout)
-        hidden = torch.where(mask, self.mask_token, tokens)
-        logits = model(hidden, **told, **keywords)
+        hidden = torch.where(mask, self.mask_token, tokens)  # int64 [B, h, w]
+        logits = model(hidden, **told, **keywords)  # [B, h * w, codebook + 1]
         masked_only = config.loss_on == "masked"
         total = token_loss(logits, tokens, mask, masked_only, config.label_smoothing, count)
         right = (logits.argmax(dim=-1) == tokens.flatten(1)) & mask.flatten(1)

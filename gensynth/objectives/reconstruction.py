@@ -48,7 +48,7 @@ class ReconstructionObjective(Objective):
         perceptual: nn.Module | None = None,
     ):
         self.config, self.perceptual = config, perceptual
-        self.revived_at = 0
+        self.revived_at = 0  # the latest step in which codes were replaced
         self.quantizer: Quantizer = tokenizer.quantizer
         self.features = tokenizer.features
         self.state: CodeCounts = CodeCounts(self.quantizer.embedding.num_embeddings)
@@ -68,7 +68,7 @@ class ReconstructionObjective(Objective):
         if self.revival_is_due(random.step):
             self.revive(latents, random)
         pixels, quantized = model(latents)
-        pixels = pixels.float()
+        pixels = pixels.float()  # the losses are float32 under autocast too
         error = F.l1_loss if config.pixel == "l1" else F.mse_loss
         parts = {"reconstruction": error(pixels, latents), "codebook": quantized.codebook}
         parts["commitment"] = quantized.commitment
@@ -98,8 +98,8 @@ class ReconstructionObjective(Objective):
         """The terms that train the decoder against the discriminator, and the discriminator."""
         assert self.trained is not None
         parts["adversarial"] = -frozen_scores(self.trained, pixels).mean()
-        scores = self.trained(torch.cat([real, pixels.detach()]))
-        parts["discriminator"] = hinge(*scores.chunk(2))
+        scores = self.trained(torch.cat([real, pixels.detach()]))  # no gradient to the decoder
+        parts["discriminator"] = hinge(*scores.chunk(2))  # real, generated
         return self.config.adversarial * parts["adversarial"] + parts["discriminator"]
 
     @torch.no_grad()
@@ -109,7 +109,7 @@ class ReconstructionObjective(Objective):
         used = torch.zeros_like(self.state.counts)
         used.scatter_add_(0, indices, torch.ones_like(indices, dtype=used.dtype))
         processes()  # decides the device before accelerate does
-        used = reduce(used, "sum")
+        used = reduce(used, "sum")  # over all processes
         self.state.counts += used
         return used
 
@@ -118,6 +118,7 @@ class ReconstructionObjective(Objective):
         """Codes that were not used since the last time become features of this batch."""
         unused = self.state.counts == 0
         processes()
+        # [N, D] of all processes, so that each puts the same features in place of the same codes.
         features = gather(self.quantizer.as_rows(self.features(pixels).float()).flatten(0, 2))
         weight = self.quantizer.embedding.weight
         place = (random.shared_uniform(len(weight)) * len(features)).long().to(features.device)

@@ -23,7 +23,7 @@ class Progress:
 
     @classmethod
     def of(cls, step: Step, decode: Callable[[Tensor], Tensor]) -> "Progress":
-        """After a step; its estimate is decoded when somebody looks at it."""
+        """The progress after a step; its estimate is decoded only when `preview` is called."""
         return cls(step.index, step.steps, lambda: decode(step.estimate()))
 
 
@@ -85,7 +85,7 @@ class Pipeline(Protocol):
         ...
 
     def steps_range(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The fewest and the most steps that its scheduler takes to pictures of `size`."""
+        """The fewest and the most steps that its scheduler takes for pictures of `size`."""
         ...
 
     def draw(

@@ -98,7 +98,7 @@ class DrawingPipeline(SavedPipeline):
             fit=fit,
             condition_kind=condition_kind,
         )
-        self.name = type(model).__name__
+        self.name = type(model).__name__  # until `load` knows the name it was asked for
         self.condition: Condition = find_kind(condition_kind).of_model(model)
         self.optimized: OptimizedModel | None = None
 
@@ -155,7 +155,7 @@ class DrawingPipeline(SavedPipeline):
     ) -> Iterator[Step]:
         """Every step from noise to data, for pairs of item and seed; nothing is decoded."""
         sampler, shape = resolved.sampler, self.autoencoder.latent_shape(*resolved.size)
-        generators = [picture_generator(whole_seed(seed)) for seed in seeds]
+        generators = [picture_generator(whole_seed(seed)) for seed in seeds]  # one for each picture
         conditions = self.condition.encode(items, self.model.device)
         predict, conditions = guided_model(self, resolved, conditions)
         sample = sampler.start(shape, generators)
@@ -204,5 +204,5 @@ class DrawingPipeline(SavedPipeline):
         return pictures
 
     def steps_range(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The fewest and the most steps that the model's scheduler takes to pictures of `size`."""
+        """The fewest and the most steps that its scheduler takes for pictures of `size`."""
         return sampler_of(self, self.scheduler).steps_range(positions(self, size))

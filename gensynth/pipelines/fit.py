@@ -49,7 +49,7 @@ def check_guide(pipeline: Parts, guide: Parts, guidance: float, size: tuple[int,
     different = [
         f"{key} is {known[1][key]!r}, not {value!r}"
         for key, value in known[0].items()
-        if key in known[1] and known[1][key] != value
+        if key in known[1] and known[1][key] != value  # a class that one lacks contradicts nothing
     ]
     if different:
         shown = "; its ".join(different[:4]) + ("; ..." if len(different) > 4 else "")
@@ -65,7 +65,7 @@ def check_guide(pipeline: Parts, guide: Parts, guidance: float, size: tuple[int,
 def _meaning(pipeline: Parts, size: tuple[int, int]) -> dict[str, object]:
     meaning: dict[str, object] = {key: pipeline.config.get(key) for key in MEANING}
     if pipeline.config.prediction == "epsilon":
-        meaning["betas"] = pipeline.scheduler.config.get("beta_schedule")
+        meaning["betas"] = pipeline.scheduler.config.get("beta_schedule")  # noise of a timestep
     meaning["latent shape"] = tuple(pipeline.autoencoder.latent_shape(*size))
     meaning["codebook"] = pipeline.autoencoder.fingerprint()
     meaning["condition"] = type(pipeline.condition).__name__

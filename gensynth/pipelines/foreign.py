@@ -21,7 +21,7 @@ def about_pipeline(folder: Path, name: str, index: Mapping[str, Any]) -> str:
     codecs = [
         f"autoencoder.kind={kind} autoencoder.path={folder / part}"
         for part, entry in index.items()
-        if isinstance(entry, list) and len(entry) == 2
+        if isinstance(entry, list) and len(entry) == 2  # [module, class]
         for kind, classes in CLASSES.items()
         if entry[1] in classes
     ]

@@ -80,7 +80,7 @@ def load(model: str | Path = DEFAULT, device: str | torch.device = "auto") -> An
             _check_weights(folder / name, part)
     pipeline.condition = pipeline.condition.load(folder)
     pipeline.name = str(model)
-    pipeline.model.to(memory_format=torch.channels_last)
+    pipeline.model.to(memory_format=torch.channels_last)  # the layout, not the values
     pipeline.model.eval()
     return pipeline.to(device)
 
@@ -129,6 +129,7 @@ def _pipeline_folder(path: Path) -> Path:
 
 def _from_hub(name: str) -> Path:
     try:
+        # Neither pickles nor Python files: nothing that could run.
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
@@ -190,7 +191,7 @@ def _opened(folder: Path, pipeline_class: type[SavedPipeline]) -> SavedPipeline:
                 how = {"use_safetensors": True, "torch_dtype": torch.float32}
                 how["low_cpu_mem_usage"] = False
             loaded[key] = kind.from_pretrained(str(folder / key), **how)
-        elif not key.startswith("_"):
+        elif not key.startswith("_"):  # _class_name, _diffusers_version
             settings[key] = value
     return pipeline_class(**loaded, **settings)
 
@@ -201,6 +202,7 @@ def _check_shards(weights_index: Path) -> None:
     if not isinstance(shards, dict):
         raise CorruptError(f"{weights_index} has no weight_map.")
     for name in set(map(str, shards.values())):
+        # A bare name only: slashes could lead out of the folder.
         if Path(name).name != name or not (weights_index.parent / name).is_file():
             raise RefusedError(f"{weights_index} names {name!r}, which is not a file beside it.")
 

@@ -57,7 +57,7 @@ def guided_model(
         settings.guidance_interval,
     )
     none = pipeline.condition.none(pipeline.model.device)
-    asks_none = guide is None and resolved.guidance != 1
+    asks_none = guide is None and resolved.guidance != 1  # a guide takes the place of "nothing"
     told_apart = pipeline.optimized is not None or (guide and guide.optimized is not None)
     if told_apart:
         conditions, none = with_rows(conditions, none)

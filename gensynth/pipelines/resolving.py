@@ -66,7 +66,7 @@ def check_guidance(pipeline: Parts, guidance: float, guide: Any) -> None:
     Raises:
         UsageError: below 0, or another than 1 where there is nothing to lead away from.
     """
-    if not 0 <= guidance < 1000:
+    if not 0 <= guidance < 1000:  # also refuses NaN
         raise UsageError(f"guidance must be from 0 upwards (1 is none), got {guidance}.")
     if guidance != 1 and guide is None and pipeline.condition.none(pipeline.model.device) is None:
         raise UsageError("this model was trained without a null label; guidance must be 1.")
@@ -105,4 +105,4 @@ def check_steps(pipeline: Parts, sampler: Sampler, steps: int, size: tuple[int, 
 
 def positions(pipeline: Parts, size: tuple[int, int]) -> int:
     """How many positions the latents or tokens of a picture of `size` have."""
-    return math.prod(pipeline.autoencoder.latent_shape(*size)[-2:])
+    return math.prod(pipeline.autoencoder.latent_shape(*size)[-2:])  # of [C, h, w] or [h, w]

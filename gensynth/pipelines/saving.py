@@ -27,6 +27,6 @@ class SavedPipeline(DiffusionPipeline):
             Path(save_directory) / self.config_name,
         ]:
             content = json.loads(config.read_text(encoding="utf-8"))
-            content.pop("_name_or_path", None)  # where it was loaded from is nobody's business
+            content.pop("_name_or_path", None)  # a path on the author's machine
             config.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         self.condition.save(Path(save_directory))

@@ -38,8 +38,8 @@ class TokenizerPipeline(SavedPipeline):
         return [to_pil(decoded) for decoded in self.model.decode(self.model.encode(pixels))]
 
     def showcase(self, num: int, images: Tensor, on_step: Callable[..., None]) -> list[Image.Image]:
-        """Images uint8 [B, C, H, W] and what becomes of them, in turn; `num` pictures at most."""
-        originals = images[: (num + 1) // 2].to(self.model.device)
+        """Images uint8 [B, C, H, W], each before its reconstruction; at most `num` pictures."""
+        originals = images[: (num + 1) // 2].to(self.model.device)  # each gives two pictures
         with torch.inference_mode():
             again = self.model.decode(self.model.encode(originals))
         pairs = zip(originals, again, strict=True)

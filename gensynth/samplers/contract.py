@@ -44,13 +44,13 @@ class Step:
 
     Attributes:
         sample: latents [B, C, H, W] or tokens [B, h, w].
-        estimate: gives what the model had in mind on the way there, of the sample's shape.
+        estimate: gives the data that the model expected on the way there, of the sample's shape.
     """
 
     index: int
     steps: int
     sample: Tensor
-    estimate: Callable[[], Tensor]
+    estimate: Callable[[], Tensor]  # computed only when called
 
 
 class Sampler(Protocol):
@@ -79,7 +79,7 @@ class Sampler(Protocol):
         ...
 
     def steps_range(self, positions: int) -> tuple[int, int]:
-        """The fewest and the most steps to a sample of so many positions."""
+        """The fewest and the most steps for a sample with that many positions."""
         ...
 
     def adapted(self, ask: Predict) -> Predict:
@@ -100,4 +100,5 @@ class Sampler(Protocol):
 
 def normal(shape: Sequence[int], generators: Sequence[torch.Generator], device: Any) -> Tensor:
     """Standard normal numbers [B, *shape]: each row from its own generator, on the CPU."""
+    # The CPU's numbers are the same whichever device the model is on.
     return torch.stack([torch.randn(tuple(shape), generator=g) for g in generators]).to(device)

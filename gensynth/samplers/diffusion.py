@@ -24,7 +24,7 @@ class DiffusionSampler:
 
     def __init__(self, scheduler: SchedulerMixin, meaning: Meaning):
         self.scheduler, self.meaning = scheduler, meaning
-        self.flow = meaning.prediction == "velocity"
+        self.flow = meaning.prediction == "velocity"  # otherwise a diffusion, of noise
 
     def start(self, shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         return normal(shape, generators, self.meaning.device)
@@ -33,7 +33,7 @@ class DiffusionSampler:
         """Sets the path. Flow's Euler steps are equal in time, as SiT's (the default is not)."""
         known = inspect.signature(self.scheduler.set_timesteps).parameters
         if "sigmas" in known and self.flow:
-            self.scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
+            self.scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))  # it appends 0
         else:
             self.scheduler.set_timesteps(steps)
 
@@ -81,9 +81,9 @@ class DiffusionSampler:
     ) -> Iterator[Step]:
         self.set_timesteps(steps)
         scheduler = self.scheduler
-        sample = sample * getattr(scheduler, "init_noise_sigma", 1.0)
+        sample = sample * getattr(scheduler, "init_noise_sigma", 1.0)  # 1 at unit variance
         for index, timestep in enumerate(scheduler.timesteps):
-            there = sample.to(self.meaning.dtype)
+            there = sample.to(self.meaning.dtype)  # the walk itself stays in float32
             output = self.expected(predict, there, timestep, conditions).float()
             estimate = self.estimator(output, timestep, sample)
             sample = self.step(output, timestep, sample, generators)
@@ -96,12 +96,12 @@ class DiffusionSampler:
         # On the CPU: what depends on it is decided without waiting for the device.
         time = self.model_time(timestep).expand(len(sample))
         if self.flow:
-            return -predict(sample, time, conditions)
+            return -predict(sample, time, conditions)  # ours is data - noise
         if hasattr(self.scheduler, "scale_model_input"):
-            sample = self.scheduler.scale_model_input(sample, timestep)
+            sample = self.scheduler.scale_model_input(sample, timestep)  # to unit variance
         output = predict(sample, time, conditions)
         learned = self.scheduler.config.get("variance_type") == "learned_range"
-        return output if learned else output[:, : sample.shape[1]]
+        return output if learned else output[:, : sample.shape[1]]  # without learned variances
 
     def step(
         self,
@@ -117,21 +117,21 @@ class DiffusionSampler:
         return self.scheduler.step(output, timestep, sample, return_dict=False, **extra)[0]
 
     def estimator(self, output: Tensor, timestep: Tensor, sample: Tensor) -> Callable[[], Tensor]:
-        """A function that gives the data the model has in mind before a step is taken."""
+        """A function that gives the data the model expects, as seen before a step is taken."""
         scheduler = self.scheduler
         sigma_scaled = type(scheduler).__name__ in SIGMA_SCALED
         # Read now: the scheduler's place moves with the step.
         sigma = scheduler.sigmas[scheduler.step_index] if sigma_scaled else None
 
         def estimate() -> Tensor:
-            noise, scale = output[:, : sample.shape[1]], 1.0
+            noise, scale = output[:, : sample.shape[1]], 1.0  # of a flow: noise - data
             if self.flow:
-                level = timestep / scheduler.config.num_train_timesteps
+                level = timestep / scheduler.config.num_train_timesteps  # data = x - t velocity
             elif sigma is not None:
                 level = sigma
             else:
                 alpha = (1 - scheduler.betas).cumprod(0)[timestep.long().cpu()]
-                scale, level = float(alpha.sqrt()), (1 / alpha - 1).sqrt()
+                scale, level = float(alpha.sqrt()), (1 / alpha - 1).sqrt()  # x_0 of x_t and epsilon
             return sample / scale - float(level) * noise
 
         return estimate
@@ -144,15 +144,15 @@ def as_epsilon(kind: str, output: Tensor, xt: Tensor, timestep: Tensor, betas: T
     the schedulers interpolate sigma = noise / signal.
     """
     timestep = timestep.to(xt.device)
-    cumprod = (1 - betas.double()).cumprod(0)
-    sigmas = ((1 - cumprod) / cumprod).sqrt().float().to(xt.device)
+    cumprod = (1 - betas.double()).cumprod(0)  # float64: a product of a thousand factors
+    sigmas = ((1 - cumprod) / cumprod).sqrt().float().to(xt.device)  # noise / signal
     below = timestep.floor().long()
     above = (below + 1).clamp(max=len(betas) - 1)
     sigma = sigmas[below].lerp(sigmas[above], timestep.float() - below)[:, None, None, None]
-    signal = (1 + sigma.square()).rsqrt()
+    signal = (1 + sigma.square()).rsqrt()  # since signal^2 + noise^2 = 1
     predicted, variance = output[:, : xt.shape[1]], output[:, xt.shape[1] :]
     if kind == "x":
-        epsilon = (xt - signal * predicted) / (signal * sigma)
+        epsilon = (xt - signal * predicted) / (signal * sigma)  # noise = signal * sigma
     else:
-        epsilon = signal * predicted + signal * sigma * xt
-    return torch.cat([epsilon, variance], dim=1)
+        epsilon = signal * predicted + signal * sigma * xt  # v = signal epsilon - noise x_0
+    return torch.cat([epsilon, variance], dim=1)  # [B, C or 2C, H, W]

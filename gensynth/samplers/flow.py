@@ -47,7 +47,7 @@ class FlowSampler:
     ) -> Iterator[Step]:
         shape = sample.shape[1:]
 
-        def output(sample: Tensor, time: Tensor) -> Tensor:
+        def output(sample: Tensor, time: Tensor) -> Tensor:  # float32: integrators add small steps
             time = time * self.meaning.time_scale
             return predict(sample.to(self.meaning.dtype), time, conditions).float()
 

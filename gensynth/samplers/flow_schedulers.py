@@ -22,13 +22,13 @@ from gensynth.samplers.runge_kutta import METHODS, dormand_prince, fixed_step, l
 
 Output = Callable[[Tensor, Tensor], Tensor]  # of the model, [B, ...], for x [B, ...] at time [B]
 Draw = Callable[[], Tensor]  # standard normal noise of the sample's shape
-MOST_STEPS = 10_000
+MOST_STEPS = 10_000  # more are more likely a typo
 
 
 @dataclass
 class FlowStep:
     """After step `index` of 1..`steps`: the sample [B, ...] at `time`, and the data [B, ...] that
-    the model had in mind on the way there."""
+    the model expected on the way there."""
 
     index: int
     steps: int
@@ -81,7 +81,7 @@ class FlowScheduler(SchedulerMixin, ConfigMixin):
         self, output: Output, x: Tensor, time: Tensor, targets: Iterable[str]
     ) -> list[Tensor]:
         """The model's output at `x` [B, ...] and `time` [B] as each of the predictions named."""
-        said = output(x, time)
+        said = output(x, time)  # one call of the model for all targets
         return [self.path.convert(said, self.prediction, name, x, time) for name in targets]
 
 
@@ -135,7 +135,7 @@ class FlowODEScheduler(FlowScheduler):
             return
         for index, (now, after) in enumerate(pairwise(grid.tolist()), 1):
             time = sample.new_full((len(sample),), now)
-            slope = velocity(sample, time)
+            slope = velocity(sample, time)  # for the step and the estimate
             data = self.data(slope, sample, time)
             step = torch.full_like(time, after - now)
             sample = fixed_step(velocity, sample, time, step, slope, self.method)
@@ -151,7 +151,7 @@ class FlowODEScheduler(FlowScheduler):
             return []
         found = []
         for now, after in pairwise(self.grid(steps).tolist()):
-            time = torch.tensor(now, device=device)
+            time = torch.tensor(now, device=device)  # float32, as in `integrate`
             step = torch.full_like(time, after - now)
             found += [time, *later_times(time, step, METHODS[self.method])]
         return found
@@ -220,9 +220,9 @@ class FlowSDEScheduler(FlowScheduler):
         return DIFFUSION_FORMS[self.form](self.path, per_sample(time, x), self.norm)
 
     def drift(self, output: Output, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Drift of the SDE and the data the model has in mind, each [B, ...]."""
+        """Drift of the SDE and the data the model expects, each [B, ...]."""
         velocity, score, data = self.converted(output, x, time, ["velocity", "score", "x"])
-        return velocity + self.diffusion(x, time) * score, data
+        return velocity + self.diffusion(x, time) * score, data  # SiT, sec. 2.3
 
     def integrate(
         self, output: Output, sample: Tensor, steps: int, draw: Draw
@@ -240,7 +240,7 @@ class FlowSDEScheduler(FlowScheduler):
     def grid(self, steps: int) -> list[float]:
         """The times at which steps with noise begin and end."""
         first, last = self.interval()
-        noisy = steps - (self.last_step is not None)
+        noisy = steps - (self.last_step is not None)  # the last step has no noise
         return torch.linspace(first, last, noisy + 1).tolist()
 
     def times(self, steps: int, device: torch.device | str) -> list[Tensor]:
@@ -256,11 +256,11 @@ class FlowSDEScheduler(FlowScheduler):
         self, output: Output, x: Tensor, time: Tensor, step: float, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The sample after a step with noise, and the model's data, each [B, ...]."""
-        shock = (2 * self.diffusion(x, time) * step).sqrt() * noise
+        shock = (2 * self.diffusion(x, time) * step).sqrt() * noise  # sqrt(2 D) dw
         if self.method == "euler":
             drift, data = self.drift(output, x, time)
             return x + step * drift + shock, data
-        x = x + shock
+        x = x + shock  # the noise first, then Heun for the drift alone
         drift, data = self.drift(output, x, time)
         following, _ = self.drift(output, x + step * drift, time + step)
         return x + step / 2 * (drift + following), data
@@ -269,7 +269,7 @@ class FlowSDEScheduler(FlowScheduler):
         """The sample after the last step, and the model's data, each [B, ...]."""
         velocity, score, data = self.converted(output, x, time, ["velocity", "score", "x"])
         if self.last_step == "tweedie":
-            return data, data
+            return data, data  # Tweedie: the mean of the data given x
         if self.last_step == "mean":
             velocity = velocity + self.diffusion(x, time) * score
         return x + self.last_step_size * velocity, data

@@ -30,7 +30,7 @@ def power_cosine(scale: float, power: float, noise_level: NoiseLevel) -> Scale:
     """
 
     def at(timestep: Tensor) -> Tensor:
-        progress = (1 - noise_level(timestep)).clamp(min=0) ** power
+        progress = (1 - noise_level(timestep)).clamp(min=0) ** power  # below 0 it would be NaN
         return 1 + (scale - 1) * (1 - torch.cos(math.pi * progress)) / 2
 
     return at
@@ -82,7 +82,7 @@ def check_interval(interval: Sequence[float] | Mapping[str, float]) -> tuple[flo
     """(low, high) of an interval of noise levels, a pair or {"low": ..., "high": ...}.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     if isinstance(interval, Mapping):
         interval = [interval[key] for key in ("low", "high") if key in interval]
@@ -117,7 +117,7 @@ def classifier_free(
         if callable(scale) or scale != 1:
             raise ValueError('the condition has no "nothing" to lead away from; guidance must be 1')
         return predict
-    nothing = none
+    nothing = none  # known not to be None in the function below
 
     def both(sample: Tensor, time: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
         # One call of twice the batch: (conditional, none).
@@ -164,16 +164,16 @@ def _guided(
         weight: float | Tensor
         if callable(scale):
             weight = scale(time)
-            if bool((weight == 1).all()):
+            if bool((weight == 1).all()):  # the second pass would change nothing
                 return predict(sample, time, conditions)
         else:
             weight = scale
-        strong, weak = both(sample, time, conditions)
+        strong, weak = both(sample, time, conditions)  # [B, K, ...] each
         if isinstance(weight, Tensor):
             # Without waiting for the device, if it comes from the CPU.
             weight = weight.to(strong, non_blocking=True).view(-1, *[1] * (strong.ndim - 1))
         count = guided_channels(sample, strong, channels)
-        mixed = weak[:, :count].lerp(strong[:, :count], weight)
+        mixed = weak[:, :count].lerp(strong[:, :count], weight)  # weak + weight (strong - weak)
         return torch.cat([mixed, strong[:, count:]], dim=1) if count < strong.shape[1] else mixed
 
     return guided
@@ -186,4 +186,4 @@ def guided_channels(sample: Tensor, output: Tensor, channels: int | None) -> int
         if channels is not None:
             raise ValueError(f"logits of tokens are guided whole, got channels {channels}")
         return output.shape[1]
-    return channels or sample.shape[1]
+    return channels or sample.shape[1]  # all but the variances

@@ -37,7 +37,7 @@ class Entry:
         kind: its class; None for diffusers' of that name.
         family: what walks with it.
         any_path: whether it knows every path of a flow; the others know the linear one.
-        fixed: its keywords that make it fit a model, which nobody may set by hand.
+        fixed: its keywords that make it fit a model, which cannot be set by hand.
     """
 
     fits: Mapping[str, Mapping[str, Any]]
@@ -127,6 +127,7 @@ def create_scheduler(
         )
     entry = SAMPLERS[name]
     kind = entry.kind or getattr(diffusers, name)
+    # Schedulers take different keywords; DPM-Solver, for one, has no `clip_sample`.
     known = inspect.signature(kind.__init__).parameters
     wanted = {**entry.fits[prediction], "path": path}
     keywords = {key: value for key, value in wanted.items() if key in known}
@@ -165,7 +166,7 @@ def _made(
             )
     try:
         return kind(**{**keywords, **options})
-    except UsageError:
+    except UsageError:  # a ValueError too, but it says what is allowed already
         raise
     except (ValueError, TypeError, NotImplementedError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())

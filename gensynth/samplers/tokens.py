@@ -37,7 +37,7 @@ class TokenSampler:
         def predict(tokens: Tensor, progress: Tensor, conditions: Conditions) -> Tensor:
             logits = ask(tokens, torch.zeros_like(progress), conditions)
             logits = logits.to(tokens.device, torch.float32)  # [B, h * w, codebook + 1]
-            return logits.transpose(1, 2).unflatten(2, tokens.shape[1:])
+            return logits.transpose(1, 2).unflatten(2, tokens.shape[1:])  # [B, K, h, w]
 
         return predict
 
@@ -54,7 +54,7 @@ class TokenSampler:
         def logits(tokens: Tensor, progress: float) -> Tensor:
             # On the CPU: what depends on it is decided without waiting for the device.
             output = predict(tokens, torch.full((len(tokens),), progress), conditions)
-            return output.flatten(2).transpose(1, 2)
+            return output.flatten(2).transpose(1, 2)  # [B, h * w, codebook + 1] again
 
         mask_token = self.meaning.mask_token
         for state in self.scheduler.decode(logits, sample, mask_token, steps, draws):

@@ -97,7 +97,7 @@ def check(job: EditJob, out: Path) -> bool:
     """
     if job.num < 1:
         raise UsageError(f"--num-variants must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - CANDIDATES * job.num:
+    if not 0 <= job.seed < 2**63 - CANDIDATES * job.num:  # those of all candidates fit int64
         raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if processes().num_processes > 1:
         raise UsageError("gensynth edit is one process; start it without torchrun or accelerate.")
@@ -179,7 +179,7 @@ def diverse_seeds(
     candidates = CANDIDATES * num if candidates is None else candidates
     if not 1 <= num <= candidates:
         raise UsageError(f"choose from 1 to {candidates} of {candidates} candidates, got {num}.")
-    if num == 1:
+    if num == 1:  # nothing to choose between: no candidates are drawn
         return [seed]
 
     def results(items: list[Item], seeds: list[int]) -> np.ndarray:
@@ -215,7 +215,7 @@ def edit_recipe(
             "strength": plan.strength,
             "outpaint": outpaint and list(outpaint),
             "anchor": job.changes.get("anchor", "center") if outpaint else None,
-            "edge": plan.edge if kept else None,
+            "edge": plan.edge if kept else None,  # in a variation nothing is blended
         },
     }
 
@@ -236,7 +236,7 @@ def tile(image: Image.Image) -> Image.Image:
     """The image for the sheet, scaled down if it is large and enlarged in squares if small."""
     if max(image.size) > TILE:
         return ImageOps.contain(image, (TILE, TILE))
-    factor = max(1, SMALL // max(image.size))
+    factor = max(1, SMALL // max(image.size))  # whole, so that all squares are equal
     enlarged = (factor * image.width, factor * image.height)
     return image.resize(enlarged, Image.Resampling.NEAREST)
 

@@ -9,7 +9,7 @@ import torch
 from gensynth.conditions import Item
 from gensynth.errors import DeviceMemoryError, UsageError
 
-CPU_FULL = "can't allocate memory"
+CPU_FULL = "can't allocate memory"  # words of torch's allocator on the CPU
 Drawn = TypeVar("Drawn")
 
 

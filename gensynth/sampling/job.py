@@ -55,7 +55,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     """
     if job.num < 1:
         raise UsageError(f"--num must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - job.num:
+    if not 0 <= job.seed < 2**63 - job.num:  # the last picture's seed fits int64
         raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if job.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {job.batch_size}.")
@@ -75,13 +75,13 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
         digest = hashlib.sha256(repr(sorted(fingerprint.items())).encode()).hexdigest()[:8]
         out = Path("samples") / f"{Path(job.model).name}-{digest}"
     shape = (job.num, *resolved.size, pipeline.channels)
-    with state.main_process_first():
+    with state.main_process_first():  # one process makes the folder, the others find it
         folder = SampleFolder(out, fingerprint, job.kind, shape, state.process_index)
-    share = pictures[state.process_index :: state.num_processes]
+    share = pictures[state.process_index :: state.num_processes]  # dealt out in turn
     missing = [picture for picture in share if picture.index not in folder.done]
     draw(job, pipeline, settings, missing, folder, already=len(share) - len(missing))
     folder.close()
-    state.wait_for_everyone()
+    state.wait_for_everyone()  # every manifest is complete
     if state.is_main_process:
         folder.finish([condition.number(picture.item) for picture in pictures])
         write_overview(folder, job, len(condition.every()) or GRID)
@@ -119,7 +119,7 @@ def fingerprint_of(model: str) -> str:
     digest = hashlib.sha256()
     folder = resolve(model)
     parts = [file for kind in ("json", "safetensors") for file in folder.glob(f"*/*.{kind}")]
-    for part in [folder / INDEX, *sorted(parts)]:
+    for part in [folder / INDEX, *sorted(parts)]:  # sorted: glob promises no order
         with part.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]

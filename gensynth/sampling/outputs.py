@@ -21,7 +21,7 @@ from gensynth.settings import Settings
 
 FORMATS = ("png", "webp", "npz")
 RECIPE_KEY = "gensynth"
-_EXIF_DESCRIPTION = 0x010E
+_EXIF_DESCRIPTION = 0x010E  # EXIF's ImageDescription
 
 
 def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str
     `settings` are complete, as `Pipeline.resolve` gives them.
     """
     return {
-        "schema": 1,
+        "schema": 1,  # readers refuse others
         "model": pipeline.name,
         **pipeline.condition.recipe(picture.item),
         "seed": picture.seed,
@@ -48,7 +48,7 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
     Raises:
         OutputError: the disk is full or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # same folder, so that renaming is atomic
     options: dict[str, Any] = {"format": "PNG"}
     if path.suffix.lower() == ".webp":
         options = {"format": "WEBP", "lossless": True}
@@ -75,7 +75,7 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
 
 def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
     chunks = PngInfo()
-    chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))
+    chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))  # iTXt is UTF-8
     height, width = recipe["size"]
     chunks.add_text(
         "parameters",
@@ -203,7 +203,7 @@ class SampleFolder:
                 "sha256": digest,
             }
             self.manifest.write(json.dumps(entry) + "\n")
-            self.manifest.flush()
+            self.manifest.flush()  # a killed run resumes after this picture
 
     def finish(self, labels: list[int]) -> None:
         """Merges the manifests; with npz, packs the array. For one process, after all are done.

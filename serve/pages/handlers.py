@@ -1,4 +1,4 @@
-"""What happens when something on the page is pressed. Anybody can call any of these directly."""
+"""What happens when something on the page is pressed. Anyone can call these directly."""
 
 import json
 import random
@@ -107,14 +107,14 @@ class Handlers:
         return self.engine.pipelines[model].condition.choices()
 
     def unchosen(self, model: str) -> list[Any]:
-        """What is drawn when nothing is chosen: nothing, unless there is nothing to choose."""
+        """The items drawn when none is chosen: none, unless the model offers no choice."""
         pipeline = self.engine.pipelines.get(model)
         if pipeline is None or pipeline.condition.choices():
             return []
         return pipeline.condition.every()
 
     def all_classes(self, model: str) -> tuple[Any, ...]:
-        """(classes, number of images): every class once, as far as one order goes."""
+        """(classes, number of images): every class once, up to the most images of an order."""
         items = self._items(model)[:MAX_IMAGES]
         return items, len(items)
 
@@ -130,7 +130,7 @@ class Handlers:
     def select(self, history: History, event: gr.SelectData) -> tuple[Any, ...]:
         """(recipe, command line, last seed) of the picture that was clicked."""
         index = event.index
-        if type(index) is not int or not 0 <= index < len(history or []):
+        if type(index) is not int or not 0 <= index < len(history or []):  # events can be forged
             return gr.skip(), gr.skip(), gr.skip()
         recipe = history[index][2]
         return json.dumps(recipe, indent=2, ensure_ascii=False), command(recipe), recipe["seed"]
@@ -162,8 +162,8 @@ def read_settings(text: str | None) -> dict[str, Any]:
     if not text or not text.strip():
         return {}
     try:
-        content = json.loads(text[:MAX_SETTINGS])
-    except (ValueError, RecursionError) as error:
+        content = json.loads(text[:MAX_SETTINGS])  # a text cut off is not JSON, and refused
+    except (ValueError, RecursionError) as error:  # deep nesting
         raise UsageError('settings are JSON, such as {"scheduler": "FlowODEScheduler"}.') from error
     if not isinstance(content, dict):
         raise UsageError("settings are names with values, in JSON: {...}.")

@@ -213,7 +213,7 @@ def _outputs(classes: list[str]) -> Outputs:
 
 
 def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
-    history = gr.State([])
+    history = gr.State([])  # each visitor's own
     last_seed = gr.State(-1)
     job_id = gr.State("")
     i.generate.click(
@@ -228,7 +228,7 @@ def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
     # On a phone the results are far below the button.
     i.generate.click(None, js=SHOW_RESULTS)
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    i.stop.click(handlers.stop, job_id, None, queue=False, **quiet)
+    i.stop.click(handlers.stop, job_id, None, queue=False, **quiet)  # also while the queue is full
     o.gallery.select(handlers.select, history, [o.recipe, o.command, last_seed], **quiet)
     i.file.upload(
         handlers.restore,

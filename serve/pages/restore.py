@@ -1,4 +1,4 @@
-"""Settings out of a picture's recipe. The file comes from anybody: nothing in it is believed."""
+"""Settings from a picture's recipe. The file may come from anyone: nothing in it is trusted."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ from gensynth.sampling.outputs import RECIPE_KEY
 from gensynth.settings import as_options
 from gensynth_serve.queue.order import Order
 
-MAX_FILE_BYTES = 20_000_000
+MAX_FILE_BYTES = 20_000_000  # as `max_file_size` in web/app.py
 MAX_RECIPE_CHARS = 65_536
 NO_RECIPE = "this file holds no gensynth settings. Use a PNG that gensynth made."
 
@@ -51,7 +51,7 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
             labels=[pipeline.condition.from_recipe(recipe)],
             num=1,
             seed=recipe.get("seed"),
-            steps=recipe.get("steps"),
+            steps=recipe.get("steps"),  # anything at all: `Order` checks it
             guidance=recipe.get("guidance"),
         )
     except UsageError as error:

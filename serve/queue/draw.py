@@ -15,8 +15,8 @@ from gensynth.sampling.generate import generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth_serve.queue.jobs import Job, Made, Preview
 
-BATCH = 8
-PREVIEW_SECONDS = 0.2
+BATCH = 8  # pictures drawn together
+PREVIEW_SECONDS = 0.2  # at least, between two previews: decoding takes time
 PREVIEW_SIDE = 512  # pixels of all previews of a job side by side
 
 
@@ -68,7 +68,7 @@ class StepReport:
         if now - self.last < PREVIEW_SECONDS:
             return
         total = self.batches * progress.steps
-        rate = self.taken / max(now - self.started, 1e-6)
+        rate = self.taken / max(now - self.started, 1e-6)  # steps a second
         self.job.news.put(
             Preview(
                 step=progress.step,
@@ -80,13 +80,13 @@ class StepReport:
                 seconds_left=(total - self.taken) / rate,
             )
         )
-        self.last = time.monotonic()
+        self.last = time.monotonic()  # not `now`: a slow preview would follow itself at once
 
 
 def jpeg(image: Image.Image, side: int) -> bytes:
     """The image as JPEG, scaled down if it is larger than `side`."""
     if max(image.size) > side:
-        image = image.copy()
+        image = image.copy()  # `thumbnail` works in place
         image.thumbnail((side, side))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=70)

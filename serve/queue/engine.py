@@ -108,7 +108,7 @@ class Engine:
         with self._changed:
             self._closed = True
             for job in [*self._waiting, *filter(None, [self._running])]:
-                self.cancel(job)
+                self.cancel(job)  # takes the lock once more, which a Condition allows
             self._changed.notify()
 
     def stop(self, timeout: float) -> bool:

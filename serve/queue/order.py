@@ -25,7 +25,7 @@ class Order:
 
     Args:
         model: name of a served model.
-        labels: class numbers or names, at least one; None for a model that shows what it likes.
+        labels: class numbers or names, at least one; [None] for a model without classes.
         num: how many pictures.
         further: other settings by name, as JSON holds them.
 
@@ -61,7 +61,7 @@ class Order:
 
 
 def random_seed() -> int:
-    """A seed nobody chose."""
+    """A seed chosen at random."""
     return secrets.randbelow(_RANDOM_SEEDS)
 
 

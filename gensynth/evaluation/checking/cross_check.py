@@ -39,7 +39,7 @@ class Row:
     @property
     def difference(self) -> float:
         """Difference relative to the larger of the two."""
-        largest = max(abs(self.ours), abs(self.theirs))
+        largest = max(abs(self.ours), abs(self.theirs))  # neither of the two is the truth
         return abs(self.ours - self.theirs) / largest if largest else 0.0
 
 
@@ -132,7 +132,7 @@ def features_of(
     device = next(network.parameters()).device
     for _, batch in images.batches(order, effort.batch_size, effort.workers):
         with exact_float32():
-            found = network(batch.to(device).expand(-1, 3, -1, -1))
+            found = network(batch.to(device).expand(-1, 3, -1, -1))  # grey counts as RGB
         parts.append(tuple(features.cpu() for features in found))
         effort.tick(len(batch))
     whole = (torch.cat(features) for features in zip(*parts, strict=True))

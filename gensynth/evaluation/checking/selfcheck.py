@@ -34,6 +34,7 @@ METRIC_OF = {
     "precision": "precision-recall",
     "recall": "precision-recall",
 }
+# Wider than what the port above missed the numbers by.
 TOLERANCES = {
     "fid": 0.005,
     "sfid": 0.005,
@@ -197,7 +198,7 @@ def complete(folder: Path, goldens: Sequence[Golden]) -> list[Golden]:
 def check(
     golden: Golden, folder: Path, extractor: Extractor, effort: Effort | None = None
 ) -> list[Row]:
-    """The numbers of one set of samples; None in all processes but the main one.
+    """The numbers of one set of samples; empty in all processes but the main one.
 
     Raises:
         InputError: a file that cannot be read, or samples that were stored with loss.
@@ -214,7 +215,7 @@ def check(
     if not processes().is_main_process:
         return []
     return [
-        Row(golden.name, key, value, TOLERANCES[key], found.get(key, math.nan))
+        Row(golden.name, key, value, TOLERANCES[key], found.get(key, math.nan))  # NaN fails
         for key, value in golden.expected.items()
     ]
 
@@ -226,7 +227,7 @@ def computed(
     extractor: Extractor,
     effort: Effort,
 ) -> dict[str, float]:
-    """Our numbers by their keys, of these metrics; None in all processes but the main one."""
+    """Our numbers by their keys, of these metrics; empty in all processes but the main one."""
     if not reference:
         effort.expect(images.length)
         files = extract(images, range(images.length), extractor, effort)

@@ -98,6 +98,7 @@ def unlike(runs: Sequence[Run]) -> Iterator[str]:
         values = {run.name: run.conditions[key] for run in runs}
         if key in IF_KNOWN:
             values = {name: value for name, value in values.items() if value != [None]}
+        # What is not recorded may differ. A protocol may be absent, and so may a label rule.
         unknown = key not in ("protocol", *IF_KNOWN) and [None] in values.values()
         if unknown or len(different([one for value in values.values() for one in value])) > 1:
             yield f"They differ in the {key}: {each_in_words(values)}."
@@ -138,7 +139,7 @@ def rows_of(runs: Sequence[Run], ranked: bool) -> Iterator[Row]:
     for name in names:
         curves = [of_metric(run.curve, name) for run in runs]
         best = [run.scores.get(name) for run in runs]
-        if not all(curves):
+        if not all(curves):  # not all are training runs
             yield row(name, best, ranked)
             continue
         yield row(f"{name}, best", best, ranked)
@@ -160,7 +161,7 @@ def row(name: str, scores: list[Score | None], ranked: bool) -> Row:
     present = {at: score for at, score in enumerate(scores) if score and math.isfinite(score.value)}
     if not ranked or len(present) < 2:
         return Row(name, scores, None, [None] * len(scores))
-    least = min(map(worth, present.values()))
+    least = min(map(worth, present.values()))  # smaller is better, whatever the number
     equal = tuple(
         at for at, score in present.items() if math.isclose(worth(score), least, rel_tol=ROUNDING)
     )

@@ -174,7 +174,7 @@ def draw_curves(comparison: Comparison, metric: str, axis: str, axes: Axes) -> N
         floors += [line["floor"] for line in lines if line.get("floor")]
     if floors:
         axes.axhline(min(floors), color=COLOURS[6], linestyle="--", label="real images")
-    axes.set(xlabel=AXES[axis], ylabel=metric, yscale="log")
+    axes.set(xlabel=AXES[axis], ylabel=metric, yscale="log")  # early distances dwarf late ones
     axes.locator_params(axis="x", nbins=5)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")

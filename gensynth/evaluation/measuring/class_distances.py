@@ -76,7 +76,7 @@ def class_distances(measured: Measured) -> tuple[list[ClassDistance], list[str]]
 
 
 def chosen(classes: dict[str, list[int]], names: Sequence[str], most: int) -> dict[str, list[int]]:
-    """At most so many positions of each of these classes, drawn at random."""
+    """At most `most` positions of each of these classes, drawn at random."""
     return {
         name: [classes[name][at] for at in in_random_order(len(classes[name]))[:most]]
         for name in names
@@ -101,7 +101,7 @@ def rows_of(
 def class_distance(name: str, fake: Tensor, real: Tensor) -> ClassDistance:
     """The distance of one class; with enough real images, value and floor compare equal numbers."""
     count = min(len(fake), len(real) // 2)
-    if count < 2:
+    if count < 2:  # too few for a covariance of each half
         return ClassDistance(name, distance(fake, real), None, len(fake), len(real))
     # Every other one: images that follow each other in a dataset are often alike.
     fake, others, reference = fake[:count], real[1::2][:count], real[::2]

@@ -96,7 +96,7 @@ class FeatureFiles:
         return self.folder / f"{positions.start:09d}-{positions.stop:09d}.safetensors"
 
     def missing(self) -> list[range]:
-        """The positions that nobody has written yet."""
+        """The positions that are not written yet."""
         return [positions for positions in self.ranges if not readable(self.path(positions))]
 
     def write(self, positions: range, features: dict[str, Tensor]) -> None:
@@ -147,7 +147,7 @@ class FeatureFiles:
 
 
 def remove_unused() -> None:
-    """Deletes the features in the cache that nobody has needed for a week."""
+    """Deletes the features in the cache that have not been used for a week."""
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     for folder in cache_folder("features").glob("*"):
         if folder.is_dir() and folder.stat().st_mtime < oldest:

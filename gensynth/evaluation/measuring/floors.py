@@ -70,9 +70,9 @@ def add_floors(
             sample = sums_of(spare, feature).statistics()
         else:
             assert real is not None and part is not None
-            reference = sums_of(real, feature, among=~part).statistics()
+            reference = sums_of(real, feature, among=~part).statistics()  # the rest
             sample = sums_of(real, feature, among=part).statistics()
-        score.floor = sum(distance_terms(reference, sample))
+        score.floor = sum(distance_terms(reference, sample))  # of means and of covariances
     if others is not None:
         return f"{count} images of {others.name}"
     assert real is not None

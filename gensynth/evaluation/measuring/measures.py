@@ -26,7 +26,7 @@ from gensynth.metrics.extractors import Extractor
 
 PUBLISHED_COUNT = 50_000  # samples of published numbers
 FEATURES_OF_REFERENCE = 10_000  # kept for precision and recall, as in ADM's reference batches
-SUBSETS, SUBSET_SIZE = 100, 1000
+SUBSETS, SUBSET_SIZE = 100, 1000  # for KID, as torch-fidelity's defaults
 GROUPS = 10  # left out in turn for the standard error
 # What people call a metric after the numbers that it makes.
 ALSO = {
@@ -267,7 +267,7 @@ COMPUTE: dict[str, Callable[[Extractor, FeatureFiles, Reference], Iterator[Score
     "cmmd": cmmd_scores,
 }
 # Metrics that need features of the reference, and how many images on each side.
-NEEDS_FEATURES = {"precision-recall": 4, "density-coverage": 6, "kid": 2, "cmmd": 2}
+NEEDS_FEATURES = {"precision-recall": 4, "density-coverage": 6, "kid": 2, "cmmd": 2}  # k + 1
 
 
 def compute(

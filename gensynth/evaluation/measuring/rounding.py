@@ -17,7 +17,7 @@ def rounded(value: float, error: float | None) -> tuple[str, str]:
         return number(value), ""
     if not error or not math.isfinite(error):
         return number(value), number(error)
-    decimals = max(0, 1 - math.floor(math.log10(error)))
+    decimals = max(0, 1 - math.floor(math.log10(error)))  # two digits of the error
     return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
 
 

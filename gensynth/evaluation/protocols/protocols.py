@@ -19,14 +19,14 @@ CUT_OFF = "floor(127.5 (x + 1))"
 DDPM: dict[str, Any] = {
     "variance_type": "learned_range",
     "timestep_spacing": "linspace",
-    "clip_sample": False,
+    "clip_sample": False,  # latents are not confined to [-1, 1]
 }
 EULER_MARUYAMA: dict[str, Any] = {
     "method": "euler",
     "form": "sigma",
     "norm": 1.0,
     "last_step": "mean",
-    "last_step_size": 0.04,
+    "last_step_size": 0.04,  # SiT's, for 250 steps
 }
 HALTON: dict[str, Any] = {
     "temperature": 1.0,

@@ -128,7 +128,7 @@ def label(protocol: Protocol, found: list[str]) -> str:
 
 
 def departures(protocol: Protocol, samples: Images, report: dict[str, Any]) -> list[str]:
-    """How an evaluation departs from a protocol, a few words each; None if it follows it."""
+    """How an evaluation departs from a protocol, a few words each; empty if it follows it."""
     drawing = _drawing(protocol, samples) if isinstance(samples, DrawnImages) else [UNKNOWN_DRAWING]
     return [*drawing, *_measuring(protocol, report), *protocol.unmet]
 
@@ -189,7 +189,7 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
         yield f"autoencoder {type(pipeline.autoencoder).__name__}"
     else:
         yield from _unlike(pipeline.autoencoder.config, settings)
-    if protocol.pixels != HALF_UP:
+    if protocol.pixels != HALF_UP:  # the rounding that gensynth draws with
         yield f"pixels {HALF_UP}"
 
 

@@ -174,6 +174,7 @@ def _statistics(
         raise InputError(f"{path}: {error}") from error
     shift = NEGATIVE * float(statistics.covariance.trace())
     shifted = statistics.covariance + shift * torch.eye(len(statistics.mean))
+    # Cholesky fails where an eigenvalue is below -shift; a stored root proves there is none.
     if root is None and shift > 0 and bool(torch.linalg.cholesky_ex(shifted).info):
         raise InputError(f"{path}: {names[1]} is no covariance matrix: an eigenvalue is negative.")
     return statistics

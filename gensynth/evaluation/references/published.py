@@ -16,7 +16,7 @@ ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches
 
 
 class Batch(NamedTuple):
-    """A file on the web; `sha256` is None where nobody has published it."""
+    """A file on the web; `sha256` is None where none is published."""
 
     url: str
     sha256: str | None = None

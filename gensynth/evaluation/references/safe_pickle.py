@@ -164,7 +164,7 @@ class _Arrays:
                 f"the shape of {name} does not fit its {len(content)} bytes"
             )
         array = np.frombuffer(content, kind).reshape(shape, order=order)
-        return array.astype(kind.newbyteorder("="))
+        return array.astype(kind.newbyteorder("="))  # a copy: what `frombuffer` gives is read-only
 
 
 def _byte_order(dtype: _Dtype) -> str:

@@ -1,4 +1,4 @@
-"""Which samples and reference images a person looks at, and the pictures themselves."""
+"""Which samples and reference images the page shows, and the pictures themselves."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

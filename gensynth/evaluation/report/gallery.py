@@ -23,8 +23,8 @@ from gensynth.evaluation.report.examples import (
 from gensynth.evaluation.report.page_parts import grid, paragraph, tile
 from gensynth.evaluation.report.report import number
 
-RANDOM, EXTREME = 40, 20
-CLASSES, OF_A_CLASS = 20, 10
+RANDOM, EXTREME = 40, 20  # samples at random, and of the best and worst each
+CLASSES, OF_A_CLASS = 20, 10  # classes shown, and samples of each
 CHECKED = 4  # for copies: of the most realistic samples, and as many at random
 NO_FEATURES = (
     f"features of more than {NEIGHBOURS} reference images, and the reference does not hold them."

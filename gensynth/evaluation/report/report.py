@@ -24,7 +24,7 @@ from gensynth.metrics.extractors import Extractor
 
 SCHEMA = 2
 METRICS_FILE = "metrics.json"
-RELIABLE_OFFLINE = 1000
+RELIABLE_OFFLINE = 1000  # samples, where a floor is used
 # Ratio of both readings of the Inception Score above which samples lie in an order.
 ORDERED = 0.02
 
@@ -143,7 +143,7 @@ def too_few(found: Measured) -> str | None:
         few = count < RELIABLE_OFFLINE
         reason = f"{count} samples are too few for a reliable number; use {RELIABLE_OFFLINE:,}"
         return reason if few else None
-    if count < 2 * width:
+    if count < 2 * width:  # the covariance is nearly singular then
         return f"unreliable: {count:,} samples for features of {width:,} dimensions"
     return None
 

@@ -38,7 +38,7 @@ class OptimizedModel:
         self.plain = Graphed(self.plainly, model)
         self.with_rows = Graphed(self.modulated, model)
         self.lock = threading.Lock()
-        self.logged: str | None = None
+        self.logged: str | None = None  # the latest reason, so that it is said once
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +78,7 @@ class OptimizedModel:
         if reason is None:
             self.modulations = Modulations(self.model)
             rows = len(set(times)) * step_tables.num_distinct(told, self.device)
-            size = rows * sum(self.modulations.widths) * self.model.dtype.itemsize
+            size = rows * sum(self.modulations.widths) * self.model.dtype.itemsize  # bytes
             if size <= MOST_TABLE_BYTES:
                 return StepTable(self.modulations, times, told)
             most = MOST_TABLE_BYTES // 2**20
@@ -95,6 +95,7 @@ class OptimizedModel:
         there = self.model.device
         conditions = conditions_at(conditions, there)
         sample = sample.to(there, self.model.dtype if sample.is_floating_point() else None)
+        # Twice: with guidance the model sees every picture in two rows.
         graphed = self.graphs and there.type == "cuda" and len(sample) <= 2 * MOST_PICTURES
         graphed = graphed and not torch.is_grad_enabled()
         rows = None if table is None else table.find(time, conditions.get(ROW))
@@ -114,7 +115,7 @@ class OptimizedModel:
         """The output of the model, whose modulations give `rows` [B, sum of widths]."""
         assert self.modulations is not None
         with self.modulations.given(rows):
-            # What is embedded is looked at by the modulations only, and these are given.
+            # Only the modulations read what is embedded, and these are given.
             embedded = [rows] * len(self.modulations.widths)
             return self.model.predict(sample, rows[:, 0], {}, embedded)
 
@@ -142,7 +143,7 @@ def optimize(
             not. `compile` may be keywords of `torch.compile`; what is compiled stays so.
 
     Raises:
-        UsageError: graphs or tables are demanded and cannot be.
+        UsageError: graphs or tables are demanded where they are not possible.
     """
     model = pipeline.model
     has_tables, about_tables = use_tables(model, tables)
@@ -176,7 +177,7 @@ def use_tables(model: ModelMixin, wanted: bool | None) -> tuple[bool, str]:
     """Whether modulations come from a table, and why.
 
     Raises:
-        UsageError: demanded of a model whose modulations cannot.
+        UsageError: demanded of a model that cannot have them.
     """
     reason = step_tables.refusal(model)
     if wanted is False:

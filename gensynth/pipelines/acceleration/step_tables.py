@@ -32,7 +32,7 @@ def modulating(model: Any) -> dict[str, nn.Module]:
 
 
 def refusal(model: Any) -> str | None:
-    """Why the modulations of a model cannot come from a table; none if they can."""
+    """Why the modulations of a model cannot come from a table; None if they can."""
     if model.config.get("size_conditioning"):
         return "the model is also told a size and a crop"
     if not modulating(model):
@@ -44,7 +44,7 @@ def refusal(model: Any) -> str | None:
 
 
 class Modulations:
-    """All layers of a model that modulate; there is no `refusal` of it.
+    """All modulating layers of a model whose `refusal` is None.
 
     Each is fed the condition that is as wide as its input; those of one model differ in width.
     """
@@ -65,7 +65,7 @@ class Modulations:
         first = conditions[0]
         table = first.new_empty(len(first), sum(self.widths))
         for columns, layer in zip(table.split(self.widths, dim=1), self.layers, strict=True):
-            columns.copy_(layer(by_width[layer.in_features]))
+            columns.copy_(layer(by_width[layer.in_features]))  # views of the table
         return table
 
     @contextmanager
@@ -120,7 +120,7 @@ class StepTable:
         if step is None:
             return None
         if row is None:
-            return self.rows[step].expand(len(timestep), -1)
+            return self.rows[step].expand(len(timestep), -1)  # [B, sum of widths]
         return self.rows.index_select(0, step * self.num_columns + self.column[row])
 
 
@@ -132,6 +132,7 @@ def distinct_rows(conditions: Conditions, device: torch.device) -> tuple[dict[st
     flat = torch.cat([t.reshape(len(t), -1).double() for t in conditions.values()], dim=1)
     unique, place = flat.unique(dim=0, return_inverse=True)
     first = torch.zeros(len(unique), dtype=torch.long, device=flat.device)
+    # Written backwards: of equal rows the first comes last and stays.
     first.scatter_(0, place.flip(0), torch.arange(len(flat), device=flat.device).flip(0))
     return {name: tensor[first] for name, tensor in conditions.items()}, place
 

@@ -95,7 +95,7 @@ def edit(
     """One result for each seed, which depends on the edit and that seed only.
 
     Raises:
-        UsageError: a pipeline without tokens, or a value that does not fit; what to do is said.
+        UsageError: a pipeline without tokens, or a value that does not fit; it says what to do.
     """
     return draw(pipeline, make_plan(pipeline, wanted), seeds, on_step)
 
@@ -134,7 +134,7 @@ def make_plan(pipeline: Parts, wanted: Edit) -> Plan:
     num_masked = int(masked.sum())
     resolved = _resolved(pipeline, wanted, canvas.work, num_masked)
     pixels = canvas.work_pixels(codec.channels)[None].to(pipeline.model.device)
-    tokens = codec.encode(pixels)[0]
+    tokens = codec.encode(pixels)[0]  # int64 [h, w]
     tokens = tokens.masked_fill(masked.to(tokens.device), pipeline.model.mask_token)
     item = None if wanted.label is None else pipeline.condition.item(wanted.label)
     edge = _edge(wanted, canvas, codec.patch)
@@ -171,7 +171,7 @@ def _resolved(pipeline: Parts, wanted: Edit, work: tuple[int, int], num_masked: 
             raise UsageError(
                 "guidance leads from no class to a class; give a label too, or guidance 1."
             )
-        given = given.but(guidance=1.0)
+        given = given.but(guidance=1.0)  # whatever the model's own is
     steps = pipeline.config.steps if given.steps is None else given.steps
     resolved = pipeline.resolve(given.but(steps=min(steps, num_masked), size=work))
     if resolved.sampler.scheduler.config.get("as_published"):
@@ -224,7 +224,7 @@ def states(pipeline: Parts, plan: Plan, seeds: Sequence[int]) -> Iterator[Step]:
     else:
         told = condition.encode([plan.item] * len(seeds), device)
     predict, told = guided_model(pipeline, plan.resolved, told)
-    tokens = plan.tokens.expand(len(seeds), -1, -1)
+    tokens = plan.tokens.expand(len(seeds), -1, -1)  # [B, h, w]
     return plan.resolved.sampler.walk(predict, tokens, plan.resolved.steps, told, generators)
 
 
@@ -242,8 +242,8 @@ def structures(pipeline: Parts, plan: Plan, seeds: Sequence[int]) -> np.ndarray:
     masked = plan.tokens == pipeline.model.mask_token
     patch = pipeline.autoencoder.patch
     pixels = masked.repeat_interleave(patch, 0).repeat_interleave(patch, 1)
-    drawn = pipeline.autoencoder.decode(step.estimate())
-    return drawn[:, :, pixels].flatten(1).cpu().numpy()
+    drawn = pipeline.autoencoder.decode(step.estimate())  # uint8 [B, C, H, W]
+    return drawn[:, :, pixels].flatten(1).cpu().numpy()  # only what seeds can change
 
 
 def most_different(features: np.ndarray, num: int) -> list[int]:
@@ -257,7 +257,7 @@ def most_different(features: np.ndarray, num: int) -> list[int]:
     """
     if not 1 <= num <= len(features):
         raise UsageError(f"choose from 1 to {len(features)} of {len(features)}, got {num}.")
-    rows = features.astype(np.float32)
+    rows = features.astype(np.float32)  # differences of uint8 would wrap around
     chosen, nearest = [0], np.full(len(rows), np.inf)
     while len(chosen) < num:
         distance = np.square(rows - rows[chosen[-1]]).sum(axis=1)

@@ -42,7 +42,7 @@ class Learner:
         self._prepare_objective()
 
     def _prepare_objective(self) -> None:
-        if any(True for _ in self.beside.parameters()):
+        if any(True for _ in self.beside.parameters()):  # DDP refuses a module without weights
             self.beside = self.objective.trained = self.accelerator.prepare(self.beside)
         if self.objective.state is not None:  # without weights, so not wrapped for processes
             self.objective.state = self.accelerator.prepare_model(
@@ -54,7 +54,7 @@ class Learner:
         images, latents = self.seen(batch, random)
         conditions = self.condition.encode(batch.labels, self.device)
         passes = self.passes(random.apart("model"), latents, batch.crops)
-        with nullcontext() if last else self.no_sync():
+        with nullcontext() if last else self.no_sync():  # gradients are exchanged once a step
             with (
                 random.for_dropout(),
                 self.accelerator.autocast(),
@@ -62,7 +62,7 @@ class Learner:
             ):
                 loss = self.objective.loss(self.model, latents, conditions, random, passes)
                 loss = self.regularization.add(loss, states, images)
-            self.accelerator.backward(loss.total / parts)
+            self.accelerator.backward(loss.total / parts)  # gradients add up to those of the mean
         return loss
 
     def seen(self, batch: Batch, random: StepRandom) -> tuple[Tensor | None, Tensor]:
@@ -71,6 +71,7 @@ class Learner:
             return None, batch.latents.to(self.device, non_blocking=True)
         assert batch.images is not None
         self.images = batch.images.to(self.device, non_blocking=True)
+        # Randomness of its own: a VAE draws here, pixels do not, and the rest stays the same.
         return self.images, self.autoencoder.encode(self.images, random.apart("autoencoder"))
 
     def passes(
