@@ -1,10 +1,13 @@
 """Small real objects that many tests share. Nothing here needs a network."""
 
+import contextlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +68,32 @@ def browser():
         )
         yield chromium
         chromium.close()
+
+
+@dataclass
+class Done:
+    """What a command left behind, under the names of `subprocess.CompletedProcess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Done]:
+    """`gensynth ARGUMENTS` in this process, where torch has been imported already."""
+    from gensynth.cli import main
+
+    def run(*arguments) -> Done:
+        out, errors = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "excepthook", sys.excepthook)  # the command sets its own
+            streams = (contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors))
+            with streams[0], streams[1], pytest.raises(SystemExit) as ended:
+                main([str(word) for word in arguments])
+        return Done(ended.value.code or 0, out.getvalue(), errors.getvalue())
+
+    return run
 
 
 @pytest.fixture(scope="session")

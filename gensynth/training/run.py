@@ -75,6 +75,7 @@ class Run:
         self.log = TrainingLog(self.folder, 0, settings.steps, enabled=False)
         self.evaluations = Evaluations(experiment, folder, self.source, stop)
         self.meter = Meter(self.device)
+        self.seconds = 0.0  # of training, up to the newest checkpoint
         self.batches: Generator[Batch] = (batch for batch in list[Batch]())
 
     def resume(self) -> None:
@@ -90,7 +91,8 @@ class Run:
             self.unreadable.rows |= set(saved["unreadable"])
             # after `load_state`: its model is the raw one, the average is stored beside it
             self.average.load(checkpoint, saved["ema_updates"])
-            self.meter = Meter(self.device, saved.get("seconds", 0.0))
+            self.seconds = saved.get("seconds", 0.0)
+            self.meter = Meter(self.device, self.seconds)
         if self.accelerator.is_main_process:
             drop_later(self.folder, self.step)
         self.log = TrainingLog(
@@ -221,6 +223,7 @@ class Run:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
         self.count_unreadable()
         self.check_weights()  # a checkpoint that is not finite would take a good one's place
+        self.seconds = self.meter.seconds
         self.checkpoints.save(self.step, self.write_checkpoint)
         self.note_running()
 
@@ -249,7 +252,7 @@ class Run:
             "cursor": self.cursor,
             "unreadable": sorted(self.unreadable.rows),
             "ema_updates": self.average.num_updates,
-            "seconds": self.meter.seconds,
+            "seconds": self.seconds,
         }
         (folder / "training.json").write_text(json.dumps(place) + "\n")
         (folder / output.EXPERIMENT).write_text(self.experiment.to_yaml(), encoding="utf-8")
@@ -271,10 +274,11 @@ class Run:
         """
         if not self.evaluations.due(self.step):
             return
-        seconds, checkpoint = self.meter.seconds, self.checkpoints.all()[-1]
+        checkpoint = self.checkpoints.all()[-1]  # of this step, as is `seconds`
         try:
             with self.meter.paused(), self.average.applied():
-                self.evaluations.evaluate(self.parts.pipeline(), self.step, seconds, checkpoint)
+                pipeline = self.parts.pipeline()
+                self.evaluations.evaluate(pipeline, self.step, self.seconds, checkpoint)
         except Abandoned:
             if self.step < self.experiment.training.steps:
                 raise self.stop.stopped(self.step, self.checkpoints.root) from None

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +17,62 @@ from gensynth.experiments.read import load_experiment
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "fashion_mnist" / "dico_nano.yaml"
 HEAVY = ("torch", "diffusers", "gradio", "accelerate", "datasets", "transformers", "torchmetrics")
-# Ends the program with 99 if one of the heavy packages is imported.
+# Runs each list of arguments of a list; prints a list of [exit code, stdout, stderr]. Whatever
+# imports a heavy package ends with 99.
 GUARD = f"""
-import sys, os
+import contextlib, io, json, sys
+
+class Imported(BaseException):
+    pass
 
 class Guard:
     def find_spec(self, name, path=None, target=None):
         if name in {HEAVY!r}:
-            sys.stderr.write(f"imported {{name}}")
-            sys.stderr.flush()
-            os._exit(99)
+            raise Imported(f"imported {{name}}")
 
 sys.meta_path.insert(0, Guard())
-from gensynth.cli import main
-main(sys.argv[1:])
+ended = []
+for arguments in json.loads(sys.argv[1]):
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            from gensynth.cli import main
+            main(arguments)
+        except SystemExit as end:
+            code = end.code or 0
+        except Imported as heavy:
+            code = 99
+            print(heavy, file=sys.stderr)
+    ended.append([code, out.getvalue(), errors.getvalue()])
+print(json.dumps(ended))
 """
+CHECKED: list[list[str]] = []  # by tests of this module, all of them in one process
 
 
-def light(*arguments) -> subprocess.CompletedProcess:
-    """A command that must not import anything heavy."""
-    command = [sys.executable, "-c", GUARD, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+def checked(cases: list) -> list:
+    """The cases, whose first parts are arguments of commands for `light`."""
+    for case in cases:
+        CHECKED.append([str(word) for word in (case[0] if isinstance(case, tuple) else case)])
+    return cases
+
+
+@pytest.fixture(scope="module")
+def light() -> Callable[..., subprocess.CompletedProcess]:
+    """What a command that must not import anything heavy does."""
+    done = subprocess.run(
+        [sys.executable, "-c", GUARD, json.dumps(CHECKED)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    ended = json.loads(done.stdout)
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        words = [str(word) for word in arguments]
+        return subprocess.CompletedProcess(words, *ended[CHECKED.index(words)])
+
+    return run
 
 
 def gensynth(*arguments, **environment) -> subprocess.CompletedProcess:
@@ -55,8 +91,9 @@ def error_line(done: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
-def test_the_guard_does_catch_an_import():
-    done = light("sample", "--model", "nowhere")
+@pytest.mark.parametrize("arguments", checked([["sample", "--model", "nowhere"]]), ids=" ".join)
+def test_the_guard_does_catch_an_import(light, arguments):
+    done = light(*arguments)
     assert done.returncode == 99
     assert "imported" in done.stderr
 
@@ -83,16 +120,16 @@ COMMANDS = [
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["-h"], ["--version"], *([c, "--help"] for c in COMMANDS)],
+    checked([["--help"], ["-h"], ["--version"], *([c, "--help"] for c in COMMANDS)]),
     ids=" ".join,
 )
-def test_help_imports_nothing_heavy(arguments):
+def test_help_imports_nothing_heavy(light, arguments):
     done = light(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert (__version__ if arguments == ["--version"] else "Usage: gensynth") in done.stdout
 
 
-def test_help_names_every_command():
+def test_help_names_every_command(light):
     shown = light("--help").stdout
     for command in COMMANDS:
         assert f"  {command} " in shown
@@ -100,16 +137,18 @@ def test_help_names_every_command():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [
-        (["sample", "--nmu", "3"], "--nmu"),
-        (["sample", "--num", "three"], "--num"),
-        (["smaple"], "smaple"),
-        (["train"], "--config"),
-        (["convert", "--from", "dit", "--out", "x"], "--checkpoint"),
-        (["serve", "--port", "99999"], "--port"),
-    ],
+    checked(
+        [
+            (["sample", "--nmu", "3"], "--nmu"),
+            (["sample", "--num", "three"], "--num"),
+            (["smaple"], "smaple"),
+            (["train"], "--config"),
+            (["convert", "--from", "dit", "--out", "x"], "--checkpoint"),
+            (["serve", "--port", "99999"], "--port"),
+        ]
+    ),
 )
-def test_bad_flags_import_nothing_heavy(arguments, words):
+def test_bad_flags_import_nothing_heavy(light, arguments, words):
     done = light(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
@@ -118,25 +157,35 @@ def test_bad_flags_import_nothing_heavy(arguments, words):
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
-    [
-        (["config", NANO, "sede=1"], 2, "'sede'"),
-        (["train", "--config", NANO, "training.steps=ten"], 2, "'training.steps'"),
-        (["train", "--config", NANO, "training.steps"], 2, "key=value"),
-        (["train", "--config", "nowhere.yaml"], 3, "no configuration file"),
-        (["sample", "--size", "axb"], 2, "--size"),
-        (["sample", "--guidance-interval", "0.5"], 2, "--guidance-interval"),
-        (["edit", "a.png", "--outpaint", "32x", "--out", "x"], 2, "--outpaint"),
-        (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
-        (["evaluate", "x", "--reference", "y", "--option", "a=1"], 2, "--option are for --model"),
-        (["evaluate", "--model", "m", "--reference", "y", "--option", "a"], 2, "like key=value"),
-        (
-            ["evaluate", "--selfcheck"],
-            2,
-            "folder with published samples; gensynth evaluate . --self",
-        ),
-    ],
+    checked(
+        [
+            (["config", NANO, "sede=1"], 2, "'sede'"),
+            (["train", "--config", NANO, "training.steps=ten"], 2, "'training.steps'"),
+            (["train", "--config", NANO, "training.steps"], 2, "key=value"),
+            (["train", "--config", "nowhere.yaml"], 3, "no configuration file"),
+            (["sample", "--size", "axb"], 2, "--size"),
+            (["sample", "--guidance-interval", "0.5"], 2, "--guidance-interval"),
+            (["edit", "a.png", "--outpaint", "32x", "--out", "x"], 2, "--outpaint"),
+            (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
+            (
+                ["evaluate", "x", "--reference", "y", "--option", "a=1"],
+                2,
+                "--option are for --model",
+            ),
+            (
+                ["evaluate", "--model", "m", "--reference", "y", "--option", "a"],
+                2,
+                "like key=value",
+            ),
+            (
+                ["evaluate", "--selfcheck"],
+                2,
+                "folder with published samples; gensynth evaluate . --self",
+            ),
+        ]
+    ),
 )
-def test_mistakes_found_before_anything_heavy_is_imported(arguments, code, words):
+def test_mistakes_found_before_anything_heavy_is_imported(light, arguments, code, words):
     done = light(*arguments)
     assert done.returncode == code, done.stderr
     assert words in error_line(done)
@@ -170,13 +219,13 @@ def test_mistakes_found_before_anything_heavy_is_imported(arguments, code, words
         (["evaluate", "x", "--protocol", "dit-xl2-256-cfg1.5"], 3, "imagenet256 is not here"),
     ],
 )
-def test_missing_input_is_exit_code_3(arguments, code, words):
-    done = gensynth(*arguments)
+def test_missing_input_is_exit_code_3(command, arguments, code, words):
+    done = command(*arguments)
     assert done.returncode == code
     assert words in error_line(done)
 
 
-def test_help_names_every_metric():
+def test_help_names_every_metric(light):
     from gensynth.evaluation.measuring.measures import METRICS
 
     shown = re.sub(r"\s", "", light("evaluate", "--help").stdout)
@@ -185,31 +234,42 @@ def test_help_names_every_metric():
 
 INTERRUPTED = """
 import os, signal, sys
-from importlib import import_module
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a shell's `command &`
+from gensynth.evaluation import evaluate
 from gensynth import cli
 def interrupted(*arguments, **keywords):
     os.kill(os.getpid(), signal.SIGINT)
-    os.pause() if hasattr(os, "pause") else signal.pause()
-import_module({module!r}).{function} = interrupted
+    signal.pause()
+evaluate.evaluate = interrupted
 cli.main(sys.argv[1:])
 """
 
 
+def test_an_interrupt_is_one_line():
+    arguments = ["evaluate", "x", "--reference", "y"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True, timeout=300
+    )
+    said = "interrupted; what was done is kept: the same command goes on"
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", said)
+
+
 @pytest.mark.parametrize(
-    ("module", "function", "arguments", "said"),
+    ("replaced", "arguments", "said"),
     [
-        ("gensynth.evaluation.evaluate", "evaluate", ["evaluate", "x", "--reference", "y"],
+        ("gensynth.evaluation.evaluate.evaluate", ["evaluate", "x", "--reference", "y"],
          "interrupted; what was done is kept: the same command goes on"),
-        ("gensynth.data.files.image_set", "open_images", ["reference", "x", "--out", "y.npz"],
+        ("gensynth.evaluation.evaluate.open_pictures", ["reference", "x", "--out", "y.npz"],
          "interrupted; what was done is kept: the same command goes on"),
-        ("gensynth.evaluation.comparing.compare", "compare", ["compare", "x", "y"], "interrupted."),
+        ("gensynth.evaluation.comparing.compare.compare", ["compare", "x", "y"], "interrupted."),
     ],
 )  # fmt: skip
-def test_an_interrupt_is_one_line(module, function, arguments, said):
-    program = INTERRUPTED.format(module=module, function=function)
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-    )
+def test_what_an_interrupted_command_says(command, monkeypatch, replaced, arguments, said):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replaced, interrupted)
+    done = command(*arguments)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", said)
 
 
@@ -239,10 +299,10 @@ cli.main(["compare", "x", "y"])
     assert done.stderr.index("error: the disk is gone") < done.stderr.index("Failed")
 
 
-def test_a_pickle_is_exit_code_4(tmp_path):
+def test_a_pickle_is_exit_code_4(command, tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"x")
-    done = gensynth("sample", "--model", path)
+    done = command("sample", "--model", path)
     assert done.returncode == 4
     assert "pickle" in error_line(done)
 
@@ -260,8 +320,8 @@ def test_debug_shows_the_traceback(how):
     assert "InputError" in done.stderr
 
 
-def test_config_prints_what_an_experiment_reads(tmp_path):
-    done = gensynth("config", NANO, "training.steps=7")
+def test_config_prints_what_an_experiment_reads(command, tmp_path):
+    done = command("config", NANO, "training.steps=7")
     assert (done.returncode, done.stderr) == (0, "")
     path = tmp_path / "printed.yaml"
     path.write_text(done.stdout)
@@ -277,11 +337,11 @@ def test_sample_prints_the_folder_and_nothing_else(tiny_model_folder, tmp_path):
     assert {"000000.png", "000001.png", "manifest.jsonl"} <= {path.name for path in out.iterdir()}
 
 
-def test_sample_optimized_says_how_and_draws_the_same(tiny_model_folder, tmp_path):
+def test_sample_optimized_says_how_and_draws_the_same(command, tiny_model_folder, tmp_path):
     folders = [tmp_path / name for name in ("plain", "optimized")]
     common = ["sample", "--model", tiny_model_folder, "--num", 2, "--guidance", 2, "--out"]
-    plain = gensynth(*common, folders[0])
-    done = gensynth(*common, folders[1], "--optimize")
+    plain = command(*common, folders[0])
+    done = command(*common, folders[1], "--optimize")
     assert (done.returncode, done.stdout) == (0, f"{folders[1]}\n"), done.stderr
     assert f"{tiny_model_folder}: channels-last: the model's convolutions" in done.stderr
     assert "channels-last" not in plain.stderr
@@ -292,10 +352,10 @@ def test_sample_optimized_says_how_and_draws_the_same(tiny_model_folder, tmp_pat
         assert np.abs(one - other).max() <= 1
 
 
-def test_sample_takes_a_guide(tiny_model_folder, tmp_path):
+def test_sample_takes_a_guide(command, tiny_model_folder, tmp_path):
     out = tmp_path / "out"
     guide = ["--guide", tiny_model_folder, "--guidance", 2, "--guidance-interval", "0.2,0.9"]
-    done = gensynth(
+    done = command(
         "sample", "--model", tiny_model_folder, "--num", 1, "--steps", 1, *guide, "--out", out
     )
     assert (done.returncode, done.stdout) == (0, f"{out}\n"), done.stderr
@@ -331,12 +391,12 @@ def test_evaluate_draws_with_every_setting():
 
 BUG = """
 import sys
-from gensynth.evaluation import evaluate
+from gensynth.experiments import read
 from gensynth import cli
 def broken(*arguments, **keywords):
     raise ZeroDivisionError("nobody foresaw this")
-evaluate.evaluate = broken
-cli.main(["evaluate", "x", "--reference", "y", *sys.argv[1:]])
+read.load_experiment = broken
+cli.main(["config", "x", *sys.argv[1:]])
 """
 
 
@@ -351,14 +411,10 @@ def test_an_unforeseen_error_is_one_line_and_a_file():
     assert "Traceback" in shown.stderr and "please report" not in shown.stderr
 
 
-def test_a_report_that_cannot_be_written_is_exit_code_6(tmp_path):
+def test_a_report_that_cannot_be_written_is_exit_code_6(command, tmp_path):
     (tmp_path / "file").write_text("")
-    out = str(tmp_path / "file" / "report.json")
+    out = tmp_path / "file" / "report.json"
     samples = ["fashion_mnist:test", "--reference", "fashion_mnist:test", "--num", "4"]
-    done = subprocess.run(
-        [sys.executable, "-m", "gensynth", "evaluate", *samples, "--out", out],
-        capture_output=True,
-        text=True,
-    )
+    done = command("evaluate", *samples, "--out", out)
     assert done.returncode == 6
     assert done.stderr.strip().splitlines()[-1].startswith("error: cannot write")

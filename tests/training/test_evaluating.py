@@ -27,6 +27,7 @@ from gensynth.experiments.read import load_experiment
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
 from gensynth.training.loop import train
+from gensynth.training.session.checkpoint import Checkpoints
 from gensynth.training.session.faults import StopRequest
 from gensynth.training.session.output import replacement
 from gensynth.training.watching.evaluating import Evaluations
@@ -188,6 +189,28 @@ def test_a_resumed_run_has_the_lines_of_an_uninterrupted_one(run, evaluated, tmp
         assert entries[entry["step"]]["value"] == entry["value"]
     seconds = [entry["seconds"] for entry in entries.values()]
     assert seconds == sorted(seconds)
+
+
+def test_seconds_are_those_of_the_checkpoint(evaluated, tmp_path, monkeypatch):
+    """And not some read later, which a resumed run, continuing from there, would fall behind."""
+    save = Checkpoints.save
+
+    def slowly(*arguments):
+        path = save(*arguments)
+        time.sleep(0.1)
+        return path
+
+    monkeypatch.setattr(Checkpoints, "save", slowly)
+    config = write_experiment(tmp_path, **{"checkpoint.keep": 9})
+    run = train(load_experiment(config, [*evaluated, "training.steps=6"]))
+    for entry in lines(run):
+        place = run / "checkpoints" / f"step-{entry['step']:08d}" / "training.json"
+        assert entry["seconds"] == round(json.loads(place.read_text())["seconds"], 2)
+    # An evaluation that is made up for: the checkpoint is all that is known of the time.
+    before = lines(run)[-1]
+    (run / "evaluations.jsonl").write_text(json.dumps(lines(run)[0]) + "\n")
+    train(load_experiment(config, [*evaluated, "training.steps=6"]))
+    assert lines(run)[-1] == before
 
 
 def test_a_stop_request_ends_an_evaluation_which_is_then_repeated(evaluated, cache, tmp_path):
