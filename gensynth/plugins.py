@@ -25,19 +25,38 @@ def load_plugins() -> None:
     for name in filter(None, (part.strip() for part in os.environ.get(VARIABLE, "").split(","))):
         if name.endswith(".py"):
             _import_file(Path(name))
-        elif importlib.util.find_spec(name) is None:  # apart from imports that fail inside of it
-            raise InputError(f"{VARIABLE} names {name!r}, and there is no such module.")
         else:
-            importlib.import_module(name)
+            _import_module(name)
+
+
+def _import_module(name: str) -> None:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # of the package above it, or a name that can be none
+        found = None
+    if found is None:
+        raise InputError(f"{VARIABLE} names {name!r}, and there is no such module.")
+    importlib.import_module(name)
 
 
 def _import_file(path: Path) -> None:
-    if path.stem in sys.modules:  # once, however often it is named
-        return
     if not path.is_file():
         raise InputError(f"{VARIABLE} names {path}, and there is no such file.")
+    path = path.resolve()
+    there = sys.modules.get(path.stem)
+    if there is not None and there.__spec__ is not None and there.__spec__.origin == str(path):
+        return
+    if there is not None or importlib.util.find_spec(path.stem) is not None:
+        # Folders record the module of a class, so the file's own name has to be its module's.
+        raise InputError(f"{VARIABLE} names {path}, and {path.stem} is taken; rename the file.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # classes of it are found by their module's name
-    spec.loader.exec_module(module)
+    whole = False
+    try:
+        spec.loader.exec_module(module)
+        whole = True
+    finally:
+        if not whole:
+            del sys.modules[path.stem]

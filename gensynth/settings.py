@@ -8,6 +8,7 @@ it does stands where it acts; a further one acts on the model call.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from json import dumps
+from numbers import Integral, Real
 from typing import Any, Self
 
 from gensynth.errors import UsageError, did_you_mean
@@ -24,6 +25,7 @@ class Setting:
         read: makes the value of what the command line gives.
         option: name of its option, without dashes; None for the setting's own.
         metavar: how `--help` writes the value.
+        fits: whether a value can be meant, and `what` says what it must be.
         json: the value as JSON can hold it.
         write: the texts that the option is given on the command line, for a value as in JSON.
         check: of a further setting, the value that is used, given (pipeline, value).
@@ -35,6 +37,8 @@ class Setting:
     read: Callable[[Any], Any] = lambda given: given
     option: str | None = None
     metavar: str | None = None
+    fits: Callable[[Any], bool] = lambda value: True
+    what: str = ""
     json: Callable[[Any], Any] = lambda value: value
     write: Callable[[Any], list[str]] = lambda value: [str(value)]
     check: Callable[[Any, Any], Any] = lambda pipeline, value: value
@@ -48,7 +52,7 @@ FURTHER: dict[str, Setting] = {}
 def read_size(text: str, option: str = "--size") -> tuple[int, int]:
     """Height and width in pixels, from a text like "32" or "32x48"."""
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise UsageError(f"{option} must look like 32 or 32x48 (height x width), got {text!r}.")
     return int(sides[0]), int(sides[-1])  # one number: a square
 
@@ -77,9 +81,24 @@ def read_options(texts: list[str]) -> dict[str, Any] | None:
     return options or None
 
 
-def as_pair(value: Any) -> Any:
-    """A pair as a list, as JSON has it."""
-    return [value, value] if isinstance(value, int) else list(value)
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or numpy, and no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_pair(value: Any, of: Callable[[Any], bool]) -> bool:
+    """Whether a value is a list or tuple of two such things."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(of, value))
+
+
+def is_guide(value: Any) -> bool:
+    """Whether a value is the name of a model, or draws itself."""
+    return isinstance(value, str) or callable(getattr(value, "resolve", None))
 
 
 def as_name(value: Any) -> str:
@@ -109,33 +128,56 @@ class Settings:
         further: settings by the names of `FURTHER`.
     """
 
-    steps: int | None = setting("Model calls. [default: the model's]", kind=int)
+    steps: int | None = setting(
+        "Steps from noise to data; most schedulers call the model once in each. "
+        "[default: the model's]",
+        kind=int,
+        fits=is_whole,
+        what="a whole number",
+    )
     guidance: float | None = setting(
-        "Guidance scale; 1 is none, below 1 leads away from the class. [default: the model's]",
+        "Guidance scale: 1 is none, above 1 more typical, 0 draws no class in particular. "
+        "[default: the model's]",
         kind=float,
+        fits=is_number,
+        what="a number",
         write=lambda scale: [f"{scale:.10g}"],
     )
     guidance_interval: tuple[float, float] | None = setting(
         "Noise levels, from 0 (data) to 1, where guidance acts. [default: the model's]",
         read=read_interval,
         metavar="LOW,HIGH",
-        json=as_pair,
+        fits=lambda value: is_pair(value, is_number),
+        what="two noise levels",
+        json=list,
         write=lambda ends: ["{},{}".format(*ends)],
     )
     guide: Any = setting(
-        "A worse model of the same kind to lead away from.", metavar="MODEL", json=as_name
+        "A worse model of the same kind to lead away from.",
+        metavar="MODEL",
+        fits=is_guide,
+        what="the name of a model, or a pipeline",
+        json=as_name,
     )
-    size: int | tuple[int, int] | None = setting(
-        "Pixels. [default: the model's]",
+    size: Any = setting(
+        "Height x width in pixels. [default: the model's]",
         read=read_size,
         metavar="N|HxW",
-        json=as_pair,
+        fits=lambda value: is_whole(value) or is_pair(value, is_whole),
+        what="a whole number of pixels, or height and width",
+        json=list,
         write=lambda sides: ["{}x{}".format(*sides)],
     )
-    scheduler: str | None = setting("A fitting scheduler or decoder.")
+    scheduler: str | None = setting(
+        "A fitting scheduler or decoder. [default: the model's]",
+        fits=lambda value: isinstance(value, str) and value != "",
+        what="the name of a scheduler",
+    )
     scheduler_options: Mapping[str, Any] | None = setting(
-        "Of the scheduler, such as top_k=50; repeatable.",
+        "An option of the scheduler, such as top_k=50; repeatable.",
         kind=list[str],
+        fits=lambda value: isinstance(value, Mapping) and all(isinstance(k, str) for k in value),
+        what="names with values",
         read=read_options,
         option="option",
         metavar="KEY=VALUE",
@@ -144,6 +186,21 @@ class Settings:
     )
     further: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        known = known_settings()
+        for name in self.further:
+            if name not in FURTHER:
+                raise _unknown(name)
+        for name, value in self.given().items():
+            if not known[name].fits(value):
+                raise UsageError(f"{name} must be {known[name].what}, got {value!r}.")
+        # One form for each meaning, so that equal settings are equal.
+        if self.size is not None:
+            height, width = (self.size, self.size) if is_whole(self.size) else self.size
+            object.__setattr__(self, "size", (int(height), int(width)))
+        if self.guidance_interval is not None:
+            object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+
     @classmethod
     def of(cls, **values: Any) -> Self:
         """Settings by name, further ones among them.
@@ -151,13 +208,9 @@ class Settings:
         Raises:
             UsageError: there is no such setting; the message names the nearest.
         """
-        known = known_settings()
         for name in values:
-            if name not in known:
-                raise UsageError(
-                    f"there is no setting {name!r}.{did_you_mean(name, known)} "
-                    f"Known: {', '.join(known)}."
-                )
+            if name not in known_settings():
+                raise _unknown(name)
         further = {key: values.pop(key) for key in list(values) if key in FURTHER}
         return cls(**values, further={k: v for k, v in further.items() if v is not None})
 
@@ -187,6 +240,13 @@ class Settings:
             if isinstance(known.get(pair), list):
                 known[pair] = tuple(known[pair])  # JSON has no tuples
         return cls.of(**known)
+
+
+def _unknown(name: str) -> UsageError:
+    known = known_settings()
+    return UsageError(
+        f"there is no setting {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
+    )
 
 
 def known_settings() -> dict[str, Setting]:

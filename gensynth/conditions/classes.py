@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +42,10 @@ class Classes(Condition):
         null = count if model.config.get("null_label", True) else None
         return cls([str(number) for number in range(count)], null)
 
+    def for_model(self, model: Any) -> Self:
+        """These classes with the null label of a model, which may have room for more classes."""
+        return type(self)(self.names, type(self).of_model(model).null)
+
     def model_keywords(self) -> dict[str, Any]:
         return {"num_classes": len(self.names)}
 
@@ -59,10 +64,10 @@ class Classes(Condition):
             hint = f" Did you mean {self.names[names.index(close[0])]!r}?" if close else ""
             known = ", ".join(self.names[:12]) + (", ..." if count > 12 else "")
             raise UsageError(f"there is no class {wish!r}.{hint} Classes: {known}.")
-        try:
-            number = int(wish)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"there is no class {wish!r}.") from error
+        whole = isinstance(wish, Integral | str) and not isinstance(wish, bool)
+        if not whole:
+            raise UsageError(f"a class is a whole number or a name, got {wish!r}.")
+        number = int(wish)
         if not 0 <= number < count:
             raise UsageError(f"class {number} does not exist; this model knows 0-{count - 1}.")
         return number

@@ -35,6 +35,10 @@ class Condition(ABC):
     def of_model(cls, model: Any) -> Self:
         """The condition of a finished model, before its folder says more (`load`)."""
 
+    def for_model(self, model: Any) -> Self:
+        """This condition as a model that was built for it takes it."""
+        return self
+
     @abstractmethod
     def model_keywords(self) -> dict[str, Any]:
         """Keywords of the constructor of a model that is to learn this condition."""

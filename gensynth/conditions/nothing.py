@@ -25,7 +25,7 @@ class Nothing(Condition):
 
     def model_keywords(self) -> dict[str, Any]:
         """No classes: the one row of a model's class table is that of "nothing"."""
-        return {"num_classes": 0}
+        return {"num_classes": 0, "null_label": True}
 
     def item(self, wish: Any) -> None:
         if wish is not None:

@@ -95,6 +95,8 @@ class DrawnImages:
             "labels": label_rule,
             **self.protocol,
         }
+        if self.settings.guide is not None:  # its weights count, not its name
+            described["guide"] = fingerprint_of(self.settings.guide.name)
         text = json.dumps(described, sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 

@@ -105,7 +105,7 @@ def _check_condition(experiment: Experiment, condition: "Condition") -> None:
         )
     if experiment.sampling.guidance != 1 and condition.none(torch.device("cpu")) is None:
         raise UsageError(
-            f"with condition.kind {kind} there is nothing to guide towards; set "
+            f"with condition.kind {kind} there is nothing to guide away from; set "
             "sampling.guidance=1."
         )
 

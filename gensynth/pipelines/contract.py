@@ -109,7 +109,7 @@ class EditingPipeline(Pipeline, Protocol):
     def edit(self, image: Image.Image, *args: Any, **keywords: Any) -> list[Image.Image]: ...
 
 
-class Parts(Protocol):
+class Composed(Protocol):
     """What the files of this folder use of a pipeline that is made of parts.
 
     Attributes:

@@ -145,6 +145,7 @@ class DrawingPipeline(SavedPipeline):
         resolved = self.resolve(settings)
         if len(items) != len(seeds) or not items:
             raise UsageError(f"{len(items)} labels and {len(seeds)} seeds; give one of each.")
+        items = [self.condition.item(item) for item in items]
         for step in self.walk(items, seeds, resolved):
             if on_step is not None:
                 on_step(Progress.of(step, self.autoencoder.decode))

@@ -4,7 +4,7 @@ from typing import Any
 
 from gensynth.errors import UsageError
 from gensynth.models.backbone import Backbone
-from gensynth.pipelines.contract import Parts
+from gensynth.pipelines.contract import Composed
 from gensynth.settings import Settings
 
 # Settings of a folder that say what a model's input and output mean; a guide must have the same.
@@ -35,7 +35,9 @@ def _codes(size: int | None) -> str:
     return "latents" if size is None else f"tokens of {size} codes"
 
 
-def check_guide(pipeline: Parts, guide: Parts, guidance: float, size: tuple[int, int]) -> None:
+def check_guide(
+    pipeline: Composed, guide: Composed, guidance: float, size: tuple[int, int]
+) -> None:
     """Refuses a guide that cannot guide.
 
     Raises:
@@ -62,7 +64,7 @@ def check_guide(pipeline: Parts, guide: Parts, guidance: float, size: tuple[int,
         )
 
 
-def _meaning(pipeline: Parts, size: tuple[int, int]) -> dict[str, object]:
+def _meaning(pipeline: Composed, size: tuple[int, int]) -> dict[str, object]:
     meaning: dict[str, object] = {key: pipeline.config.get(key) for key in MEANING}
     if pipeline.config.prediction == "epsilon":
         meaning["betas"] = pipeline.scheduler.config.get("beta_schedule")  # noise of a timestep

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gensynth.conditions import Conditions
 from gensynth.models.backbone import Backbone
-from gensynth.pipelines.contract import Parts, Resolved
+from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.samplers.contract import Meaning, Predict, Sampler
 from gensynth.samplers.guidance import autoguidance, classifier_free, scheduled
 from gensynth.samplers.registry import create_sampler
@@ -26,7 +26,7 @@ def fresh(scheduler: SchedulerMixin, model: Backbone) -> SchedulerMixin:
     return type(scheduler).from_config(scheduler.config, **changes)
 
 
-def sampler_of(pipeline: Parts, scheduler: SchedulerMixin) -> Sampler:
+def sampler_of(pipeline: Composed, scheduler: SchedulerMixin) -> Sampler:
     """What walks with a scheduler like this one; its own is left as it is."""
     model, config = pipeline.model, pipeline.config
     meaning = Meaning(
@@ -41,14 +41,14 @@ def sampler_of(pipeline: Parts, scheduler: SchedulerMixin) -> Sampler:
 
 
 def guided_model(
-    pipeline: Parts, resolved: Resolved, conditions: Conditions
+    pipeline: Composed, resolved: Resolved, conditions: Conditions
 ) -> tuple[Predict, dict[str, Tensor]]:
     """The model call of a walk, guided as its settings say, and the conditions to call it with.
 
     `conditions` [B, ...] are all that will be asked for, beside "nothing" where guidance needs it.
     """
     config, settings, sampler = pipeline.config, resolved.settings, resolved.sampler
-    guide: Parts | None = settings.guide
+    guide: Composed | None = settings.guide
     scale = scheduled(
         resolved.guidance,
         sampler.noise_level,
@@ -94,7 +94,7 @@ def without_rows(conditions: Conditions) -> dict[str, Tensor]:
 
 
 def model_call(
-    pipeline: Parts, resolved: Resolved, conditions: Conditions, none: Conditions | None = None
+    pipeline: Composed, resolved: Resolved, conditions: Conditions, none: Conditions | None = None
 ) -> Predict:
     """The model where and in the number format it is, in the words of the walk's sampler.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gensynth.errors import UsageError
-from gensynth.pipelines.contract import Parts, Resolved
+from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.pipelines.fit import check_guide
 from gensynth.pipelines.model_call import sampler_of
 from gensynth.samplers.contract import Sampler
@@ -14,7 +14,7 @@ from gensynth.samplers.registry import create_scheduler, with_options
 from gensynth.settings import FURTHER, Settings
 
 
-def resolve(pipeline: Parts, settings: Settings) -> Resolved:
+def resolve(pipeline: Composed, settings: Settings) -> Resolved:
     """The settings of a call, complete, and a fresh sampler.
 
     Raises:
@@ -29,6 +29,11 @@ def resolve(pipeline: Parts, settings: Settings) -> Resolved:
     size = checked_size(pipeline, config.size if settings.size is None else settings.size)
     steps = config.steps if settings.steps is None else settings.steps
     check_steps(pipeline, sampler, steps, size)
+    if isinstance(settings.guide, str):
+        raise UsageError(
+            f"the guide {settings.guide!r} is a name; give the model itself: "
+            f"guide=gensynth.load({settings.guide!r})."
+        )
     if settings.guide is not None:
         check_guide(pipeline, settings.guide, guidance, size)
     further = {
@@ -47,7 +52,7 @@ def resolve(pipeline: Parts, settings: Settings) -> Resolved:
     return Resolved(complete, sampler)
 
 
-def chosen_scheduler(pipeline: Parts, settings: Settings) -> Any:
+def chosen_scheduler(pipeline: Composed, settings: Settings) -> Any:
     """The scheduler that the settings name, or else the pipeline's."""
     scheduler = pipeline.scheduler
     if settings.scheduler not in (None, type(scheduler).__name__):  # its own keeps its options
@@ -60,7 +65,7 @@ def chosen_scheduler(pipeline: Parts, settings: Settings) -> Any:
     return scheduler
 
 
-def check_guidance(pipeline: Parts, guidance: float, guide: Any) -> None:
+def check_guidance(pipeline: Composed, guidance: float, guide: Any) -> None:
     """Refuses a scale that the model cannot be guided with.
 
     Raises:
@@ -69,10 +74,12 @@ def check_guidance(pipeline: Parts, guidance: float, guide: Any) -> None:
     if not 0 <= guidance < 1000:  # also refuses NaN
         raise UsageError(f"guidance must be from 0 upwards (1 is none), got {guidance}.")
     if guidance != 1 and guide is None and pipeline.condition.none(pipeline.model.device) is None:
-        raise UsageError("this model was trained without a null label; guidance must be 1.")
+        raise UsageError(
+            "this model knows no way to draw without its condition; guidance must be 1."
+        )
 
 
-def checked_size(pipeline: Parts, size: int | tuple[int, int]) -> tuple[int, int]:
+def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels.
 
     Raises:
@@ -89,7 +96,7 @@ def checked_size(pipeline: Parts, size: int | tuple[int, int]) -> tuple[int, int
     return height, width
 
 
-def check_steps(pipeline: Parts, sampler: Sampler, steps: int, size: tuple[int, int]) -> None:
+def check_steps(pipeline: Composed, sampler: Sampler, steps: int, size: tuple[int, int]) -> None:
     """Refuses a number of steps that the sampler cannot take.
 
     Raises:
@@ -103,6 +110,6 @@ def check_steps(pipeline: Parts, sampler: Sampler, steps: int, size: tuple[int, 
         )
 
 
-def positions(pipeline: Parts, size: tuple[int, int]) -> int:
+def positions(pipeline: Composed, size: tuple[int, int]) -> int:
     """How many positions the latents or tokens of a picture of `size` have."""
     return math.prod(pipeline.autoencoder.latent_shape(*size)[-2:])  # of [C, h, w] or [h, w]

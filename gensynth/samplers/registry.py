@@ -168,6 +168,6 @@ def _made(
         return kind(**{**keywords, **options})
     except UsageError:  # a ValueError too, but it says what is allowed already
         raise
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except (ValueError, TypeError, IndexError, NotImplementedError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise UsageError(f"{kind.__name__} cannot be made with {given}: {error}.") from error

@@ -136,21 +136,23 @@ class Handlers:
         return json.dumps(recipe, indent=2, ensure_ascii=False), command(recipe), recipe["seed"]
 
     def restore(self, file: str | None, model: str) -> tuple[Any, ...]:
-        """(model, classes, images, seed, steps, guidance, note) of an uploaded picture."""
+        """(model, classes, images, seed, steps, guidance, settings, note) of an uploaded picture."""
         if file is None:
-            return *[gr.skip()] * 6, ""
+            return *[gr.skip()] * 7, ""
         if model not in self.engine.pipelines:
             model = next(iter(self.engine.pipelines))
         try:
             order, note = restored(Path(file), self.engine.pipelines, model)
         except GensynthError as error:
-            return *[gr.skip()] * 6, sentence(str(error))
+            return *[gr.skip()] * 7, sentence(str(error))
         pipeline = self.engine.pipelines[order.model]
         own, most = pipeline.resolve(), most_steps(pipeline)
-        classes = gr.Dropdown(choices=self.choices(order.model), value=order.labels)
+        choices = self.choices(order.model)
+        classes = gr.Dropdown(choices=choices, value=order.labels, visible=bool(choices))
         steps = gr.Slider(maximum=most, value=order.steps, info=steps_info(own))
         guidance = gr.Slider(value=order.guidance, info=guidance_info(own))
-        return order.model, classes, order.num, order.seed, steps, guidance, note
+        settings = json.dumps(order.further, ensure_ascii=False) if order.further else ""
+        return order.model, classes, order.num, order.seed, steps, guidance, settings, note
 
 
 def read_settings(text: str | None) -> dict[str, Any]:

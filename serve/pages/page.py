@@ -233,7 +233,7 @@ def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
     i.file.upload(
         handlers.restore,
         [i.file, i.model],
-        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.note],
+        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.settings, i.note],
         **quiet,
     )
     # `input`, not `change`: settings that come from a picture must not be replaced by defaults.

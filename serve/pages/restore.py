@@ -12,7 +12,8 @@ from gensynth.data.images import UNREADABLE
 from gensynth.errors import InputError, UsageError
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.outputs import RECIPE_KEY
-from gensynth.settings import as_options
+from gensynth.settings import as_options, known_settings
+from gensynth_serve.queue.engine import allowed
 from gensynth_serve.queue.order import Order
 
 MAX_FILE_BYTES = 20_000_000  # as `max_file_size` in web/app.py
@@ -53,10 +54,15 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
             seed=recipe.get("seed"),
             steps=recipe.get("steps"),  # anything at all: `Order` checks it
             guidance=recipe.get("guidance"),
+            further=_further(recipe, pipeline),
         )
     except UsageError as error:
         raise InputError(f"the settings in this file cannot be used: {error}") from error
-    notes += _differences(recipe, pipeline)
+    try:
+        allowed(pipelines, pipeline, order.settings)
+    except UsageError as error:
+        notes.append(f"its other settings cannot be used here: {str(error).rstrip('.')}")
+        order.further = {}
     shown = pipeline.condition.name(order.labels[0])
     text = f"Restored: {shown}, seed {order.seed}, {order.steps} steps."
     return order, text + (f" Note: {'; '.join(notes)}." if notes else "")
@@ -90,21 +96,8 @@ def _recipe(path: Path) -> dict[str, Any]:
     return recipe if isinstance(recipe.get("model"), str) else {**recipe, "model": None}
 
 
-def _differences(recipe: dict[str, Any], pipeline: Pipeline) -> list[str]:
+def _further(recipe: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
+    """The settings beside steps and guidance that are not the pipeline's own already."""
     own = pipeline.resolve().settings.to_json()
-    height, width = own["size"]
-    notes = []
-    if recipe.get("size") not in (None, own["size"]):
-        notes.append(f"it has another size; this page draws {width} x {height} pixels")
-    if recipe.get("scheduler") not in (None, own["scheduler"]):
-        notes.append(f"it was drawn with another scheduler; this page uses {own['scheduler']}")
-    if recipe.get("guide") is not None:
-        notes.append("it was drawn with a guide model; this page has none")
-    if recipe.get("scheduler_options"):
-        notes.append("it was drawn with options of the scheduler; this page has the model's own")
-    interval = recipe.get("guidance_interval")
-    if interval is not None and interval != own.get("guidance_interval"):
-        notes.append(
-            "it was drawn with guidance on a part of the path; this page has it as trained"
-        )
-    return notes
+    names = [name for name in known_settings() if name not in ("steps", "guidance")]
+    return {name: recipe[name] for name in names if recipe.get(name) not in (None, own.get(name))}

@@ -38,7 +38,11 @@ def draw(job: Job, folder: Path) -> None:
         return pipeline.draw(items, seeds, job.settings, report)
 
     for picture, image in generate(drawn, job.pictures, BATCH):
-        text = {**recipe(pipeline, picture, complete), "model": job.order.model}
+        # Under the names of this server, not where its models lie.
+        served = {"model": job.order.model}
+        if complete.guide is not None:
+            served["guide"] = job.order.further["guide"]
+        text = {**recipe(pipeline, picture, complete), **served}
         shown = pipeline.condition.name(picture.item)
         slug = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")[:32] or "picture"
         path = folder / f"{job.id}-{picture.index}" / f"{slug}-seed-{picture.seed}.png"

@@ -61,7 +61,7 @@ class Engine:
             )
         pipeline = self.pipelines[order.model]
         items = [pipeline.condition.item(wish) for wish in order.labels]
-        settings = self.allowed(pipeline, order.settings)
+        settings = allowed(self.pipelines, pipeline, order.settings)
         job = Job(order, pipeline, plan(items, order.num, order.seed), settings)
         with self._changed:
             if self._closed:
@@ -74,25 +74,6 @@ class Engine:
             self._tell_places()
             self._changed.notify()
         return job
-
-    def allowed(self, pipeline: Pipeline, settings: Settings) -> Settings:
-        """The settings of an order, whose guide is one of the models that are served.
-
-        Raises:
-            UsageError: the pipeline cannot draw so, the guide is not served, or the pictures would
-                be too large.
-        """
-        if settings.guide is not None:
-            if settings.guide not in self.pipelines:
-                raise UsageError(
-                    f"there is no guide {str(settings.guide)[:100]!r} here. "
-                    f"Served: {', '.join(self.pipelines)}."
-                )
-            settings = settings.but(guide=self.pipelines[settings.guide])
-        most = MAX_ENLARGED * max(pipeline.resolve().size)
-        if max(pipeline.resolve(settings).size) > most:
-            raise UsageError(f"a side of a picture may have {most} pixels at most.")
-        return settings
 
     def cancel(self, job: Job) -> None:
         """Ends a job: now if it waits, after the current step if it runs."""
@@ -173,6 +154,27 @@ class Engine:
         pictures = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in pictures[:-MAX_STORED]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def allowed(pipelines: Mapping[str, Pipeline], pipeline: Pipeline, settings: Settings) -> Settings:
+    """The settings of an order for a pipeline, whose guide is one of the models that are served.
+
+    Raises:
+        UsageError: the pipeline cannot draw so, the guide is not served, or the pictures would be
+            too large.
+    """
+    if settings.guide is not None:
+        if settings.guide not in pipelines:
+            raise UsageError(
+                f"there is no guide {str(settings.guide)[:100]!r} here. "
+                f"Served: {', '.join(pipelines)}."
+            )
+        settings = settings.but(guide=pipelines[settings.guide])
+    most = MAX_ENLARGED * max(pipeline.resolve().size)
+    if settings.size is not None and max(settings.size) > most:
+        raise UsageError(f"a side of a picture may have {most} pixels at most.")
+    pipeline.resolve(settings)  # refuses what cannot be drawn
+    return settings
 
 
 def _memory_advice(job: Job) -> str:

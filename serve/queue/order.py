@@ -13,6 +13,12 @@ MAX_STEPS = 250
 MIN_GUIDANCE, MAX_GUIDANCE = 0.0, 20.0
 MAX_SEED = 2**32 - 1
 MAX_LABELS = 1000
+# Options of schedulers that change neither how much is computed nor what the model's times mean.
+ALLOWED_OPTIONS = {
+    *("method", "form", "norm", "last_step", "last_step_size", "sample_eps", "shift"),
+    *("temperature", "last_temperature", "temperature_power", "warmup_steps", "top_k", "roll"),
+    *("greedy", "schedule", "order_noise", "noise_temperature"),
+}
 _RANDOM_SEEDS = 1_000_000  # short enough to read out and type
 _SHOWN = 40  # characters of a refused value
 
@@ -106,8 +112,11 @@ def _further(value: Any) -> dict[str, Any]:
         if name not in known:
             raise UsageError(f"there is no setting {_shown(name)}. Known: {', '.join(known)}.")
     options = value.get("scheduler_options") or {}
-    if not isinstance(options, Mapping) or {"rtol", "atol"} & options.keys():
-        raise UsageError("scheduler_options are names with values, without rtol and atol.")
+    if not isinstance(options, Mapping) or not options.keys() <= ALLOWED_OPTIONS:
+        raise UsageError(
+            f"scheduler_options are names with values. Allowed here: "
+            f"{', '.join(sorted(ALLOWED_OPTIONS))}."
+        )
     return dict(value)
 
 

@@ -41,7 +41,7 @@ def test_cuda_graphs_draw_the_same(pair, name, tables):
     optimized.optimize(compile=False, tables=tables)
     for guidance in (1.0, 3.0, 1.0):
         assert_same(plain, optimized, guidance=guidance)
-    graphed = optimized.optimized.with_rows if tables else optimized.optimized.plain
+    graphed = optimized.optimized.recordings[("class_labels",), tables]
     assert len(graphed.recordings) == 2  # with and without the null label
 
 

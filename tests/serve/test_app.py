@@ -125,8 +125,11 @@ def test_further_settings_are_drawn_with_and_recorded(client, model_folder):
             "There is no setting 'shceduler'. Known: guidance_int",
         ),
         ({"settings": '{"guide": "/etc"}'}, "There is no guide '/etc' here. Served: "),
-        ({"settings": '{"scheduler_options": {"rtol": 1e-12}}'}, "without rtol and atol"),
-        ({"settings": '{"scheduler_options": {"atol": 1e-12}}'}, "without rtol and atol"),
+        ({"settings": '{"scheduler_options": {"rtol": 1e-12}}'}, "Allowed here: form, greedy"),
+        (
+            {"settings": '{"scheduler_options": {"num_train_timesteps": 9}}'},
+            "Allowed here: form, greedy",
+        ),
         ({"settings": '{"size": [32, 136]}'}, "may have 128 pixels at most"),
         ({"settings": '{"size": 30}'}, "Nearest: 32x32"),
         ({"settings": '{"scheduler": "DDPMScheduler"}'}, "does not fit"),

@@ -85,8 +85,8 @@ def test_further_settings_join_steps_and_guidance():
         ({"steps": 10**9}, "there is no setting 'steps'"),  # around its limit
         ({"guidance": 1e9}, "there is no setting 'guidance'"),
         ({"further": {}}, "there is no setting 'further'"),
-        ({"scheduler_options": {"rtol": 1e-30}}, "without rtol and atol"),
-        ({"scheduler_options": {"method": "dopri5", "atol": 0}}, "without rtol and atol"),
+        ({"scheduler_options": {"rtol": 1e-30}}, "Allowed here: form, greedy"),
+        ({"scheduler_options": {"method": "dopri5", "atol": 0}}, "Allowed here: form, greedy"),
         ({"scheduler_options": [["rtol", 0]]}, "names with values"),
         ([], "names with values"),
         ("steps", "names with values"),

@@ -15,6 +15,7 @@ from gensynth.evaluation.protocols.protocols import HALF_UP, Protocol
 from gensynth.evaluation.references.published import PUBLISHED
 from gensynth.models import preset
 from gensynth.pipelines.drawing import DrawingPipeline
+from gensynth.settings import known_settings
 
 # Kind and settings of the autoencoders that protocols name. Which weights one has cannot be told.
 CODECS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -172,8 +173,13 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
         yield f"{samples.label_rule} labels"
     if samples.seed != protocol.seed:
         yield f"seed {samples.seed}"
-    for name in ("steps", "guidance", "guidance_interval"):
-        yield from _unlike({name: resolved.settings.get(name)}, {name: protocol.settings.get(name)})
+    apart = {"size", "scheduler", "scheduler_options", "guide"}  # in words of their own
+    for name in known_settings():
+        if name not in apart:
+            given = {name: resolved.settings.get(name)}
+            yield from _unlike(given, {name: protocol.settings.get(name)})
+    if resolved.settings.guide is not None:
+        yield f"guide {found['guide']}"
     if found["size"] != wanted["size"]:
         yield f"size {resolved.size[0]}x{resolved.size[1]}"
     if found["scheduler"] != wanted["scheduler"]:

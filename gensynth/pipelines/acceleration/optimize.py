@@ -15,7 +15,7 @@ from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration import step_tables
 from gensynth.pipelines.acceleration.cuda_graphs import Graphed
 from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable
-from gensynth.pipelines.contract import Parts
+from gensynth.pipelines.contract import Composed
 from gensynth.pipelines.model_call import ROW, asked, conditions_at, without_rows
 from gensynth.samplers.contract import Predict
 
@@ -35,8 +35,7 @@ class OptimizedModel:
         self.model: Any = model
         self.tables, self.graphs = tables, graphs
         self.modulations: Modulations | None = None  # of the latest walk
-        self.plain = Graphed(self.plainly, model)
-        self.with_rows = Graphed(self.modulated, model)
+        self.recordings: dict[tuple[tuple[str, ...], bool], Graphed] = {}
         self.lock = threading.Lock()
         self.logged: str | None = None  # the latest reason, so that it is said once
 
@@ -60,8 +59,8 @@ class OptimizedModel:
             if self.tables and times:
                 table = self.table(times, conditions, none)
             if self.graphs:
-                self.plain.check_weights()
-                self.with_rows.check_weights()
+                for recording in self.recordings.values():
+                    recording.check_weights()
         return partial(self.ask, table)
 
     def table(
@@ -99,29 +98,45 @@ class OptimizedModel:
         graphed = self.graphs and there.type == "cuda" and len(sample) <= 2 * MOST_PICTURES
         graphed = graphed and not torch.is_grad_enabled()
         rows = None if table is None else table.find(time, conditions.get(ROW))
+        told = without_rows(conditions)
+        tensors = [sample, time.to(there), *told.values()]
         with self.lock:
-            if rows is not None:
-                return self.with_rows(sample, rows) if graphed else self.modulated(sample, rows)
-            if graphed:
-                told = without_rows(conditions)
-                return self.plain(sample, time.to(there), *told.values())
+            if not graphed:
+                return self.call(tuple(told), rows, *tensors)
+            if rows is None:
+                return self.recorded(tuple(told), False)(*tensors)
+            return self.recorded(tuple(told), True)(rows, *tensors)
+
+    def recorded(self, names: tuple[str, ...], with_table: bool) -> Graphed:
+        """The graphs of calls with conditions of these names, with modulations given or not."""
+        if (names, with_table) not in self.recordings:
+            # With a table its rows come first among the tensors.
+            call = partial(self.call, names) if with_table else partial(self.call, names, None)
+            self.recordings[names, with_table] = Graphed(call, self.model)
+        return self.recordings[names, with_table]
+
+    def call(
+        self,
+        names: tuple[str, ...],
+        rows: Tensor | None,
+        sample: Tensor,
+        time: Tensor,
+        *told: Tensor,
+    ) -> Tensor:
+        """The output of the model; `rows` [B, sum of widths] are its modulations, if known."""
+        conditions = dict(zip(names, told, strict=True))
+        if rows is None:
             return asked(self.model, sample, time, conditions)
-
-    def plainly(self, sample: Tensor, time: Tensor, *told: Tensor) -> Tensor:
-        """The output of the model for conditions in the order of `takes`, which a graph records."""
-        return asked(self.model, sample, time, dict(zip(self.model.takes, told, strict=False)))
-
-    def modulated(self, sample: Tensor, rows: Tensor) -> Tensor:
-        """The output of the model, whose modulations give `rows` [B, sum of widths]."""
         assert self.modulations is not None
         with self.modulations.given(rows):
-            # Only the modulations read what is embedded, and these are given.
+            # Only the modulations read what is embedded, and these are given. The conditions go
+            # along for whatever else of the model reads them, as attention to a prompt does.
             embedded = [rows] * len(self.modulations.widths)
-            return self.model.predict(sample, rows[:, 0], {}, embedded)
+            return self.model.predict(sample, time, conditions, embedded)
 
 
 def optimize(
-    pipeline: Parts,
+    pipeline: Composed,
     compile: bool | Mapping[str, Any] | None = None,
     tables: bool | None = None,
     graphs: bool | None = None,

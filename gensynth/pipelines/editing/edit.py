@@ -19,7 +19,7 @@ from torch import Tensor
 from gensynth.conditions import Item
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
-from gensynth.pipelines.contract import OnStep, Parts, Progress, Resolved
+from gensynth.pipelines.contract import Composed, OnStep, Progress, Resolved
 from gensynth.pipelines.editing.canvas import Canvas, make_canvas
 from gensynth.pipelines.model_call import guided_model
 from gensynth.samplers.contract import Step
@@ -87,7 +87,7 @@ class Plan(NamedTuple):
 
 
 def edit(
-    pipeline: Parts,
+    pipeline: Composed,
     wanted: Edit,
     seeds: Sequence[int],
     on_step: OnStep | None = None,
@@ -101,7 +101,7 @@ def edit(
 
 
 @torch.no_grad()
-def make_plan(pipeline: Parts, wanted: Edit) -> Plan:
+def make_plan(pipeline: Composed, wanted: Edit) -> Plan:
     """The tokens and settings of an edit.
 
     Raises:
@@ -164,7 +164,7 @@ def masked_tokens(redrawn: Tensor, strength: float) -> Tensor:
     return chosen.view_as(redrawn)
 
 
-def _resolved(pipeline: Parts, wanted: Edit, work: tuple[int, int], num_masked: int) -> Resolved:
+def _resolved(pipeline: Composed, wanted: Edit, work: tuple[int, int], num_masked: int) -> Resolved:
     given = wanted.settings
     if wanted.label is None and given.guide is None:
         if given.guidance not in (None, 1):
@@ -194,7 +194,7 @@ def _edge(wanted: Edit, canvas: Canvas, patch: int) -> int:
 
 @torch.inference_mode()
 def draw(
-    pipeline: Parts,
+    pipeline: Composed,
     plan: Plan,
     seeds: Sequence[int],
     on_step: OnStep | None = None,
@@ -212,7 +212,7 @@ def draw(
     return [plan.canvas.finished(to_pil(pixels), plan.edge) for pixels in decoded]
 
 
-def states(pipeline: Parts, plan: Plan, seeds: Sequence[int]) -> Iterator[Step]:
+def states(pipeline: Composed, plan: Plan, seeds: Sequence[int]) -> Iterator[Step]:
     """Every step of the decoding, with its tokens [B, h, w]."""
     if not seeds:
         raise UsageError("there are no seeds; give at least one.")
@@ -229,7 +229,7 @@ def states(pipeline: Parts, plan: Plan, seeds: Sequence[int]) -> Iterator[Step]:
 
 
 @torch.inference_mode()
-def structures(pipeline: Parts, plan: Plan, seeds: Sequence[int]) -> np.ndarray:
+def structures(pipeline: Composed, plan: Plan, seeds: Sequence[int]) -> np.ndarray:
     """What each seed makes of the redrawn part when half of its tokens are decided: uint8 [B, D].
 
     The rest is as it would be drawn then.
