@@ -136,7 +136,7 @@ class Handlers:
         return json.dumps(recipe, indent=2, ensure_ascii=False), command(recipe), recipe["seed"]
 
     def restore(self, file: str | None, model: str) -> tuple[Any, ...]:
-        """(model, classes, images, seed, steps, guidance, settings, note) of an uploaded picture."""
+        """(model, classes, images, seed, steps, guidance, settings, note) of a picture."""
         if file is None:
             return *[gr.skip()] * 7, ""
         if model not in self.engine.pipelines:

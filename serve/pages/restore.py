@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,15 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
             seed=recipe.get("seed"),
             steps=recipe.get("steps"),  # anything at all: `Order` checks it
             guidance=recipe.get("guidance"),
-            further=_further(recipe, pipeline),
         )
     except UsageError as error:
         raise InputError(f"the settings in this file cannot be used: {error}") from error
     try:
-        allowed(pipelines, pipeline, order.settings)
+        whole = replace(order, further=_further(recipe, pipeline))
+        allowed(pipelines, pipeline, whole.settings)
+        order = whole
     except UsageError as error:
         notes.append(f"its other settings cannot be used here: {str(error).rstrip('.')}")
-        order.further = {}
     shown = pipeline.condition.name(order.labels[0])
     text = f"Restored: {shown}, seed {order.seed}, {order.steps} steps."
     return order, text + (f" Note: {'; '.join(notes)}." if notes else "")
