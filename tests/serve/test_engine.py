@@ -278,7 +278,7 @@ def test_pictures_grow_to_four_times_the_side(start, make_pipeline):
 
 @pytest.mark.parametrize("labels", [[None], [8, None]])
 def test_a_model_of_classes_is_told_one(start, make_pipeline, labels):
-    with pytest.raises(UsageError, match="there is no class None"):
+    with pytest.raises(UsageError, match="a class is a whole number or a name, got None"):
         start(make_pipeline()).submit(order(labels=labels))
 
 

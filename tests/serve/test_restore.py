@@ -202,6 +202,7 @@ def test_a_picture_of_nothing_in_particular_comes_back(tmp_path, pipelines):
         condition_kind="none",
     )
     recipe = {key: value for key, value in RECIPE.items() if key not in ("label", "class")}
+    recipe["guidance"] = 1.0
     order, text = restored(png(tmp_path / "a.png", recipe), {"tiny": pipeline}, "tiny")
     assert (order.labels, order.seed) == ([None], 7)
     assert text == "Restored: anything, seed 7, 30 steps."
