@@ -1,7 +1,6 @@
 """One object says how a picture is drawn, for files, for the command line and for programs."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,8 +65,9 @@ def test_one_number_is_a_square():
     assert Settings.from_json(Settings(size=32).to_json()).size == (32, 32)
 
 
-def test_a_guide_is_written_by_name():
-    guide = SimpleNamespace(name="worse")
+def test_a_guide_is_written_by_name(make_pipeline):
+    guide = make_pipeline()
+    guide.name = "worse"
     assert Settings(guide=guide).to_json() == {"guide": "worse"}
 
 

@@ -59,7 +59,8 @@ def assemble(
     """
     condition = build_condition(experiment, classes)
     model = lay_out(build_model(experiment, condition), experiment.training)
-    condition = condition.for_model(model)
+    if experiment.objective.works_on != "pixels":  # a tokenizer is told nothing
+        condition = condition.for_model(model)
     autoencoder = build_autoencoder(experiment).to(device)
     regularization = Regularization(experiment, model, processes)
     objective = build_objective(experiment, model.to(device), condition)

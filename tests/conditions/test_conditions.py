@@ -156,7 +156,7 @@ def test_nothing():
     assert nothing.recipe(None) == {} and nothing.number(None) == 0
     assert nothing.encode([None, None], CPU) == nothing.encode(torch.tensor([3]), CPU) == {}
     assert nothing.none(CPU) is None
-    assert nothing.model_keywords() == {"num_classes": 0}
+    assert nothing.model_keywords() == {"num_classes": 0, "null_label": True}
     assert nothing.describe() != Classes.of_data([]).describe()
     assert json.loads(json.dumps(nothing.job([None]))) == {"items": [None]}
     for ask in (lambda: nothing.parse("Bag"), lambda: nothing.item(3)):

@@ -132,7 +132,7 @@ def test_its_settings_resolve_and_stand(protocol):
     scheduler = resolved.sampler.scheduler
     assert type(scheduler).__name__ == resolved.settings.scheduler == wanted.scheduler
     assert (resolved.steps, resolved.guidance) == (wanted.steps, wanted.guidance)
-    assert resolved.size == (wanted.size, wanted.size)
+    assert resolved.size == wanted.size and wanted.size[0] == wanted.size[1]
     assert resolved.settings.guidance_interval == wanted.guidance_interval
     for name, value in wanted.scheduler_options.items():
         assert scheduler.config[name] == value

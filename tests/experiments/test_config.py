@@ -266,7 +266,7 @@ def test_flow_and_its_sampler_reach_the_pipeline(write):
             ["objective.prediction=x", "objective.weighting=likelihood", "objective.train_eps=0"],
             "set train_eps above 0",
         ),
-        (["sampling.scheduler_options.shfit=3"], "no option 'shfit'. Did you mean shift?"),
+        (["sampling.scheduler_options.shfit=3"], "no option 'shfit'. Did you mean 'shift'?"),
         (
             ["sampling.scheduler=FlowODEScheduler", "sampling.scheduler_options.method=rk5"],
             "method must be one of euler, heun",

@@ -146,7 +146,9 @@ def test_a_guide_is_asked_in_the_interval_only(make_pipeline):
 def test_a_guide_replaces_the_null_label(make_pipeline, make_model):
     draw = make_pipeline(model=trained_without_null_label(make_model()))
     for guidance in (0, 0.5, 2.0):
-        with pytest.raises(UsageError, match="null label"):
+        with pytest.raises(
+            UsageError, match="no way to draw without its condition; guidance must be 1"
+        ):
             draw([1], [1], guidance=guidance)
     assert len(draw([1], [1])) == 1
     assert len(draw([1], [1], guidance=2.0, guide=make_pipeline())) == 1
