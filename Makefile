@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo demo-masked test lint serve bench
+.PHONY: install demo demo-masked test test-all test-random lint serve bench
 
 install: $(INSTALLED)
 
@@ -23,9 +23,19 @@ demo: $(INSTALLED)
 demo-masked: $(INSTALLED)
 	$(BIN)/gensynth demo --masked
 
-# One file of tests is one piece of work; each runs on one thread.
+# Each test runs on one thread. A worker without work takes over tests of another one.
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+# What takes no more than ten seconds each; `make test-all` runs everything.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-all: $(INSTALLED)
+	$(PYTEST)
+
+# In another order each time. It prints its seed: make test-random ARGUMENTS=--randomly-seed=SEED
+test-random: $(INSTALLED)
+	$(PYTEST) -m "not slow" -p randomly $(ARGUMENTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -141,7 +141,7 @@ class Settings:
         kind=float,
         fits=is_number,
         what="a number",
-        write=lambda scale: [f"{scale:.10g}"],
+        write=lambda scale: [f"{float(scale)!r}".removesuffix(".0")],
     )
     guidance_interval: tuple[float, float] | None = setting(
         "Noise levels, from 0 (data) to 1, where guidance acts. [default: the model's]",
@@ -166,7 +166,7 @@ class Settings:
         fits=lambda value: is_whole(value) or is_pair(value, is_whole),
         what="a whole number of pixels, or height and width",
         json=list,
-        write=lambda sides: ["{}x{}".format(*sides)],
+        write=lambda sides: [str(sides) if is_whole(sides) else "{}x{}".format(*sides)],
     )
     scheduler: str | None = setting(
         "A fitting scheduler or decoder. [default: the model's]",

@@ -60,4 +60,4 @@ class Nothing(Condition):
         return None
 
     def describe(self) -> dict[str, Any]:
-        return {"condition": "none"}
+        return {}

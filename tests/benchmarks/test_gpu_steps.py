@@ -33,7 +33,14 @@ def command(*arguments: str) -> None:
     gpu.main([*arguments, "--miniature", "--minutes", "10"])
 
 
-@pytest.mark.parametrize("step", ["ops", "models", "highres"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("ops", marks=pytest.mark.slow),
+        pytest.param("models", marks=pytest.mark.slow),
+        "highres",
+    ],
+)
 def test_a_step_in_miniature(step, tmp_path, capsys):
     command(step, "--out", str(tmp_path))
     content = json.loads((tmp_path / f"{step}.json").read_text())

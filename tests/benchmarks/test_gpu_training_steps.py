@@ -41,6 +41,7 @@ def texts(module, rows) -> str:
     return "\n".join(table.markdown() for table in module.tables(rows, ABOUT))
 
 
+@pytest.mark.slow
 def test_train(tmp_path, monkeypatch, capsys):
     """As a command; the same command again has nothing left to measure."""
     chosen = ("DiCo-XL", "MDTv2-XL/2", "DiT-XL/2 local", "MaskGIT-L")
@@ -110,6 +111,7 @@ def test_verdicts_of_training():
     assert "out of memory" in table
 
 
+@pytest.mark.slow
 def test_equal_budget(tmp_path, monkeypatch):
     """Two models and their regularizers; the table, the plot, the grids."""
     chosen = {name: equal_budget.MODELS[name] for name in ("MDTv2", "DiCo")}
@@ -163,6 +165,7 @@ def test_verdicts_of_equal_budget():
     assert "the loss is nan" in texts(equal_budget, [failed])
 
 
+@pytest.mark.slow
 def test_showcase(tmp_path, monkeypatch):
     """A command cut off while training; the next one goes on, to the exported model."""
     monkeypatch.setattr(showcase, "SHOWS", showcase.SHOWS[:1])

@@ -116,10 +116,12 @@ def test_a_reference_of_images_is_known_by_their_pixels(tmp_path, monkeypatch, e
     )
     assert one.images_sha256 == other.images_sha256 is not None
     threads = torch.get_num_threads()
-    torch.set_num_threads(2 if threads == 1 else 1)
     monkeypatch.setenv("GENSYNTH_CACHE", str(tmp_path / "cache"))
-    again = make_reference(open_images(str(tmp_path / "a.npz")), extractor)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(2 if threads == 1 else 1)
+    try:
+        again = make_reference(open_images(str(tmp_path / "a.npz")), extractor)
+    finally:
+        torch.set_num_threads(threads)
     assert again.images_sha256 == one.images_sha256
     write_reference(tmp_path / "b.npz", again.statistics, again.features, again.meta)
     read = read_reference(tmp_path / "b.npz")

@@ -1,5 +1,6 @@
 """Which implementation an operator takes, and in what words it says why."""
 
+import json
 import os
 import subprocess
 import sys
@@ -55,21 +56,32 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_environment_chooses():
+@pytest.fixture(scope="module")
+def elsewhere() -> dict:
+    """What a process says that is told to use definitions and not to interpret kernels."""
+    code = """
+import json, sys
+import torch
+import gensynth.ops
+from gensynth.ops import choice
+modules = [m for m in sys.modules if m.startswith("gensynth") and "triton" in m]
+refusal = choice.refusal_of_tensors(torch.zeros(1))
+print(json.dumps({"mode": choice.mode(), "modules": modules, "refusal": refusal}))
+"""
+    return json.loads(run(code, GENSYNTH_OPS="reference", TRITON_INTERPRET="0").stdout)
+
+
+def test_the_environment_chooses(elsewhere):
+    assert elsewhere["mode"] == "reference"
     code = "from gensynth.ops import choice; print(choice.mode())"
-    assert run(code, GENSYNTH_OPS="reference").stdout.strip() == "reference"
     assert (
         "GENSYNTH_OPS must be one of auto, triton, reference"
         in run(code, GENSYNTH_OPS="fast").stderr
     )
 
 
-def test_kernels_are_imported_when_they_run():
-    code = (
-        "import gensynth.ops, sys\n"
-        "print([m for m in sys.modules if m.startswith('gensynth') and 'triton' in m])"
-    )
-    assert run(code).stdout.strip() == "[]"
+def test_kernels_are_imported_when_they_run(elsewhere):
+    assert elsewhere["modules"] == []
 
 
 def test_refusals_of_tensors():
@@ -77,12 +89,8 @@ def test_refusals_of_tensors():
     assert choice.refusal_of_tensors(torch.zeros(1, device="meta")) == "the device is meta"
 
 
-def test_a_cpu_without_the_interpreter_is_told_what_to_set():
-    code = (
-        "import torch\nfrom gensynth.ops import choice\n"
-        "print(choice.refusal_of_tensors(torch.zeros(1)))"
-    )
-    assert "TRITON_INTERPRET=1" in run(code, TRITON_INTERPRET="0").stdout
+def test_a_cpu_without_the_interpreter_is_told_what_to_set(elsewhere):
+    assert "TRITON_INTERPRET=1" in elsewhere["refusal"]
 
 
 def test_compiled_code_asks_for_the_device_once():

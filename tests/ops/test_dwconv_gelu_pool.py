@@ -65,13 +65,17 @@ def test_outputs_and_gradients(kernels, poisoned, device, shape, dtype, approxim
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 1, 1, 1), (2, 3, 1, 9), (1, 5, 10, 1), (1, 130, 8, 8), (1, 3, 43, 97)],
+    [
+        *[(1, 1, 1, 1), (2, 3, 1, 9), (1, 5, 10, 1), (1, 130, 8, 8)],
+        pytest.param((1, 3, 43, 97), marks=pytest.mark.slow),
+    ],
     ids=str,  # one position; one row; one column; several blocks of channels; long bands
 )
 def test_shapes(kernels, poisoned, device, shape):
     check(shape, torch.float32, "none", device)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(st.integers(1, 2), st.integers(1, 70), st.integers(1, 18), st.integers(1, 18))

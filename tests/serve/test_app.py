@@ -16,7 +16,14 @@ from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.sampling.outputs import read_recipe
 from gensynth_serve.web.app import create_app, serve
 
+PATIENCE = 120  # seconds until something is taken for stuck, also on a busy machine
 GOOD = {"labels": [8], "num": 2, "seed": 7, "steps": 3, "guidance": 2.0, "settings": ""}
+
+
+@pytest.fixture
+def http():
+    with httpx.Client(timeout=PATIENCE) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +37,14 @@ def test_says_where_it_is_when_it_is_ready(server, model_folder):
     assert server.url.startswith("http://127.0.0.1:")
 
 
-def test_health_check(server):
-    answer = httpx.get(f"{server.url}/healthz")
+def test_health_check(http, server):
+    answer = http.get(f"{server.url}/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/config", "/nothing"])
-def test_security_headers(server, path):
-    headers = httpx.get(server.url + path).headers
+def test_security_headers(http, server, path):
+    headers = http.get(server.url + path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -46,33 +53,33 @@ def test_security_headers(server, path):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil", ""])
-def test_another_name_for_this_machine_is_refused(server, host):
-    assert httpx.get(f"{server.url}/", headers={"host": host}).status_code == 400
+def test_another_name_for_this_machine_is_refused(http, server, host):
+    assert http.get(f"{server.url}/", headers={"host": host}).status_code == 400
 
 
 @pytest.mark.parametrize("host", ["localhost:1234", "127.0.0.1", "[::1]:7860"])
-def test_local_names_are_accepted(server, host):
-    assert httpx.get(f"{server.url}/healthz", headers={"host": host}).status_code == 200
+def test_local_names_are_accepted(http, server, host):
+    assert http.get(f"{server.url}/healthz", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "path", ["/openapi.json", "/docs", "/redoc", "/monitoring/summary", "/gradio_api/monitoring"]
 )
-def test_nothing_lists_what_there_is(server, path):
-    assert httpx.get(server.url + path).status_code in (403, 404)
+def test_nothing_lists_what_there_is(http, server, path):
+    assert http.get(server.url + path).status_code in (403, 404)
 
 
 @pytest.mark.parametrize("name", ["generate", "restore", "select", "choose_model"])
-def test_there_is_no_way_around_the_queue(server, name):
-    answer = httpx.post(f"{server.url}/gradio_api/run/{name}", json={"data": []})
+def test_there_is_no_way_around_the_queue(http, server, name):
+    answer = http.post(f"{server.url}/gradio_api/run/{name}", json={"data": []})
     assert answer.status_code == 404
 
 
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../../etc/passwd", "%2fetc%2fpasswd", "/proc/self/environ", "serve"]
 )
-def test_no_file_of_the_machine_is_served(server, path):
-    assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code in (403, 404)
+def test_no_file_of_the_machine_is_served(http, server, path):
+    assert http.get(f"{server.url}/gradio_api/file={path}").status_code in (403, 404)
 
 
 def test_one_public_endpoint(client):
@@ -140,13 +147,13 @@ def test_further_settings_are_drawn_with_and_recorded(client, model_folder):
     ],
     ids=str,
 )
-def test_wrong_values_are_refused_in_a_sentence(server, model_folder, change, words):
+def test_wrong_values_are_refused_in_a_sentence(http, server, model_folder, change, words):
     values = {**GOOD, **change}
     data = [str(model_folder), *(values[key] for key in GOOD), None]
     call = f"{server.url}/gradio_api/call/generate"
     body = json.dumps({"data": data})  # Python writes NaN and Infinity as no client should
-    event = httpx.post(call, content=body, headers={"content-type": "application/json"}).json()
-    answer = httpx.get(f"{call}/{event['event_id']}", timeout=30).text
+    event = http.post(call, content=body, headers={"content-type": "application/json"}).json()
+    answer = http.get(f"{call}/{event['event_id']}").text
     assert "event: error" in answer
     assert words in answer
 
@@ -156,15 +163,15 @@ def test_an_unknown_model_is_refused(client):
         client.predict("../../etc", **GOOD, api_name="/generate")
 
 
-def test_sigterm_ends_a_running_job_and_the_server_was_never_online(server, model_folder):
+def test_sigterm_ends_a_running_job(own_server, model_folder):
     long = {**GOOD, "num": 16, "steps": 250}
-    job = Client(server.url, verbose=False).submit(str(model_folder), **long, api_name="/generate")
-    deadline = time.monotonic() + 20
+    client = Client(own_server.url, verbose=False)
+    job = client.submit(str(model_folder), **long, api_name="/generate")
+    deadline = time.monotonic() + PATIENCE
     while not any("step" in str(output) for output in job.outputs()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert server.stop() == 0
-    assert "network" not in server.process.stdout.read()
+    assert own_server.stop() == 0
 
 
 def test_a_busy_port_is_found_before_a_model_is_loaded():

@@ -19,6 +19,7 @@ from gensynth_serve.queue.order import Order
 
 ENDS = (Done, Stopped, Failed)
 STEP_SECONDS = 0.05
+PATIENCE = 120  # seconds until something is taken for stuck, also on a busy machine
 
 
 class SlowPipeline(ClassConditionalPipeline):
@@ -64,7 +65,7 @@ def start(tmp_path):
         return engines[-1]
 
     yield start_engine
-    assert all(engine.stop(10) for engine in engines)
+    assert all(engine.stop(PATIENCE) for engine in engines)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def order(**changes) -> Order:
     return Order("tiny", **{**settings, **changes})
 
 
-def all_news(job, timeout=20.0):
+def all_news(job, timeout=PATIENCE):
     """The news of a job up to its end."""
     news = []
     while not news or not isinstance(news[-1], ENDS):
@@ -87,7 +88,7 @@ def all_news(job, timeout=20.0):
     return news
 
 
-def wait_for(job, kind, timeout=20.0):
+def wait_for(job, kind, timeout=PATIENCE):
     """The next piece of news of a kind."""
     while True:
         news = job.news.get(timeout=timeout)
@@ -291,7 +292,7 @@ def test_stop_of_the_engine_ends_all_jobs_and_refuses_new_ones(start, slow):
     engine = start(slow)
     jobs = [engine.submit(order(steps=250)) for _ in range(3)]
     wait_for(jobs[0], Preview)
-    assert engine.stop(5)
+    assert engine.stop(PATIENCE)
     assert [type(all_news(job)[-1]) for job in jobs] == [Stopped] * 3
     with pytest.raises(BusyError, match="shutting down"):
         engine.submit(order())
@@ -313,7 +314,7 @@ def test_many_threads_may_submit_at_once(start, make_pipeline):
 
 def last_of(job):
     """The latest news of a job that nobody has read so far."""
-    news = job.news.get(timeout=5)
+    news = job.news.get(timeout=PATIENCE)
     while not job.news.empty():
         news = job.news.get()
     return news

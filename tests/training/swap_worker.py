@@ -1,10 +1,9 @@
-"""Trains each variant for 20 steps in this process group; run under torchrun.
+"""Trains each variant for 20 steps in this process group.
 
-python swap_worker.py FOLDER VARIANT..., where a variant is overrides of the configuration joined by
-spaces. The run of the n-th variant is in FOLDER/n.
+A variant is overrides of the configuration joined by spaces. The run of the n-th variant is in
+FOLDER/n.
 """
 
-import sys
 from pathlib import Path
 
 from gensynth.experiments.read import load_experiment
@@ -21,12 +20,7 @@ SHORT = [
 ]
 
 
-def main() -> None:
-    folder, *variants = sys.argv[1:]
+def main(folder: str, *variants: str) -> None:
     for number, variant in enumerate(variants):
         output = f"output={folder}/{number}"
         train(load_experiment(CONFIG, [output, *SHORT, *variant.split(" ")]))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,12 @@
 """Several averages at once and their snapshots, in a model and through a run."""
 
 import resource
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from averaged import SEVERAL, several
+from averaged import SEVERAL, killed_before_step_8_is_saved, several
 from diffusers.training_utils import EMAModel
+from launching import command, launch, training
 from safetensors.torch import load_file
 from tiny import losses, weights, write_experiment
 from torch import nn
@@ -20,8 +18,6 @@ from gensynth.training.averages.ema import WeightAverage, decay_beta
 from gensynth.training.averages.export import export_decay, open_averages
 from gensynth.training.averages.snapshots import list_snapshots, read_snapshot, write_snapshot
 from gensynth.training.loop import train
-
-ROOT = Path(__file__).parents[2]
 
 
 def everything(run):
@@ -182,16 +178,7 @@ def test_resumed_averages_are_bit_equal(whole, tmp_path):
 
 def test_killed_run_ends_as_if_it_had_not_been(whole, tmp_path):
     config = write_experiment(tmp_path, **SEVERAL)
-    script = (
-        "import os, sys\n"
-        "from gensynth.experiments.read import load_experiment\n"
-        "from gensynth.training import loop, run\n"
-        "save = run.Run.save\n"
-        "run.Run.save = lambda self: os.kill(os.getpid(), 9) if self.step == 8 else save(self)\n"
-        "loop.train(load_experiment(sys.argv[1]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(config)], stderr=subprocess.DEVNULL)
-    assert done.returncode == -9
+    assert launch(killed_before_step_8_is_saved, str(config)).returncode == -9
     # The snapshot of step 8 is there, its checkpoint is not.
     assert list_snapshots(tmp_path / "run")[-1].step == 8
     assert everything(train(load_experiment(config))) == everything(whole)
@@ -199,14 +186,8 @@ def test_killed_run_ends_as_if_it_had_not_been(whole, tmp_path):
 
 def test_two_processes_continue_what_one_began(whole, tmp_path):
     several(tmp_path, "training.steps=6")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    config = tmp_path / "experiment.yaml"
-    subprocess.run(
-        [*launch, str(ROOT / "train.py"), "--config", str(config)],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    done = launch(command, *training(tmp_path / "experiment.yaml"), processes=2)
+    assert done.returncode == 0, done.stderr
     together, alone = everything(tmp_path / "run")[0], everything(whole)[0]
     assert together.keys() == alone.keys()
     first = {name for name in alone if name.startswith(("step-00000002", "step-00000006"))}

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launching import command, launch, training
 from PIL import Image
-from test_processes import ROOT, torchrun
 from tiny import losses, weights, write_experiment, write_masked
 
 import gensynth
@@ -323,7 +323,7 @@ def test_two_processes_find_the_number_of_one(real, tmp_path):
     asked += [f"evaluation.reference='{real}'", "sampling.steps=1"]
     one = train(load_experiment(config, asked))
     output = f"output='{tmp_path / 'two'}'"
-    done = torchrun(str(ROOT / "train.py"), "--config", str(config), *asked, output)
+    done = launch(command, *training(config, *asked, output), processes=2)
     assert done.returncode == 0, done.stderr
     [alone], [together] = lines(one), lines(tmp_path / "two")
     for key in ("value", "standard_error"):

@@ -1,10 +1,6 @@
 """What `gensynth ema` makes of a run."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,8 +14,6 @@ from gensynth.experiments.read import load_experiment
 from gensynth.training.averages.export import export_decay, export_std, open_averages
 from gensynth.training.averages.snapshots import list_snapshots
 from gensynth.training.loop import train
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -135,18 +129,8 @@ def test_damaged_snapshot_is_named(tmp_path):
     assert export_std(open_averages(run), 0.08, None, None).used == 11
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "gensynth", "ema", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def test_command_reconstructs_and_says_how_to_sample(longer, tmp_path):
-    done = command(longer, "--std", "0.08", "--out", tmp_path / "out")
+def test_command_reconstructs_and_says_how_to_sample(command, longer, tmp_path):
+    done = command("ema", longer, "--std", "0.08", "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "std 0.080 at step 60, from 90 snapshots"
@@ -154,8 +138,8 @@ def test_command_reconstructs_and_says_how_to_sample(longer, tmp_path):
     assert (tmp_path / "out" / "model_index.json").is_file()
 
 
-def test_command_lists_what_there_is(longer):
-    done = command(longer)
+def test_command_lists_what_there_is(command, longer):
+    done = command("ema", longer)
     assert done.returncode == 0
     assert done.stdout.splitlines()[:2] == [
         "--decay 0.9: step 60 (the one in model/)",
@@ -164,7 +148,7 @@ def test_command_lists_what_there_is(longer):
     assert "from 90 snapshots, steps 2 to 60" in done.stdout
 
 
-def test_command_refuses_both_options(longer):
-    done = command(longer, "--std", "0.08", "--decay", "0.9")
+def test_command_refuses_both_options(command, longer):
+    done = command("ema", longer, "--std", "0.08", "--decay", "0.9")
     assert done.returncode == 2 and "not both" in done.stderr
-    assert command(longer, "--step", "4").returncode == 2
+    assert command("ema", longer, "--step", "4").returncode == 2

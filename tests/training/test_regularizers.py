@@ -1,12 +1,11 @@
 """Regularizers in a run: checked early, added up, resumed, shared between processes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from launching import command, launch, training
 from tiny import losses, weights, write_experiment
 
 from gensynth.config import Repa
@@ -17,7 +16,6 @@ from gensynth.experiments.read import load_experiment
 from gensynth.experiments.regularization import Regularization
 from gensynth.training.loop import train
 
-ROOT = Path(__file__).parents[2]
 DICO = "model={name: DiCo-nano, hidden_size: 8, depth: [2, 1, 1, 1, 1]}"
 DIT = "model={name: DiT-nano/2, input_size: 16, hidden_size: 32, depth: 3, num_heads: 2}"
 BLOCKS = {DICO: ("levels.0.0", "levels.0.1"), DIT: ("blocks.0", "blocks.2")}
@@ -79,14 +77,8 @@ def test_resumed_run_is_bit_equal(model, whole, tmp_path):
 @MODELS
 def test_two_processes_that_accumulate_change_only_rounding(model, whole, tmp_path):
     config = write_experiment(tmp_path)
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "train.py")]
     settings = [regularizers(model), "training.steps=6", "training.gradient_accumulation=2"]
-    done = subprocess.run(
-        [sys.executable, *command, "--config", str(config), model, *settings],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = launch(command, *training(config, model, *settings), processes=2)
     assert done.returncode == 0, done.stderr
     for entry, expected in zip(logged(tmp_path / "run"), logged(whole[model]), strict=True):
         for name in ("loss", "denoising", *TERMS):

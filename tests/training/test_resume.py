@@ -6,15 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launching import ROOT, Launch, command, launch, training
 from tiny import losses, weights, write_experiment
 
 from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,6 @@ def test_streaming_resumes_bit_equal(tmp_path):
     assert weights(one) == weights(two)
 
 
-def command(config: Path, *overrides: str) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), "--config", str(config), *overrides]
-
-
 def test_killed_at_random_moments(tmp_path):
     """kill -9 while starting, stepping or saving; the last of several runs finishes."""
     steps = "training.steps=40"
@@ -71,46 +67,40 @@ def test_killed_at_random_moments(tmp_path):
     saved = run / "checkpoints"
     chance = random.Random()
     for _ in range(3):
-        process = subprocess.Popen(
-            command(config, steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
         before = set(saved.glob("step-*"))
-        # Starting takes seconds and a step milliseconds: wait for a sign of life first.
-        while set(saved.glob("step-*")) == before and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(chance.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command(config, steps), check=True, stderr=subprocess.DEVNULL)
+        with Launch(command, *training(config, steps)) as started:
+            # Starting takes longer than a step: wait for a sign of life first.
+            while set(saved.glob("step-*")) == before and started.running:
+                time.sleep(0.001)
+            time.sleep(chance.random() * 0.3)
+            started.send(signal.SIGKILL)
+    done = launch(command, *training(config, steps))
+    assert done.returncode == 0, done.stderr
     assert losses(run) == losses(whole)
     assert weights(run) == weights(whole)
     assert not list(saved.glob("*.tmp"))
 
 
-def wait_for_checkpoint(run: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+def wait_for_checkpoint(run: Path, running: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
     while not list((run / "checkpoints").glob("step-????????")):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert running() and time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def test_sigterm_saves_and_tells_how_to_resume(tmp_path):
     config = write_experiment(tmp_path, **{"checkpoint.every": 5})
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        command(config, "training.steps=100000"), stderr=subprocess.PIPE, text=True
-    )
-    wait_for_checkpoint(run, process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "stopped at step" in errors and "Resume:" in errors and str(config) in errors
-    assert "Traceback" not in errors
-    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    with Launch(command, *training(config, "training.steps=100000")) as started:
+        wait_for_checkpoint(run, lambda: started.running)
+        started.send(signal.SIGTERM)
+        done = started.finish()
+    assert done.returncode == 75
+    assert "stopped at step" in done.stderr and "Resume:" in done.stderr
+    assert str(config) in done.stderr and "Traceback" not in done.stderr
+    newest = sorted((run / "checkpoints").glob("step-????????"))[-1]
     step = int(newest.name.removeprefix("step-"))
-    resumed = subprocess.run(
-        command(config, f"training.steps={step + 1}"), stderr=subprocess.PIPE, text=True
-    )
+    resumed = launch(command, *training(config, f"training.steps={step + 1}"))
     assert resumed.returncode == 0 and f"resumed from {newest}" in resumed.stderr
 
 
@@ -118,23 +108,24 @@ def launched(config: Path, run: Path) -> subprocess.Popen:
     """An endless run under `accelerate launch`, in a session of its own, after its first save."""
     launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1"]
     process = subprocess.Popen(
-        [*launcher, *command(config, "training.steps=100000")[1:]],
+        [*launcher, ROOT / "train.py", "--config", config, "training.steps=100000"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "ACCELERATE_USE_CPU": "1"},
         start_new_session=True,
     )
-    wait_for_checkpoint(run, process)
+    wait_for_checkpoint(run, lambda: process.poll() is None)
     return process
 
 
 def wait_until_stopped(run: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while '"stopped"' not in (run / "status.json").read_text():
         assert time.monotonic() < deadline, (run / "status.json").read_text()
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_killing_the_launcher_still_saves(tmp_path):
     """`accelerate launch` dies without telling its child; the child notices."""
     config = write_experiment(tmp_path, **{"checkpoint.every": 5})
@@ -144,6 +135,7 @@ def test_killing_the_launcher_still_saves(tmp_path):
     wait_until_stopped(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_everybody_and_still_saves(tmp_path):
     """The terminal sends it to launcher and child; then the launcher's death is a signal too."""
     # Long steps: the second signal comes while the first one's step is still running.

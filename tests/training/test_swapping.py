@@ -3,10 +3,9 @@
 One block changes what is generated: latents, a tokenizer, or the tokens of one.
 """
 
-import subprocess
-import sys
-from pathlib import Path
-
+import pytest
+import swap_worker
+from launching import launch
 from tiny import losses
 
 VARIANTS = [
@@ -27,12 +26,12 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 def test_every_backbone_and_mixer_learns_in_two_processes(tmp_path):
-    worker = Path(__file__).parent / "swap_worker.py"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     variants = [variant.replace("FOLDER", str(tmp_path)) for variant in VARIANTS]
     assert variants[11].startswith('model={"name":"VQ-nano"}')
-    subprocess.run([*launch, str(worker), str(tmp_path), *variants], check=True, timeout=900)
+    done = launch(swap_worker.main, str(tmp_path), *variants, processes=2, timeout=900)
+    assert done.returncode == 0, done.stderr
     for number, variant in enumerate(VARIANTS):
         curve = losses(tmp_path / str(number))
         assert len(curve) == 20, variant

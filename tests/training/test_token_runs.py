@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launching import command, launch, training
 from PIL import Image
 from safetensors.torch import load_file
-from test_processes import ROOT, torchrun
 from tiny import losses, weights, write_masked, write_tokenizer
 
 import gensynth
@@ -102,7 +102,7 @@ def two(kinds, tmp_path_factory):
             {} if kind == "tokenizer" else {"model.dropout": 0.0, "objective.loss_on": "masked"}
         )
         config = write(folder / kind, **changes)
-        done = torchrun(str(ROOT / "train.py"), "--config", str(config), STEPS)
+        done = launch(command, *training(config, STEPS), processes=2)
         assert done.returncode == 0, done.stderr
         runs[kind] = config
     return runs
@@ -128,7 +128,7 @@ def test_two_processes_train_what_one_does(two, tmp_path):
 def test_two_processes_sample_the_pictures_of_one(two, tmp_path):
     model = str(two["masked"].parent / "run")
     job = ["sample", "--model", model, "-n", "5", "--out"]
-    done = torchrun("-m", "gensynth", *job, str(tmp_path / "two"), "--batch-size", "2")
+    done = launch(command, *job, str(tmp_path / "two"), "--batch-size", "2", processes=2)
     assert done.returncode == 0, done.stderr
     one = sample(Job(model, None, 5, 0), tmp_path / "one")
     names = sorted(path.name for path in one.glob("0*.png"))

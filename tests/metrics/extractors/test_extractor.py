@@ -72,9 +72,11 @@ def test_the_older_settings_come_back_too(coloured):
     """Those that PyTorch refuses to mix with the newer ones."""
     torch.set_float32_matmul_precision("medium")
     extractor = Mean()
-    extractor(coloured(1, 4, 4))
-    assert torch.get_float32_matmul_precision() == "medium"
-    torch.set_float32_matmul_precision("highest")
+    try:
+        extractor(coloured(1, 4, 4))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
     assert extractor.seen == EXACT
 
 
