@@ -73,11 +73,12 @@ def hidden_shapes(model: nn.Module, *inputs: Tensor) -> dict[str, torch.Size]:
     names = [name for name, _ in model.named_modules() if name]
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     shadow = {name: tensor.detach().to("meta") for name, tensor in weights.items()}
-    training = model.training
+    modes = {part: part.training for part in model.modules()}
     model.eval()  # nothing is dropped at random
     with torch.no_grad(), hidden_states(model, names) as states:
         torch.func.functional_call(model, shadow, tuple(x.to("meta") for x in inputs))
-    model.train(training)
+    for part, training in modes.items():
+        part.training = training
     return {
         name: state.shape
         for name, state in states.items()

@@ -84,7 +84,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     state.wait_for_everyone()  # every manifest is complete
     if state.is_main_process:
         folder.finish([condition.number(picture.item) for picture in pictures])
-        write_overview(folder, job, len(condition.every()) or GRID)
+        write_overview(folder, job, len(condition.choices()) or GRID)
     state.wait_for_everyone()
     return out
 

@@ -15,7 +15,7 @@ MAX_SEED = 2**32 - 1
 MAX_LABELS = 1000
 # Options of schedulers that change neither how much is computed nor what the model's times mean.
 ALLOWED_OPTIONS = {
-    *("method", "form", "norm", "last_step", "last_step_size", "sample_eps", "shift"),
+    *("method", "form", "norm", "last_step", "last_step_size", "sample_eps"),
     *("temperature", "last_temperature", "temperature_power", "warmup_steps", "top_k", "roll"),
     *("greedy", "schedule", "order_noise", "noise_temperature"),
 }
