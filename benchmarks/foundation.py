@@ -65,7 +65,7 @@ def training(
     model = create_model(name, num_classes=10, in_channels=PATCH**2, learn_sigma=False)
     model = model.to(device, memory_format=layout)
     optimizer = create_optimizer(model, Optimizer())
-    objective = FlowObjective(Flow(name="flow"), null_label=10)
+    objective = FlowObjective(Flow(name="flow"), {"class_labels": torch.tensor([10])})
     autoencoder = PixelAutoencoder(1, PATCH).to(device)
     data = Data(channels=1, fit="pad")
     schedule = Schedule(0, 10**6, batch_size)
@@ -79,7 +79,9 @@ def training(
         waited += time.perf_counter() - start
         random = StepRandom(0, step, slice(0, batch_size), batch_size, device)
         latents = autoencoder.encode(batch.images.to(device)).contiguous(memory_format=layout)
-        objective.loss(model, latents, batch.labels.to(device), random).total.backward()
+        objective.loss(
+            model, latents, {"class_labels": batch.labels.to(device)}, random
+        ).total.backward()
         optimizer.step()
         optimizer.zero_grad()
         step += 1

@@ -23,10 +23,8 @@ from torch import Tensor
 from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.models import create_model
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.model_call import guided_model
-from gensynth.pipelines.walk import start, walk
 from gensynth.samplers.registry import create_scheduler
-from gensynth.seeding import picture_generator
+from gensynth.settings import Settings
 from gensynth_benchmarks.foundation import repeat
 from gensynth_benchmarks.machine import device as current_device
 from gensynth_benchmarks.machine import peak_gib, print_machine, synchronize
@@ -192,15 +190,12 @@ def decode(
     published: PublishedSampler | None = None,
 ) -> tuple[float, float, float]:
     """Seconds of one decoding: the whole loop, of it the model, and `published` (not in it)."""
-    sampler = pipeline.resolve(steps, GUIDANCE).scheduler
-    generators = [picture_generator(seed) for seed in range(size.batch)]
-    classes = torch.zeros(size.batch, dtype=torch.long, device=pipeline.model.device)
+    pixels = (size.pixels, size.pixels)
+    resolved = pipeline.resolve(Settings(steps=steps, guidance=GUIDANCE, size=pixels))
     whole = peer = 0.0
     with timed_calls(pipeline.model, device) as calls:
         begin = now(device)
-        sample = start(pipeline, sampler, (size.pixels, size.pixels), generators)
-        predict = guided_model(pipeline, sampler, GUIDANCE, None, None)
-        for _ in walk(pipeline, sampler, predict, sample, steps, classes, generators):
+        for _ in pipeline.walk([0] * size.batch, range(size.batch), resolved):
             end = now(device)
             whole += end - begin
             if published is not None:

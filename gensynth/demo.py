@@ -92,10 +92,9 @@ def _look(out: Path, quick: bool) -> None:
     drawn = sample(
         Job(
             str(out),
-            labels=None,
+            shown=None,
             num=100 if quick else 1000,
             seed=0,
-            settings={},
             batch_size=100,
             kind="npz",
         ),

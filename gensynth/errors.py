@@ -3,6 +3,9 @@
 A message is one or two sentences: what is wrong, and what to do.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class GensynthError(Exception):
     """A failure with a message for the user; `exit_code` is what the command returns."""
@@ -62,3 +65,9 @@ class Stopped(GensynthError):
     """Stopped on request with the state saved; the same command resumes (EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A question that names the known word nearest to `word`, to end a message; "" if none is."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -25,7 +25,7 @@ DAMAGED = (
 
 
 def cache_folder(kind: str) -> Path:
-    """Where things of a kind are kept that can be made again (`GENSYNTH_CACHE`, ~/.cache/gensynth).
+    """Folder for things that can be made again, by kind (`GENSYNTH_CACHE`, ~/.cache/gensynth).
 
     It may not exist yet.
     """
@@ -76,7 +76,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The entries of a file of JSON lines, without those that a killed process cut off.
 
-    A file that is not there has none.
+    A file that is not there has no entries.
     """
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

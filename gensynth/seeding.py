@@ -19,6 +19,7 @@ from gensynth.errors import UsageError
 def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that is a pure function of `parts`; other parts give an unrelated seed."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    # 63 bits, the range of `whole_seed`, which an int64 holds
     return int.from_bytes(digest[:8], "little") >> 1
 
 
@@ -63,10 +64,12 @@ class StepRandom:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(derived_seed(seed, "step", step))
+        # On the CPU: it decides shapes, such as how many tokens are masked, without asking a GPU.
         self.shared = torch.Generator().manual_seed(derived_seed(seed, "shared", step))
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers [rows, *shape]."""
+        # The whole global batch is drawn and cut: every split of it sees the same numbers.
         return torch.randn(self.batch_size, *shape, generator=self.generator, device=self.device)[
             self.rows
         ]

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -159,8 +160,7 @@ def make_token_model() -> Callable:
                 hidden_size=hidden_size,
                 num_heads=2,
                 depth=1,
-                num_classes=10,
-                **keywords,
+                **{"num_classes": 10, **keywords},
             )
             for parameter in model.parameters():
                 torch.nn.init.normal_(parameter, std=0.3)
@@ -275,3 +275,18 @@ def numbered() -> Callable:
         return encode(pixels)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_tar() -> Callable[..., Path]:
+    """Writes members by name into a tar file and returns its path."""
+
+    def write(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+        with tarfile.open(path, mode) as archive:
+            for name, content in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return path
+
+    return write

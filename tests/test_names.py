@@ -1,21 +1,80 @@
 """The names that code outside relies on, from nothing but `import gensynth`."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+import gensynth
+
+ROOT = Path(__file__).parent.parent
 NAMES = [
     "create_model",
     "load",
     "load_experiment",
+    "autoencoders.open_autoencoder",
+    "config.Flow",
     "convert.load_official",
+    "data.images.decode",
+    "errors.UsageError",
+    "evaluation.evaluate.evaluate",
+    "guidance.classifier_free",
+    "metrics.FrechetDistance",
+    "metrics.frechet_distance",
+    "models.create_model",
     "objectives.ddpm.loss_terms",
     "ops.linear_attention",
     "ops.local_attention",
+    "pipelines.PIPELINES.get",
     "sampling.masked.halton_order",
+    "training.loop.train",
 ]
+HEAVY = ["diffusers", "torchmetrics", "transformers", "matplotlib", "datasets", "gradio", "triton"]
+
+
+def run(*lines: str) -> None:
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
 
 
 def test_names_are_reachable_and_the_import_is_cheap():
-    lines = ["import sys, gensynth", "assert 'torch' not in sys.modules"]
-    lines += [f"assert callable(gensynth.{name})" for name in NAMES]
-    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+    run(
+        "import sys, gensynth",
+        "assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)",
+        *(f"assert callable(gensynth.{name})" for name in NAMES),
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.frechet_distance", "ops.use", "errors", "seeding", "samplers"]
+)
+def test_light_names_import_nothing_heavy(name):
+    run(f"import sys, gensynth; gensynth.{name}", f"assert not set({HEAVY}) & set(sys.modules)")
+
+
+def test_every_public_name_is_there():
+    run("import gensynth", *(f"gensynth.{name}" for name in gensynth.__all__))
+    assert dir(gensynth) == sorted(gensynth.__all__)
+
+
+def test_the_names_in_the_documents_are_there():
+    """`gensynth.name(`, `gensynth.folder.name(` and the like, in the README and in docs/."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    found = set(re.findall(r"(?<![\w./])gensynth\.([a-zA-Z_]\w*(?:\.[a-zA-Z_]\w*)*)", text))
+    assert {"load", "create_model", "metrics.FrechetDistance", "ops.use"} <= found
+    run("import gensynth", *(f"gensynth.{name}" for name in sorted(found)))
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("metric", "metrics"), ("data.image", "images"), ("creat_model", "create_model")],
+)
+def test_a_misspelt_name_is_told_the_nearest(name, nearest):
+    *parents, last = name.split(".")
+    module = gensynth
+    for parent in parents:
+        module = getattr(module, parent)
+    with pytest.raises(AttributeError, match=f"no attribute '{last}'. Did you mean '{nearest}'"):
+        getattr(module, last)

@@ -77,8 +77,10 @@ def prepare(shared: Shared, folder: Path) -> None:
     tempfile.tempdir = None  # so that TMPDIR counts
     import accelerate  # noqa: F401
     import datasets  # noqa: F401
+    import matplotlib.figure  # noqa: F401
     import torch
     import torch.utils.tensorboard
+    import torchmetrics  # noqa: F401
     from diffusers import AutoencoderKL
 
     import gensynth
@@ -103,7 +105,7 @@ def run_all(cases: Sequence[Case], folder: Path, jobs: int) -> Recorded:
     """The results of each case, which runs in a process of its own, forked from this one."""
     context = multiprocessing.get_context("fork")
     found: Recorded = {}
-    running: dict[BaseProcess, tuple[Case, Path]] = {}
+    running: dict[BaseProcess, tuple[Case, Path, float]] = {}
     waiting = list(enumerate(cases))
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -112,13 +114,14 @@ def run_all(cases: Sequence[Case], folder: Path, jobs: int) -> Recorded:
             place.mkdir()
             process = context.Process(target=run_one, args=(case, place))
             process.start()
-            running[process] = case, place
+            running[process] = case, place, time.monotonic()
         wait([process.sentinel for process in running])
         for process in [process for process in running if not process.is_alive()]:
-            case, place = running.pop(process)
+            case, place, since = running.pop(process)
             found[case.name] = results_of(process, place)
             shutil.rmtree(place)
-            print(f"[{len(found)}/{len(cases)}] {case.name}", flush=True)
+            seconds = time.monotonic() - since
+            print(f"[{len(found)}/{len(cases)}] {seconds:.1f} s: {case.name}", flush=True)
     return {case.name: found[case.name] for case in cases}
 
 
@@ -127,9 +130,7 @@ def run_one(case: Case, folder: Path) -> None:
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-    begun = time.monotonic()
     results = case.run(folder)
-    print(f"{time.monotonic() - begun:.1f} s")
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
 
@@ -140,7 +141,7 @@ def results_of(process: BaseProcess, folder: Path) -> Results:
         results: Results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         return results
     log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
-    print(log[-3000:], file=sys.stderr)
+    print(log[-2000:], file=sys.stderr)
     return {FAILED: f"exit code {process.exitcode}"}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ def inputs(model: nn.Module, pixels: int, batch: int) -> tuple[Tensor, ...]:
 def plain_call(name: str, model: nn.Module) -> Callable[..., Tensor]:
     """The model as a function of sample, timestep and labels."""
     if name != DIFFUSERS:
-        return partial(asked, model)
+        return lambda sample, time, labels: asked(model, sample, time, {"class_labels": labels})
     return lambda sample, timestep, labels: model(sample, timestep, labels).sample
 
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from gensynth.config import Experiment
 from gensynth.data.sources import open_source
-from gensynth.experiments.build import build_model
+from gensynth.experiments.build import build_condition, build_model
 from gensynth.training.loop import train
 from gensynth_benchmarks.gpu_steps.common import Bench, fresh_memory
 from gensynth_benchmarks.gpu_steps.training_runs import (
@@ -140,7 +140,7 @@ def term(model: str, regularizer: str, miniature: bool) -> str:
 
 def parameters(experiment: Experiment) -> int:
     with torch.device("meta"):
-        model = build_model(experiment, num_classes=10)
+        model = build_model(experiment, build_condition(experiment, [*"0123456789"]))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -19,10 +19,8 @@ from gensynth.models import create_model
 from gensynth.ops import use
 from gensynth.pipelines.acceleration.optimize import MOST_PICTURES
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.model_call import guided_model
-from gensynth.pipelines.walk import start, walk
 from gensynth.samplers.registry import create_scheduler
-from gensynth.seeding import picture_generator
+from gensynth.settings import Settings
 from gensynth_benchmarks.gpu_steps.backbones import (
     BACKBONES,
     COMPILED,
@@ -193,10 +191,7 @@ def as_pipeline(bench: Bench, model: nn.Module, name: str, pixels: int) -> Class
 @torch.inference_mode()
 def whole_walk(pipeline: ClassConditionalPipeline, batch: int, steps: int) -> torch.Tensor:
     """Latents or tokens of a batch of pictures, drawn as a call of the pipeline draws them."""
-    _, guidance, size, sampler, interval = pipeline.resolve(steps=steps, guidance=GUIDANCE)
-    classes = torch.arange(batch, device=pipeline.model.device) % pipeline.model.config.num_classes
-    generators = [picture_generator(seed) for seed in range(batch)]
-    sample = start(pipeline, sampler, size, generators)
-    predict = guided_model(pipeline, sampler, guidance, interval, None, steps, classes)
-    *_, (sample, _) = walk(pipeline, sampler, predict, sample, steps, classes, generators)
-    return sample
+    resolved = pipeline.resolve(Settings(steps=steps, guidance=GUIDANCE))
+    classes = [index % len(pipeline.classes) for index in range(batch)]
+    *_, step = pipeline.walk(classes, range(batch), resolved)
+    return step.sample

@@ -27,6 +27,7 @@ from gensynth import ops
 from gensynth.autoencoders import VQAutoencoder
 from gensynth.config import Experiment
 from gensynth.data.training import Batch
+from gensynth.experiments.assemble import assemble
 from gensynth.experiments.read import load_experiment
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import WeightAverage
@@ -174,7 +175,9 @@ class Steps:
         # Random weights are made on the device, which is faster; a codec is read from files.
         latents = experiment.autoencoder.gives == "latents"
         with torch.device(device) if latents else nullcontext():
-            self.learner = Learner(experiment, self.accelerator, CLASSES)
+            names = [str(number) for number in range(CLASSES)]
+        parts = assemble(experiment, names, self.accelerator.device)
+        self.learner = Learner(parts, self.accelerator)
         self.average = WeightAverage(self.learner.bare_model, experiment.ema)
         self.batch = random_batch(experiment, device)
         self.learner.model.train()

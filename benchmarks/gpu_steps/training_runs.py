@@ -23,7 +23,7 @@ from gensynth.evaluation.measuring.features import Effort, extract, selection
 from gensynth.evaluation.measuring.measure import add_floors, reference_of
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.evaluation.measuring.measures import frechet_scores, space_of
-from gensynth.experiments.build import MOST_COMPILED
+from gensynth.experiments.apply import MOST_COMPILED
 from gensynth.experiments.read import load_experiment
 from gensynth.files import read_json_lines, write_text
 from gensynth.metrics.extractors import open_extractor

@@ -14,7 +14,7 @@ from gensynth.autoencoders.vqmodel import VQModelAutoencoder
 # Every codec class; a model folder may name no other.
 AUTOENCODERS: dict[str, type[ModelMixin]] = {
     "none": PixelAutoencoder,
-    "pixels": PixelAutoencoder,  # the old word for none
+    "pixels": PixelAutoencoder,  # the old name of "none"
     "kl": KLAutoencoder,
     "dc": DCAutoencoder,
     "taesd": TaesdAutoencoder,

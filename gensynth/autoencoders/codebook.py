@@ -1,4 +1,4 @@
-"""What token ids stand for: which codebook they belong to, and whether they are in it."""
+"""Which codebook token ids belong to, and whether they are in it."""
 
 import hashlib
 
@@ -11,8 +11,8 @@ from gensynth.errors import UsageError
 def fingerprint_of(codebook: Tensor) -> str:
     """16 hex digits of a codebook [codebook_size, D]; those of another codebook differ.
 
-    The stored values count, in float32: they are the same on every machine, which codes after a
-    normalisation are not to the last bit, and the same when saved in half precision and loaded.
+    Of the stored values in float32, which are the same on every machine, and the same after saving
+    in half precision and loading; normalised codes may differ in the last bit.
     """
     values = codebook.detach().to("cpu", torch.float32).contiguous()
     return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]

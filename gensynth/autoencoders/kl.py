@@ -32,6 +32,7 @@ class KLAutoencoder(ScaledLatents, AutoencoderKL):
         posterior = super().encode(from_levels(images).to(self.dtype)).latent_dist
         latents = posterior.mean
         if random is not None:
+            # not posterior.sample(): numbers of this step's generator, the same for any processes
             latents = latents + posterior.std * random.normal(*latents.shape[1:])
         return self.scaled(latents)
 

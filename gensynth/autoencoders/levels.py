@@ -11,6 +11,7 @@ def from_levels(images: Tensor) -> Tensor:
 
 def to_levels(pixels: Tensor) -> Tensor:
     """Floats -> uint8, rounded half up as DiT does (floor of 127.5 x + 128)."""
+    # + 128 = + 127.5 + 0.5: the cast cuts off, so the half rounds
     return (127.5 * pixels.float() + 128).clamp(0, 255).to(torch.uint8)
 
 

@@ -51,7 +51,7 @@ def open_autoencoder(path: str, kind: str) -> Any:
         kind: "kl" (continuous latents) or "vq" (tokens).
 
     Raises:
-        InputError: there is none, or it cannot be fetched.
+        InputError: there is no codec, or it cannot be fetched.
         CorruptError: its weights are damaged or not those of its configuration.
         UsageError: it is of another kind, or a class that is not known here.
     """
@@ -70,7 +70,7 @@ def open_autoencoder(path: str, kind: str) -> Any:
 
 
 def _find(path: str, kind: str) -> tuple[str, dict[str, Any] | None]:
-    """Folder or hub id of the codec, and its settings; none for weights of TAESD as published."""
+    """Folder or hub id of the codec, and its settings; None for weights of TAESD as published."""
     folder = Path(path)
     if not folder.is_dir():
         return path, _settings(path, kind)
@@ -134,7 +134,7 @@ def _load(codec_class: type[ModelMixin], path: str, kind: str) -> Any:
     try:
         codec, report = codec_class.from_pretrained(
             path,
-            use_safetensors=True,
+            use_safetensors=True,  # never a pickle, which could run code
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
             output_loading_info=True,

@@ -6,11 +6,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from gensynth.autoencoders.codec import LatentCodec
 from gensynth.autoencoders.levels import from_levels, to_levels
 from gensynth.seeding import StepRandom
 
 
-class PixelAutoencoder(ModelMixin, ConfigMixin):
+class PixelAutoencoder(ModelMixin, ConfigMixin, LatentCodec):
     """Squares of `patch` x `patch` pixels become channels (space-to-depth); nothing is learned.
 
     Args:
@@ -37,6 +38,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         In channels-last order. Nothing is random here; `random` is for autoencoders with a
         posterior.
         """
+        # channels-last, which DiCo's kernel needs
         latents = F.pixel_unshuffle(from_levels(images), self.patch)
         return latents.contiguous(memory_format=torch.channels_last)
 

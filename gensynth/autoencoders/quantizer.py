@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ENTROPY_TEMPERATURE = 0.01
+ENTROPY_TEMPERATURE = 0.01  # LlamaGen's
 
 
 @dataclass
 class Quantized:
-    """What a batch of features became.
+    """The result of quantizing a batch of features.
 
     Attributes:
         features: [B, D, h, w], the codes, with the gradient of the features before them.
@@ -43,6 +43,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.normalize = normalize
         self.embedding = nn.Embedding(codebook_size, dim)
+        # VQGAN's and LlamaGen's start
         nn.init.uniform_(self.embedding.weight, -1 / codebook_size, 1 / codebook_size)
 
     def codes(self) -> Tensor:
@@ -66,6 +67,7 @@ class Quantizer(nn.Module):
     def distances(self, rows: Tensor) -> Tensor:
         """Squared distances [B, h, w, codebook_size] of rows [B, h, w, D]."""
         codes = self.codes().to(rows)
+        # |r|^2 + |c|^2 - 2 r.c: one matrix product instead of a difference for every pair
         products = rows @ codes.transpose(0, 1)
         return rows.square().sum(-1, keepdim=True) + codes.square().sum(-1) - 2 * products
 
@@ -82,12 +84,13 @@ class Quantizer(nn.Module):
         distances = self.distances(rows)
         indices = distances.argmin(dim=-1)
         codes = self.codes()[indices]
+        # Straight-through: the value of the code, the gradient of the feature.
         straight = rows + (codes - rows).detach()
         return Quantized(
             straight.permute(0, 3, 1, 2),
             indices,
-            F.mse_loss(codes, rows.detach()),
-            F.mse_loss(rows, codes.detach()),
+            F.mse_loss(codes, rows.detach()),  # moves the codes alone
+            F.mse_loss(rows, codes.detach()),  # moves the encoder alone
             distances,
         )
 
@@ -107,7 +110,7 @@ def entropy_loss(affinity: Tensor) -> Tensor:
     affinity = affinity / ENTROPY_TEMPERATURE
     probability = affinity.softmax(dim=-1)
     log_probability = (affinity + 1e-5).log_softmax(dim=-1)
-    mean = probability.mean(dim=0)
+    mean = probability.mean(dim=0)  # [V], how often each code is taken
     of_mean = -(mean * (mean + 1e-5).log()).sum()
     of_each = -(probability * log_probability).sum(dim=-1).mean()
     return of_each - of_mean

@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gensynth.autoencoders.codec import LatentCodec
 
-class ScaledLatents:
-    """RGB in, latents out that are scaled to about unit variance; beside a model of diffusers.
+
+class ScaledLatents(LatentCodec):
+    """Scales a diffusers model's latents to about unit variance; mixed into the model's class.
 
     The class it is mixed into gives `patch` and `config`, with `latent_channels` and, where the
     latents are scaled, `scaling_factor` and `shift_factor`.
@@ -29,7 +31,7 @@ class ScaledLatents:
 
     @property
     def shift(self) -> float:
-        """What is taken from the latents before they are scaled; 0 for Stable Diffusion's."""
+        """What is subtracted from the latents before they are scaled; 0 for Stable Diffusion's."""
         return self.config.get("shift_factor") or 0.0
 
     @property

@@ -18,7 +18,7 @@ from gensynth.autoencoders.scaled import ScaledLatents
 from gensynth.errors import CorruptError
 from gensynth.seeding import StepRandom
 
-WIDTH = 64
+WIDTH = 64  # channels of every layer
 LATENT_LIMIT = 3  # latents beyond are bent towards it before decoding
 PARTS = ("encoder", "decoder")  # a file of weights each, as published
 
@@ -96,6 +96,7 @@ class TinyAutoencoder(ScaledLatents, ModelMixin, ConfigMixin):
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> float32 [B, C, H / 8, W / 8] of about unit variance."""
+        # its pixels are in [0, 1], not in [-1, 1]
         return self.scaled(self.encoder((from_levels(images).to(self.dtype) + 1) / 2))
 
     @torch.no_grad()
@@ -124,6 +125,7 @@ def read_published(folder: Path) -> TinyAutoencoder:
     first = states["decoder"].get("1.weight")
     if first is None or first.ndim != 4:
         raise CorruptError(f"{problem}the decoder does not begin with a convolution.{advice}")
+    # The two variants differ in this branch, which its tensors show.
     normed = any(".pool." in name for name in states["encoder"])
     with torch.device("meta"):  # so that no random weights are drawn
         codec = TinyAutoencoder(first.shape[1], normed)

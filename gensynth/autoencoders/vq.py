@@ -64,6 +64,7 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
         widths = tuple(widths)
         self.channels, self.patch = channels, 2 ** (len(widths) - 1)
         self.size_multiple = self.patch
+        # Of the levels only that of the lowest resolution attends.
         kinds = ["", *[""] * (len(widths) - 2), "Attn" if attention else ""][-len(widths) :]
         common = {
             "block_out_channels": widths,
@@ -75,7 +76,7 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
             channels,
             latent_channels,
             down_block_types=tuple(f"{kind}DownEncoderBlock2D" for kind in kinds),
-            double_z=False,
+            double_z=False,  # features, not the mean and variance of a posterior
             **common,
         )
         self.decoder = Decoder(
@@ -84,6 +85,7 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
             up_block_types=tuple(f"{kind}UpDecoderBlock2D" for kind in reversed(kinds)),
             **common,
         )
+        # 1x1, down to the few channels of a code and back, as in LlamaGen
         self.before = nn.Conv2d(latent_channels, codebook_dim, 1)
         self.after = nn.Conv2d(codebook_dim, latent_channels, 1)
         self.quantizer = Quantizer(codebook_size, codebook_dim, normalize)

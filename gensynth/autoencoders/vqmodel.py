@@ -40,7 +40,7 @@ class VQModelAutoencoder(VQModel):
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> tokens int64 [B, H / patch, W / patch]."""
         features = super().encode(from_levels(images).to(self.dtype)).latents
-        _, _, (_, _, tokens) = self.quantize(features)
+        _, _, (_, _, tokens) = self.quantize(features)  # [B * h * w]
         return tokens.view(len(features), *features.shape[2:])
 
     @torch.no_grad()

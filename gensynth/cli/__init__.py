@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from gensynth import __version__
 from gensynth.errors import GensynthError, Stopped
+from gensynth.plugins import load_plugins
 
 GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
 PATIENCE = 3  # seconds in which the main process can say what all processes have to say
@@ -59,8 +60,13 @@ def _options(
     pass
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits with the codes of `gensynth.errors`."""
+def register_commands() -> None:
+    """Puts every command into `app`, with what plugins bring among their options.
+
+    Raises:
+        InputError: a plugin that is not there.
+    """
+    load_plugins()
     from gensynth.cli import config, convert, demo, doctor, ema, encode, models, ops, train
     from gensynth.cli.drawing import edit, sample, serve
     from gensynth.cli.measuring import bench, compare, evaluate, reference
@@ -84,11 +90,16 @@ def main(arguments: list[str] | None = None) -> None:
         demo,
     ):
         module.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with the codes of `gensynth.errors`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments or "GENSYNTH_DEBUG" in os.environ
     if not debug:
         sys.excepthook = report_bug
     try:
+        register_commands()
         # Calling `app` itself would put typer's own hook for tracebacks in the place of ours.
         command = typer.main.get_command(app)
         command.main([a for a in arguments if a != "--debug"], prog_name="gensynth")  # exits
@@ -115,7 +126,7 @@ def train_command() -> None:
 def report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """One line for an error nobody foresaw; the traceback goes into a file."""
+    """One line for an unexpected error; the traceback goes into a file."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="gensynth-", suffix=".log", delete=False, encoding="utf-8"
     ) as log:

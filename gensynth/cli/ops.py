@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tune(
-    operators: list[str] = typer.Argument(None, help="Which operators; all if none is named."),
+    operators: list[str] = typer.Argument(None, help="Which operators; default: all."),
 ) -> None:
     """Measure launches of the kernels on this GPU and keep the fastest for later runs."""
     from gensynth.ops.tuning import tune as run

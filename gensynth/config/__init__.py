@@ -51,6 +51,7 @@ __all__ = [
     "Repa",
     "Sampling",
     "Section",
+    "Shown",
     "Training",
     "parse_yaml",
 ]
@@ -61,10 +62,17 @@ class Model(Section):
     name: str
 
 
+class Shown(Section):
+    """What pictures can show."""
+
+    kind: str = "classes"  # a key of `gensynth.conditions.CONDITIONS`; none: nothing to choose
+
+
 class Experiment(Section):
     output: str
     seed: Seed = 0
     data: Data = Data()
+    condition: Shown = Shown()
     autoencoder: Autoencoder = Autoencoder()
     model: Model
     objective: Annotated[Objective, Field(discriminator="name")]

@@ -1,6 +1,6 @@
 """The sections `objective:` and `regularizers:`."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ class Flow(Section):
 
     works_on: ClassVar[str] = "latents"
     learns_variance: ClassVar[bool] = False
-    name: Literal["flow"]
+    name: Literal["flow"] = "flow"
     path: Literal["linear", "gvp", "vp"] = "linear"  # rectified flow, or variance preserving
     prediction: Literal["velocity", "noise", "score", "x"] = "velocity"
     weighting: Literal["none", "velocity", "likelihood"] = "none"  # of the error, by time
@@ -26,8 +26,18 @@ class Flow(Section):
 
     @property
     def predicts(self) -> str:
-        """What a pipeline of the model starts from, a key of `schedulers.SCHEDULERS`."""
+        """What a pipeline of the model starts from, a prediction of `samplers.registry`."""
         return self.prediction
+
+    @property
+    def scheduler_keywords(self) -> dict[str, str]:
+        """What a scheduler has to know of the model, for `create_scheduler`."""
+        return {"path": self.path}
+
+    @property
+    def pipeline_keywords(self) -> dict[str, Any]:
+        """What a pipeline has to know of the model's input and output."""
+        return {"time_scale": self.time_scale, "path": self.path}
 
     @model_validator(mode="after")
     def weighting_fits(self) -> Self:
@@ -47,13 +57,21 @@ class DDPM(Section):
     works_on: ClassVar[str] = "latents"
     learns_variance: ClassVar[bool] = True
     predicts: ClassVar[str] = "epsilon"  # whatever `prediction` says is converted
-    name: Literal["ddpm"]
+    name: Literal["ddpm"] = "ddpm"
     betas: Literal["linear", "cosine"] = "linear"  # of the 1000 timesteps
     prediction: Literal["epsilon", "x", "v"] = "epsilon"  # noise, image, or arXiv 2202.00512's v
     # Squared error + bound of the variance, or the bound alone; "rescaled" by the chain's length.
     loss: Literal["mse", "rescaled_mse", "kl", "rescaled_kl"] = "mse"
     min_snr: Annotated[float, Field(gt=0)] | None = None  # gamma of arXiv 2303.09556; MDT's is 5
     label_dropout: Share = 0.1
+
+    @property
+    def scheduler_keywords(self) -> dict[str, str]:
+        return {"betas": self.betas}
+
+    @property
+    def pipeline_keywords(self) -> dict[str, Any]:
+        return {"ddpm_prediction": self.prediction}
 
     @model_validator(mode="after")
     def weight_fits_loss(self) -> Self:
@@ -66,9 +84,11 @@ class Masked(Section):
     """Masked tokens (MaskGIT, arXiv 2202.04200, with Halton-MaskGIT's defaults)."""
 
     works_on: ClassVar[str] = "tokens"
+    scheduler_keywords: ClassVar[dict[str, str]] = {}
+    pipeline_keywords: ClassVar[dict[str, Any]] = {}
     learns_variance: ClassVar[bool] = False
     predicts: ClassVar[str] = "tokens"
-    name: Literal["masked"]
+    name: Literal["masked"] = "masked"
     # Share masked at progress r, uniform in [0, 1].
     schedule: Literal["arccos", "cosine", "linear", "square", "cubic", "root"] = "arccos"
     loss_on: Literal["all", "masked"] = "all"  # tokens the loss is taken over
@@ -83,9 +103,11 @@ class Reconstruction(Section):
     """A tokenizer gives images back through its codebook (VQGAN, arXiv 2012.09841; LlamaGen)."""
 
     works_on: ClassVar[str] = "pixels"
+    scheduler_keywords: ClassVar[dict[str, str]] = {}
+    pipeline_keywords: ClassVar[dict[str, Any]] = {}
     learns_variance: ClassVar[bool] = False
     predicts: ClassVar[str] = ""  # nothing is sampled
-    name: Literal["reconstruction"]
+    name: Literal["reconstruction"] = "reconstruction"
     pixel: Literal["l1", "l2"] = "l1"  # error of the pixels in [-1, 1]
     codebook: Weight = 1.0
     commitment: Weight = 0.25  # holds the features near their codes
@@ -104,7 +126,7 @@ Objective = Flow | DDPM | Masked | Reconstruction
 class Dispersive(Section):
     """Spreads the hidden states of different images (Dispersive Loss, arXiv 2506.09027)."""
 
-    name: Literal["dispersive"]
+    name: Literal["dispersive"] = "dispersive"
     block: str  # a hidden state by its module's name, such as blocks.6 or levels.1.0
     weight: Annotated[float, Field(gt=0)] = 0.5
     tau: Annotated[float, Field(gt=0)] = 0.5
@@ -116,7 +138,7 @@ class Dispersive(Section):
 class LayerSync(Section):
     """Pulls the hidden states of earlier blocks towards later ones' (arXiv 2510.12581)."""
 
-    name: Literal["layersync"]
+    name: Literal["layersync"] = "layersync"
     # [earlier, later] of each pair; their terms are added up.
     pairs: Annotated[
         list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)
@@ -127,7 +149,7 @@ class LayerSync(Section):
 class Repa(Section):
     """Aligns a hidden state with a frozen encoder of the clean images (arXiv 2410.06940)."""
 
-    name: Literal["repa"]
+    name: Literal["repa"] = "repa"
     block: str
     weight: Annotated[float, Field(gt=0)] = 0.5
     encoder: Literal["lite0", "dinov2"] = "lite0"  # the first comes with the package

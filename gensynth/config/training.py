@@ -91,7 +91,7 @@ class Sampling(Section):
     scheduler: str | None = None
     scheduler_options: dict[str, Any] = Field(default_factory=dict)  # of its constructor
     steps: Positive = 50
-    guidance: Annotated[float, Field(ge=1)] = 1.0
+    guidance: Annotated[float, Field(ge=0)] = 1.0
     every: NotNegative = 0  # steps between grids; 0 for none
     num: Positive = 40  # pictures in a grid
     guided_channels: Positive | None = None  # none: all; DiT and DiCo published with 3

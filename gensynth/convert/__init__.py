@@ -1,13 +1,14 @@
 """Published checkpoints as gensynth models."""
 
+import inspect
 from collections.abc import Mapping
 from types import ModuleType
 
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from gensynth.convert import dic, dico, dit, maskgit, mdt, sit, vq
-from gensynth.errors import UsageError
+from gensynth.convert.families import dic, dico, dit, maskgit, mdt, sit, vq
+from gensynth.errors import UsageError, did_you_mean
 
 SYSTEMS: dict[str, ModuleType] = {
     "dico": dico,
@@ -32,13 +33,22 @@ def load_official(system: str, state_dict: Mapping[str, Tensor], **config: objec
         config: keyword arguments of the official constructor; those of guidance have no effect.
 
     Raises:
-        ValueError: unknown system, or tensors that are missing, unexpected or of another shape.
+        UsageError: unknown system, or tensors that are missing, unexpected or of another shape.
+        TypeError: a keyword that the official constructor does not have.
     """
     if system not in SYSTEMS:
         raise UsageError(f"unknown system {system!r}; known: {', '.join(sorted(SYSTEMS))}")
+    known = official_keywords(system)
+    for key in config:
+        if key not in known:
+            raise TypeError(
+                f"{system} has no keyword {key!r}.{did_you_mean(key, known)} "
+                f"Known: {', '.join(known)}."
+            )
     own = {key: value for key, value in config.items() if key not in GUIDANCE}
     model = SYSTEMS[system].build(**own)
     renamed = rename(system, state_dict)
+    # All differences at once, by the official names, which load_state_dict would not say.
     problems = differences(system, renamed, model.state_dict())
     if problems:
         raise UsageError(
@@ -48,6 +58,18 @@ def load_official(system: str, state_dict: Mapping[str, Tensor], **config: objec
         )
     model.load_state_dict(renamed)
     return model
+
+
+def official_keywords(system: str) -> list[str]:
+    """What `load_official` takes beside the state of a system."""
+    module = SYSTEMS[system]
+    signature = inspect.signature(module.build)
+    names = [*signature.parameters, *getattr(module, "PUBLISHED", ()), *GUIDANCE]
+    if "config" in names:  # the keywords that ours has under the same name
+        names.remove("config")
+        own = list(inspect.signature(signature.return_annotation.__init__).parameters)[1:]
+        names += [name for name in own if name not in names and name not in module.OURS]
+    return names
 
 
 def rename(system: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

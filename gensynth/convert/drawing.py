@@ -35,7 +35,7 @@ def open_codec(system: str, given: str) -> ModelMixin:
     """The VAE or, of "maskgit", the tokenizer.
 
     Raises:
-        GensynthError: it is missing, damaged or something else.
+        GensynthError: it is missing, damaged or of another kind.
     """
     return open_tokenizer(given) if system == "maskgit" else open_autoencoder(given, "kl")
 

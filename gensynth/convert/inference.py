@@ -1,4 +1,4 @@
-"""What tensors under our names say about the keywords of the model they are of."""
+"""The keywords of a model as far as its tensors, under our names, tell them."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ Tensors = Mapping[str, Tensor]
 
 
 def inferred(system: str, name: str, tensors: Tensors, changes: Mapping[str, Any]) -> dict:
-    """What the tensors say, as keywords in which a model may differ from its preset.
+    """Keywords that the tensors tell, in which a model may differ from its preset.
 
     Args:
         system: a key of `convert.SYSTEMS`.
         name: of the preset.
-        tensors: under our names; what a missing one should say stays as in the preset.
+        tensors: under our names; without one, its keyword stays as in the preset.
         changes: keywords that are known already.
     """
     if system == "maskgit":
@@ -44,7 +44,7 @@ def _masked(tensors: Tensors) -> dict[str, Any]:
     keywords = _read(
         tensors,
         {
-            "input_size": ("positions", 0, math.isqrt),
+            "input_size": ("positions", 0, math.isqrt),  # one row for each token of a square
             "codebook_size": ("token_embedder.weight", 0, lambda rows: rows - 1),
             "num_classes": ("class_embedder.weight", 0, lambda rows: rows - 1),
         },
@@ -74,6 +74,7 @@ def _backbone(
     keywords: dict[str, Any] = {}
     transformer = "patch_size" in preset(name)[1]
     patch = _length(tensors, "patch_embed.proj.weight", 2) if transformer else 1
+    # The first layer's inputs are the channels; the last one's outputs tell the variance.
     first = "patch_embed.proj.weight" if transformer else "stem.weight"
     channels = _length(tensors, first, 1)
     last = f"final_layer.{'proj' if transformer else 'conv'}.weight"
@@ -81,6 +82,7 @@ def _backbone(
     if channels is not None:
         keywords["in_channels"] = channels
         if outputs and patch:
+            # p * p outputs for each channel of the prediction, twice as many with the variance
             keywords["learn_sigma"] = outputs // patch**2 == 2 * channels
             if system == "sit":
                 keywords["discard_sigma"] = keywords["learn_sigma"]
@@ -90,6 +92,7 @@ def _backbone(
         keywords |= {"num_classes": rows - null_label, "null_label": null_label}
     tokens = _length(tensors, "token_positions.table", 1)
     if tokens is not None:
+        # The table has a row for each token; the patch makes them latents again.
         own_patch = changes.get("patch_size", preset(name)[1]["patch_size"])
         keywords["input_size"] = math.isqrt(tokens) * own_patch
     if system == "mdt":

@@ -49,6 +49,7 @@ class Match:
             raise CorruptError(
                 f"{self.checkpoint} has weights that are not finite: {spoilt[0]}, ..."
             )
+        # The start is drawn and then overwritten: the caller's generator shall not notice.
         with torch.random.fork_rng(devices=[]):
             model = create_model(self.name, **self.keywords)
         model.load_state_dict(self.tensors)
@@ -101,7 +102,7 @@ def matching_size(
     """The preset that the tensors are of, and the keywords in which they differ from it.
 
     Raises:
-        UsageError: there is none, with the differences to the nearest.
+        UsageError: no preset fits; the message lists the differences to the nearest.
     """
     family = [name for name in MODELS if name.startswith(FAMILIES[system])]
     if model is not None:
@@ -113,6 +114,7 @@ def matching_size(
     for name in family:
         keywords = {**inferred(system, name, tensors, changes), **changes}
         try:
+            # names and shapes alone: every size of a family is tried, without its memory
             with torch.device("meta"):
                 own = create_model(name, **keywords).state_dict()
         except (ValueError, TypeError, RuntimeError) as error:

@@ -51,6 +51,7 @@ def read_state(path: Path) -> State:
     if not path.is_file():
         raise InputError(f"there is no checkpoint file {path}.")
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    # A training script's dictionary of several states, or one state without a wrapper.
     part = None
     if isinstance(content, Mapping):
         part = next(

@@ -58,7 +58,7 @@ def load_batches(
 def read_ahead(
     dataset: Any, workers: int, device: torch.device, **options: Any
 ) -> Generator[Batch]:
-    """What a `DataLoader` with `options` gets of a dataset of batches, read by `workers` ahead."""
+    """The batches of a dataset, read ahead by `workers` of a `DataLoader` with `options`."""
     loader = DataLoader(
         dataset,
         num_workers=workers,
@@ -88,7 +88,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class Unreadable:
-    """The rows that could not be decoded; too many end the run.
+    """Counts rows that could not be decoded; too many of them end the run.
 
     Args:
         share: largest share of them among the images of the data, or seen so far in a stream.

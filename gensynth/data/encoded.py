@@ -45,14 +45,13 @@ class Codec(BaseModel):
 
     @classmethod
     def of(cls, codec: Any, path: str | None = None) -> "Codec":
-        """What can be told of an autoencoder from its attributes."""
-        fingerprint = getattr(codec, "fingerprint", None)
+        """The codec as an autoencoder's attributes describe it."""
         return cls(
             kind=codec.kind,
             path=path,
             patch=codec.patch,
-            fingerprint=fingerprint() if fingerprint else None,
-            codebook_size=getattr(codec, "codebook_size", None),
+            fingerprint=codec.fingerprint(),
+            codebook_size=codec.codebook_size,
         )
 
 
@@ -84,13 +83,14 @@ class Encoding(BaseModel):
         """float32 latents or int64 tokens of one image.
 
         Raises:
-            CorruptError: the bytes are not of one image.
+            CorruptError: the bytes are not those of one image.
         """
         if content is None or len(content) != self.row_bytes:
             length = "none" if content is None else len(content)
             raise CorruptError(
                 f"an encoded image should have {self.row_bytes} bytes, one has {length}. {AGAIN}"
             )
+        # little-endian in the file, whatever this machine is; `astype` copies into its own order
         array = np.frombuffer(content, self.stored)
         kind = np.float32 if self.dtype == "float32" else np.int64
         return torch.from_numpy(array.astype(kind)).reshape(self.shape)
@@ -153,7 +153,7 @@ class EncodingWriter:
         """Gives the shards their names and writes the record; `unreadable` images were left out.
 
         Raises:
-            CorruptError: there is not one image.
+            CorruptError: not one image was added.
         """
         if not self.count:
             raise CorruptError("not one image of the data can be decoded.")
@@ -161,6 +161,7 @@ class EncodingWriter:
             self.flush()
         prefix = re.split(r"\W", self.data.split)[0] or "train"  # "train[:10%]" is of train
         for number, path in enumerate(self.shards):
+            # the hub's naming, in which the number of shards is known at the end only
             name = f"{prefix}-{number:05d}-of-{len(self.shards):05d}.parquet"
             path.rename(path.with_name(name))
         encoding = Encoding(
@@ -184,7 +185,7 @@ def read_encoding(data: Data) -> Encoding:
     """The record of `data.path`, if the other keys of the section agree with it.
 
     Raises:
-        InputError: there is none, or a later version wrote it.
+        InputError: there is no record, or a later version wrote it.
         CorruptError: it is damaged.
         UsageError: another size or split, other channels or another fit were encoded.
     """
@@ -208,7 +209,7 @@ def read_encoding(data: Data) -> Encoding:
 
 
 def shards(data: Data) -> list[Path]:
-    """The Parquet files of `data.path`, in order; `read_encoding` refuses what is no encoding."""
+    """The Parquet files of `data.path`, in order; `read_encoding` refuses any other folder."""
     read_encoding(data)
     files = sorted(Path(data.path or "").glob("data/*.parquet"))
     if not files:
@@ -269,6 +270,7 @@ def _tokens(path: Path, encoding: Encoding) -> Iterator[np.ndarray]:
             names = [name for name in file.schema_arrow.names if name != "label"]
             for batch in file.iter_batches(2**14, columns=names):
                 for column in batch.columns:
+                    # Rows of one length lie in the buffer without gaps, so it is one array.
                     lengths = pc.unique(pc.binary_length(column)).to_pylist()
                     if lengths != [encoding.row_bytes]:
                         raise CorruptError(f"{path} has rows of a wrong length. {AGAIN}")
@@ -288,6 +290,7 @@ class EncodedImages(torch_data.Dataset):
     def __getitems__(self, positions: list[int]) -> Batch:
         length = len(self.rows)
         places = [divmod(position, length) for position in positions]
+        # one indexed read of the whole batch, instead of one for each image
         rows = self.rows[[int(order(self.seed, epoch, length)[at]) for epoch, at in places]]
         latents = [
             self.encoding.tensor(rows[self.column(position)][number])

@@ -46,6 +46,7 @@ def open_frame(source: bytes | str, exif_rotate: bool = True) -> Image.Image:
     Raises:
         one of `UNREADABLE`: the file cannot be decoded completely.
     """
+    # Pillow opens lazily; `load` reads all of it, so that damage shows here and not later.
     image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     image.load()
     if exif_rotate:
@@ -64,6 +65,7 @@ def flatten(image: Image.Image) -> Image.Image:
     grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         # Pillow clips 16-bit values when it converts them; users mean a rescale.
+        # 65535 / 255 = 257
         depth = 257 if image.mode != "F" else 1
         levels = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
         image = Image.fromarray(levels.round().astype(np.uint8))
@@ -86,7 +88,7 @@ def resize_short_side(image: Image.Image, side: int) -> Image.Image:
     """
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = side / min(image.size)
+    scale = side / min(image.size)  # from 0.5 on; small images are enlarged, as ADM does
     resized = (round(image.width * scale), round(image.height * scale))
     return image.resize(resized, Image.Resampling.BICUBIC)
 
@@ -117,6 +119,7 @@ def zoomed_crop(
         down, across: where between the first and the last possible place, in [0, 1).
     """
     image = resize_short_side(image, round(size * zoom))
+    # + 1 places, each equally likely, since down and across are below 1
     top = int(down * (image.height - size + 1))
     left = int(across * (image.width - size + 1))
     crop = Crop(image.height, image.width, top, left)

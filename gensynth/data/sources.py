@@ -57,7 +57,7 @@ def open_source(data: Data) -> Source:
         check_rows(rows, data)
         return Source(rows, _fitting(rows, data.classes or rows.features["label"].names))
     columns = rows.column_names
-    if columns is None:
+    if columns is None:  # a stream knows them only once a row was read
         columns = list(next(iter(rows), {}))
     image = _column(data.image_column, IMAGE_COLUMNS, columns, "image_column")
     if image is None:
@@ -68,6 +68,7 @@ def open_source(data: Data) -> Source:
     features = rows.features or {}
     classes = data.classes or getattr(features.get(label), "names", None)
     rows = rows.select_columns([image, label] if label else [image])
+    # Bytes, not pictures: decoding is done by the workers, by `data.images` alone.
     rows = rows.cast_column(image, datasets.Image(decode=False))
     if image != "image":
         rows = rows.rename_column(image, "image")
@@ -125,7 +126,7 @@ def _load(data: Data) -> Dataset | IterableDataset:
 
 
 def _of_split(files: list[str], split: str) -> list[str]:
-    """The files of a split, where the names of some say which they are of; otherwise all.
+    """The files of a split, if some file names say to which they belong; otherwise all.
 
     Raises:
         UsageError: no file is of that split.

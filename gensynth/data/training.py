@@ -52,12 +52,13 @@ class View(NamedTuple):
 @lru_cache(maxsize=2)
 def order(seed: int, epoch: int, length: int) -> Tensor:
     """The permutation of 0..length-1 in which one epoch visits the images."""
+    # A pure function of seed and epoch, on the CPU: nothing of it has to be saved in a checkpoint.
     generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
     return torch.randperm(length, generator=generator)
 
 
 def mirrored(seed: int, position: int) -> bool:
-    """Whether the image at a position is flipped: a fair coin that anyone can toss again."""
+    """Whether the image at a position is flipped: a fair coin that depends on nothing else."""
     return bool(derived_seed(seed, "flip", position) & 1)
 
 
@@ -102,7 +103,7 @@ def stacked(views: Sequence[View], patch: int) -> tuple[Tensor, Tensor | None]:
 
 
 def streamed_label(row: dict[str, Any], num_classes: int) -> int:
-    """The label of a row, 0 without one; of a stream nobody has seen all labels before.
+    """The label of a row, 0 without one; checked here, as a stream's labels are not known before.
 
     Raises:
         UsageError: it is not one of the classes.
@@ -153,7 +154,7 @@ class TrainingImages(torch_data.Dataset):
             row = self.rows[index]
             try:
                 view = training_view(row, self.data, self.seed, position)
-            except UNREADABLE:
+            except UNREADABLE:  # counted by the caller, and never without a replacement
                 skipped.append(index)
                 offset = (offset + 1) % length
                 continue
@@ -179,6 +180,7 @@ class Schedule(torch_data.Sampler[list[int]]):
 
     def rows(self, micro: int) -> slice:
         """The rows of the global batch that micro-batch number `micro` of this process holds."""
+        # Micro-batches first, then processes: all processes together hold a contiguous part.
         first = (micro * self.world_size + self.rank) * self.micro_size
         return slice(first, first + self.micro_size)
 
@@ -227,6 +229,7 @@ class StreamedImages(torch_data.IterableDataset):
 
     def __iter__(self) -> Iterator[Batch]:
         stream, size = self.stream(), self.schedule.batch_size
+        # The cursor is that of an earlier step; what lies between is read and not decoded.
         for _ in range(self.position, self.schedule.start * size):
             next(stream)
         for step in range(self.schedule.start, self.schedule.stop):
@@ -251,7 +254,7 @@ class StreamedImages(torch_data.IterableDataset):
             try:
                 view = training_view(row, self.data, self.seed, position)
             except UNREADABLE:
-                continue
+                continue  # neighbours of the same step: the stream itself never moves on
             label = streamed_label(row, self.num_classes)
             return view, label, [] if nearest == index else [position]
         raise CorruptError(f"not one of {len(rows)} images of the stream in a row can be decoded.")

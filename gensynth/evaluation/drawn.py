@@ -8,17 +8,19 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from gensynth.conditions import Item
 from gensynth.data.images import to_tensor
 from gensynth.errors import UsageError
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.loading import load
-from gensynth.pipelines.walk import Progress
+from gensynth.pipelines.contract import OnStep, Pipeline
+from gensynth.pipelines.loading import load, with_guide
 from gensynth.processes import processes
 from gensynth.sampling.generate import Picture, generate
 from gensynth.sampling.job import fingerprint_of
 from gensynth.seeding import derived_seed
+from gensynth.settings import Settings
 
 LabelRule = Literal["balanced", "random"]
 
@@ -28,7 +30,7 @@ class AtHand:
     """A model that is in memory; other weights have another fingerprint."""
 
     name: str
-    pipeline: ClassConditionalPipeline
+    pipeline: Pipeline
     fingerprint: str
 
     @classmethod
@@ -55,7 +57,7 @@ class DrawnImages:
         UsageError: fewer than one picture, an unknown rule, or settings the model cannot draw with.
     """
 
-    lossy = False
+    lossy = False  # never through JPEG
 
     def __init__(
         self,
@@ -64,8 +66,8 @@ class DrawnImages:
         seed: int = 0,
         label_rule: LabelRule = "balanced",
         batch_size: int = 16,
-        settings: dict[str, Any] | None = None,
-        on_step: Callable[[Progress], None] | None = None,
+        settings: Settings | None = None,
+        on_step: OnStep | None = None,
     ):
         if num < 1:
             raise UsageError(f"--num must be at least 1, got {num}.")
@@ -74,19 +76,27 @@ class DrawnImages:
         model = AtHand.loaded(model) if isinstance(model, str) else model
         self.model, self.length, self.seed = model.name, num, seed
         self.label_rule, self.batch_size = label_rule, batch_size
-        self.settings, self.on_step = settings or {}, on_step
         self.pipeline = model.pipeline
-        self.classes: list[str] | None = self.pipeline.classes
-        self.label_of = partial(label_of, label_rule, seed, len(self.pipeline.classes))
+        self.settings = with_guide(settings or Settings(), self.pipeline.device)
+        self.on_step = on_step
+        condition = self.pipeline.condition
+        self.items = condition.every()
+        if not self.items:
+            raise UsageError(f"{model.name} shows whatever is written; draw its pictures first.")
+        self.classes: list[str] | None = [condition.name(item) for item in self.items]
+        self.label_of = partial(label_of, label_rule, seed, len(self.items))
         self.labels: Callable[[int], int] | None = self.label_of
-        self.resolved = self.pipeline.resolve(**self.settings)
+        self.resolved = self.pipeline.resolve(self.settings)
         self.name = f"pictures of {model.name}"
+        # All that decides the pixels, and not how many pictures: 1,000 of them begin like 10,000.
         described = {
             "model": model.fingerprint,
             "seed": seed,
             "labels": label_rule,
             **self.protocol,
         }
+        if self.settings.guide is not None:  # its weights count, not its name
+            described["guide"] = fingerprint_of(self.settings.guide.name)
         text = json.dumps(described, sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
@@ -99,15 +109,8 @@ class DrawnImages:
     @property
     def protocol(self) -> dict[str, Any]:
         """What decides how a picture is drawn, besides model, label and seed."""
-        resolved = self.resolved
-        return {
-            "steps": resolved.steps,
-            "guidance": resolved.guidance,
-            "guidance_interval": resolved.guidance_interval,
-            "scheduler": type(resolved.scheduler).__name__,
-            "scheduler_options": self.settings.get("scheduler_options"),
-            "size": list(resolved.size),
-        }
+        described = self.resolved.settings.to_json()
+        return {"guidance_interval": None, "scheduler_options": None, **described}
 
     def read(self, index: int) -> Tensor:
         """uint8 [C, H, W] of one picture."""
@@ -118,17 +121,23 @@ class DrawnImages:
         self, indices: Sequence[int], batch_size: int, workers: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Indices [B] and uint8 [B, C, H, W], drawn `self.batch_size` at a time."""
-        pictures = [Picture(index, self.label_of(index), self.seed + index) for index in indices]
+
+        def draw(items: list[Item], seeds: list[int]) -> list[Image.Image]:
+            return self.pipeline.draw(items, seeds, self.settings, self.on_step)
+
+        pictures = [
+            Picture(index, self.items[self.label_of(index)], self.seed + index) for index in indices
+        ]
         for first in range(0, len(pictures), self.batch_size):
             batch = pictures[first : first + self.batch_size]
-            options = {**self.settings, "on_step": self.on_step}
-            drawn = generate(self.pipeline, batch, self.batch_size, **options)
+            drawn = generate(draw, batch, self.batch_size)
             pixels = torch.stack([to_tensor(image) for _, image in drawn])
             yield torch.tensor([picture.index for picture in batch]), pixels
 
 
-def label_of(rule: LabelRule, seed: int, num_classes: int, index: int) -> int:
-    """The class of picture `index`."""
+def label_of(rule: LabelRule, seed: int, num_items: int, index: int) -> int:
+    """Which of `num_items` items picture `index` shows."""
     if rule == "balanced":
-        return index % num_classes
-    return derived_seed("label", seed, index) % num_classes
+        return index % num_items
+    # of the index alone, not of a generator: any part of the pictures has the same labels
+    return derived_seed("label", seed, index) % num_items

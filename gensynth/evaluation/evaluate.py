@@ -1,4 +1,4 @@
-"""`gensynth evaluate` as a function: names in, report out."""
+"""`gensynth evaluate` as a function: names in, numbers and report out."""
 
 import shlex
 import sys
@@ -23,8 +23,8 @@ from gensynth.evaluation.report.report import describe
 from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.processes import processes
 
-OFFLINE = "lite0-64"
-PUBLISHED = "inception-2015"
+OFFLINE = "lite0-64"  # its weights come with the package
+PUBLISHED = "inception-2015"  # what published FIDs are computed with
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,17 @@ def evaluate(
     fit: Fit | None = None,
     effort: Effort | None = None,
 ) -> tuple[Measured, dict[str, Any]] | None:
-    """What was measured and its report; none in all processes but the main one.
+    """The numbers of samples, and their report; None in all processes but the main one.
 
     Args:
         samples: images, or where they are, see `open_images`.
         reference: real images, or a file with their statistics, see `read_reference`.
-        num: number of samples to use; none for all.
-        extractor: a key of `EXTRACTORS`; none for inception-2015 with `weights`, lite0-64 without.
+        num: number of samples to use; None for all.
+        extractor: a key of `EXTRACTORS`; None for inception-2015 with `weights`, lite0-64 without.
         weights: file or folder of the extractor's weights, where they do not come with a package.
         download: whether missing weights may be fetched.
-        metrics: some of `measures.METRICS`; none for all.
-        floor: other real images, what they score is the floor; none: see `measure`.
+        metrics: some of `measures.METRICS`; None for all.
+        floor: other real images, whose score is the floor; None: see `measure`.
 
     Raises:
         InputError: images, weights or a reference that are missing or unreadable.
@@ -86,6 +86,7 @@ def other_images(reference: str, fit: Fit) -> ImageSet | None:
     """Real images that are not in the reference, where gensynth knows some."""
     if reference not in ("fashion_mnist", "fashion_mnist:test"):
         return None
+    # The training images: as many of them as there are samples score what a perfect model would.
     return open_images("fashion_mnist:train", fit.size, fit.how)
 
 
@@ -93,7 +94,7 @@ def open_pictures(where: str, fit: Fit | None = None) -> ImageSet:
     """Images, see `open_images`.
 
     Raises:
-        UsageError: a file of statistics, of which there are none.
+        UsageError: a file of statistics, which holds no pictures.
         InputError: nothing there, or not readable.
     """
     fit = fit or Fit()
@@ -116,6 +117,7 @@ def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Referenc
         if fit.size is not None:
             raise UsageError(f"{where} holds statistics, which --size cannot change.")
         return read_reference(where, extractor)
+    # An .npz that is missing is more often statistics that were never made than images.
     if where.lower().endswith(".npz") and not Path(where).exists():
         raise InputError(
             f"{where} is not there: give real images, or a file of statistics, as gensynth "
@@ -125,5 +127,5 @@ def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Referenc
 
 
 def command_line() -> str:
-    """What the user typed."""
+    """The command line, as the user typed it."""
     return shlex.join(["gensynth", *sys.argv[1:]])

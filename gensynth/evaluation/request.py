@@ -1,4 +1,4 @@
-"""What `gensynth evaluate` is asked for, and which of its ways that takes.
+"""What `gensynth evaluate` is asked for, and how it is answered.
 
 Wrong combinations are found before anything heavy is imported.
 """
@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensynth.errors import UsageError
+from gensynth.settings import Settings, option_of
 
 if TYPE_CHECKING:
     from gensynth.evaluation.measuring.features import Effort, Images
     from gensynth.evaluation.measuring.measured import Measured
 
-NUM_DRAWN = 50_000
+NUM_DRAWN = 50_000  # samples of published numbers
 
 
 @dataclass(frozen=True)
 class Request:
-    """The flags of the command; none where nothing was given.
+    """The flags of the command; None where a flag was not given.
 
     Attributes:
-        drawing: steps, guidance and scheduler, for a model that draws.
+        drawing: settings for a model that draws.
     """
 
     samples: str | None = None
@@ -31,7 +32,7 @@ class Request:
     num: int | None = None
     seed: int | None = None
     labels: str | None = None
-    drawing: dict[str, Any] = field(default_factory=dict)
+    drawing: Settings = field(default_factory=Settings)
     protocol: str | None = None
     extractor: str | None = None
     weights: Path | None = None
@@ -48,7 +49,7 @@ class Request:
     def check(self) -> None:
         """
         Raises:
-            UsageError: flags that cannot be meant together, or a value that cannot be.
+            UsageError: flags that exclude each other, or an impossible value.
         """
         if self.fit not in ("crop", "pad"):
             raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
@@ -82,7 +83,7 @@ class Request:
             )
 
     def flags_of_drawing(self) -> dict[str, Any]:
-        given = {f"--{name}": value for name, value in self.drawing.items()}
+        given = {option_of(name): value for name, value in self.drawing.given().items()}
         return given | {"--labels": self.labels}
 
     def effort(self, tick: Callable[[int], None], expect: Callable[[int], None]) -> "Effort":
@@ -92,11 +93,11 @@ class Request:
         return Effort(workers=self.workers, tick=tick, expect=expect, **self._batches())
 
     def _batches(self) -> dict[str, Any]:
-        """The batch size where one is given; measuring and drawing have each their own."""
+        """The batch size, if one is given; measuring and drawing have different defaults."""
         return {} if self.batch_size is None else {"batch_size": self.batch_size}
 
     def run(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
-        """What was measured and its report; none in all processes but the main one.
+        """What was measured and its report; None in all processes but the main one.
 
         Raises:
             GensynthError: with what to do.
@@ -113,6 +114,7 @@ class Request:
             from gensynth.evaluation.protocols.protocols import find_protocol
             from gensynth.evaluation.references.published import published_file
 
+            # before anything is drawn, which takes hours: the file has to be there
             published_file(find_protocol(self.protocol).reference)
         if self.protocol is not None and self.model is not None:
             return self._by_protocol(effort)
@@ -124,8 +126,8 @@ class Request:
 
         assert self.protocol is not None and self.model is not None
         protocol = find_protocol(self.protocol)
-        others = {"seed", "extractor", "metrics", "size"}
-        given = {f"--{name}": getattr(self, name) for name in sorted(others)}
+        given: dict[str, Any] = {"--extractor": self.extractor, "--metrics": self.metrics}
+        given |= {"--seed": self.seed, "--size": self.size}  # a protocol fixes these
         check_alone(protocol, self.flags_of_drawing() | given)
         return evaluate_protocol(
             protocol,
@@ -171,13 +173,13 @@ class Request:
         if self.model is None:
             assert self.samples is not None
             return self.samples
-        from gensynth.evaluation.drawn import DrawnImages
+        from gensynth.evaluation.drawn import DrawnImages  # loads torch and diffusers
 
         return DrawnImages(
             self.model,
             NUM_DRAWN if self.num is None else self.num,
             self.seed or 0,
             self.labels or "balanced",  # type: ignore[arg-type]
-            settings={name: value for name, value in self.drawing.items() if value is not None},
+            settings=self.drawing,
             **self._batches(),
         )

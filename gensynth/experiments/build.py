@@ -1,6 +1,5 @@
-"""The objects an experiment describes."""
+"""Each object that an experiment describes, made by itself; `assemble` makes them together."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,20 +7,28 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from gensynth.autoencoders import PixelAutoencoder, open_autoencoder
+from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
 from gensynth.experiments.encoders import PerceptualDistance
 from gensynth.models import constructor_keywords, create_model, preset
 from gensynth.objectives import Objective, create_objective
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines import PIPELINE_OF
+from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pipelines.tokenizer import TokenizerPipeline
-from gensynth.samplers.registry import create_scheduler, steps_range
+from gensynth.samplers.contract import Meaning
+from gensynth.samplers.registry import create_sampler, create_scheduler
 from gensynth.seeding import derived_seed
 
-# A kind of block is compiled once for each width, size and number of inputs it is called with,
-# anew for pictures drawn while training; above torch's own limit of 8 it would run uncompiled.
-MOST_COMPILED = 64
+
+def build_condition(experiment: Experiment, names: list[str]) -> Condition:
+    """What the pictures of data with these class names can show.
+
+    Raises:
+        UsageError: an unknown kind of condition.
+    """
+    return condition_kind(experiment.condition.kind).of_data(names)
 
 
 def build_autoencoder(experiment: Experiment) -> Any:
@@ -40,11 +47,12 @@ def build_autoencoder(experiment: Experiment) -> Any:
         actual["codebook_size"] = codec.codebook_size
     else:
         actual["latent_channels"] = codec.latent_shape(codec.patch, codec.patch)[0]
+    wanted = section.model_dump(include=set(actual))
     for key, value in actual.items():
-        if getattr(section, key) != value:
+        if wanted[key] != value:
             raise UsageError(
-                f"autoencoder.{key} is {getattr(section, key)}, but that of {section.path} is "
-                f"{value}; set autoencoder.{key}={value}."
+                f"autoencoder.{key} is {wanted[key]}, but that of {section.path} is {value}; set "
+                f"autoencoder.{key}={value}."
             )
     if codec.channels != experiment.data.channels:
         raise UsageError(
@@ -54,18 +62,21 @@ def build_autoencoder(experiment: Experiment) -> Any:
     return codec
 
 
-def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
+def build_model(experiment: Experiment, condition: Condition) -> ModelMixin:
     """The backbone with random weights, a function of the seed only.
 
-    Channels and codes come from the autoencoder, classes from the data and the variance output
+    Channels and codes come from the autoencoder, classes from the condition and the variance output
     from the objective, unless `model:` says otherwise.
+
+    Raises:
+        UsageError: a model for fewer classes than the data have.
     """
     codec = experiment.autoencoder
     learns_variance = experiment.objective.learns_variance
     keywords: dict[str, Any] = {
         "in_channels": codec.channels(experiment.data.channels),
         "channels": experiment.data.channels,
-        "num_classes": num_classes,
+        **condition.model_keywords(),
         "learn_sigma": learns_variance,
         "input_size": experiment.data.size // codec.patch,
     }
@@ -74,64 +85,29 @@ def build_model(experiment: Experiment, num_classes: int) -> ModelMixin:
     if "discard_sigma" in preset(experiment.model.name)[1]:  # SiT, published with both halves
         keywords |= {"learn_sigma": True, "discard_sigma": not learns_variance}
     known = constructor_keywords(experiment.model.name)
-    keywords = {key: value for key, value in keywords.items() if key in known}
+    keywords = {key: value for key, value in keywords.items() if key in known}  # not all take all
     given = experiment.model.model_extra or {}
-    if isinstance(given.get("num_classes"), int) and given["num_classes"] < num_classes:
+    needed, asked = keywords.get("num_classes"), given.get("num_classes")
+    if isinstance(asked, int) and needed is not None and asked < needed:
         raise UsageError(
-            f"model.num_classes is {given['num_classes']}, but the data have {num_classes}; leave "
-            "it out and it is chosen."
+            f"model.num_classes is {asked}, but the data have {needed}; leave it out and it is "
+            "chosen."
         )
-    keywords |= given
-    with torch.random.fork_rng(devices=[]):
+    keywords |= given  # the `model:` section has the last word
+    with torch.random.fork_rng(devices=[]):  # the caller's generator is left as it is
         torch.manual_seed(experiment.seed)
-        model = create_model(experiment.model.name, **keywords)
-    if experiment.training.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    return model.to(memory_format=torch.channels_last)
+        return create_model(experiment.model.name, **keywords)
 
 
-def compile_blocks(model: ModelMixin, watched: Iterable[str] = ()) -> None:
-    """Compiles the repeated blocks of a model in place, each kind when it is first called.
-
-    Only their `forward`, so that hooks on a block are outside of what is compiled; one inside would
-    go on giving the output of an earlier step. Weights keep their names.
-
-    Args:
-        watched: submodules whose outputs are read by hooks.
-
-    Raises:
-        UsageError: a model without repeated blocks, or one of `watched` is inside of a block.
-    """
-    kinds = getattr(model, "_repeated_blocks", None) or ()
-    blocks = {n: module for n, module in model.named_modules() if type(module).__name__ in kinds}
-    if not blocks:
-        raise UsageError(
-            f"training.compile: {type(model).__name__} has no repeated blocks to compile; leave it "
-            "out."
-        )
-    for name in watched:
-        outer = next((block for block in blocks if name.startswith(f"{block}.")), None)
-        if outer is not None:
-            raise UsageError(
-                f"training.compile: a regularizer reads {name}, which is inside of the compiled "
-                f"{outer}. Let it read {outer}, or set training.compile=false."
-            )
-    config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, MOST_COMPILED)
-    # Masked passes (MDTv2) keep another number of tokens in every step; all other sizes stay.
-    dynamic = None if model.config.get("mask_ratio") is not None else False
-    for block in blocks.values():
-        block.forward = torch.compile(block.forward, dynamic=dynamic)
-
-
-def build_objective(experiment: Experiment, model: ModelMixin) -> Objective:
+def build_objective(experiment: Experiment, model: ModelMixin, condition: Condition) -> Objective:
     """The objective of a model without wrappers, with the frozen network that it may compare by."""
-    perceptual = None
-    if getattr(experiment.objective, "perceptual", 0):
+    section, perceptual = experiment.objective, None
+    if section.name == "reconstruction" and section.perceptual:
         perceptual = PerceptualDistance().to(model.device).eval()
+    none = condition.none(model.device)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(experiment.seed, "objective"))
-        return create_objective(experiment.objective, model, perceptual)
+        torch.manual_seed(derived_seed(experiment.seed, "objective"))  # apart from the model's
+        return create_objective(section, model, none, perceptual)
 
 
 def build_scheduler(experiment: Experiment) -> SchedulerMixin:
@@ -145,11 +121,11 @@ def build_scheduler(experiment: Experiment) -> SchedulerMixin:
         sampling.scheduler,
         objective.predicts,
         sampling.scheduler_options,
-        path=getattr(objective, "path", "linear"),
-        betas=getattr(objective, "betas", "linear"),
+        **objective.scheduler_keywords,
     )
-    side = experiment.data.size // experiment.autoencoder.patch
-    fewest, most = steps_range(scheduler, side * side)
+    side = experiment.data.size // experiment.autoencoder.patch  # of latents or tokens
+    sampler = create_sampler(scheduler, Meaning(objective.predicts))
+    fewest, most = sampler.steps_range(side * side)
     if not fewest <= sampling.steps <= most:
         raise UsageError(
             f"sampling.steps must be from {fewest} to {most} for {type(scheduler).__name__}, "
@@ -159,28 +135,28 @@ def build_scheduler(experiment: Experiment) -> SchedulerMixin:
 
 
 def build_pipeline(
-    experiment: Experiment, model: ModelMixin, classes: list[str], autoencoder: ModelMixin
+    experiment: Experiment, model: ModelMixin, condition: Condition, autoencoder: ModelMixin
 ) -> SavedPipeline:
     """The pipeline of `model`: it draws as the `sampling:` section says, or is a tokenizer."""
-    objective, sampling = experiment.objective, experiment.sampling
+    objective, sampling, data = experiment.objective, experiment.sampling, experiment.data
     if objective.works_on == "pixels":
-        return TokenizerPipeline(model, experiment.data.size, experiment.data.fit)
-    pipeline = ClassConditionalPipeline(
+        return TokenizerPipeline(model, data.size, data.fit)
+    kind = experiment.condition.kind
+    pipeline = PIPELINE_OF.get(kind, DrawingPipeline)(
         model,
         build_scheduler(experiment),
         autoencoder,
         prediction=objective.predicts,
-        time_scale=getattr(experiment.objective, "time_scale", 1.0),
-        size=experiment.data.size,
-        steps=experiment.sampling.steps,
-        guidance=experiment.sampling.guidance,
-        guided_channels=experiment.sampling.guided_channels,
+        size=data.size,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        guided_channels=sampling.guided_channels,
         guidance_schedule=sampling.guidance_schedule,
         guidance_power=sampling.guidance_power,
         guidance_interval=sampling.guidance_interval,
-        ddpm_prediction=objective.prediction if objective.name == "ddpm" else "epsilon",
-        path=getattr(objective, "path", "linear"),
-        fit=experiment.data.fit,
+        fit=data.fit,
+        condition_kind=kind,
+        **objective.pipeline_keywords,
     )
-    pipeline.classes = classes
+    pipeline.condition = condition  # with the names that the data give their classes
     return pipeline

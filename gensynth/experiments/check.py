@@ -1,10 +1,13 @@
 """Whether the parts of an experiment fit each other, found out before anything loads."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
 from gensynth.experiments.explain import OBJECTIVES, nearest
+
+if TYPE_CHECKING:
+    from gensynth.conditions import Condition
 
 
 def check_model(experiment: Experiment) -> None:
@@ -16,7 +19,8 @@ def check_model(experiment: Experiment) -> None:
     """
     import torch
 
-    from gensynth.experiments.build import build_model, build_scheduler
+    from gensynth.experiments.apply import lay_out
+    from gensynth.experiments.build import build_condition, build_model, build_scheduler
     from gensynth.models import constructor_keywords, preset
 
     name, given = experiment.model.name, experiment.model.model_extra or {}
@@ -28,13 +32,15 @@ def check_model(experiment: Experiment) -> None:
                 f"unknown key 'model.{key}' for {name}.{nearest(key, known)} "
                 f"Known: {', '.join(known)}."
             )
+    condition = build_condition(experiment, ["one", "two"])  # stand-ins: no data are open yet
     _check_parts(experiment)
+    _check_condition(experiment, condition)
     _check_contradictions(experiment, given)
     if experiment.objective.works_on != "pixels":
         build_scheduler(experiment)
     try:
-        with torch.device("meta"):
-            model = build_model(experiment, num_classes=2)
+        with torch.device("meta"):  # shapes only, no memory
+            model = lay_out(build_model(experiment, condition), experiment.training)
     except UsageError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
@@ -82,6 +88,28 @@ def _check_parts(experiment: Experiment) -> None:
         )
 
 
+def _check_condition(experiment: Experiment, condition: "Condition") -> None:
+    """The model has to take what the condition gives."""
+    import torch
+
+    from gensynth.models import MODELS, preset
+
+    if experiment.objective.works_on == "pixels":
+        return  # a tokenizer is told nothing
+    name, kind = experiment.model.name, experiment.condition.kind
+    if not set(condition.tensors) <= set(preset(name)[0].takes):
+        known = [n for n, entry in MODELS.items() if set(condition.tensors) <= set(entry[0].takes)]
+        raise UsageError(
+            f"condition.kind {kind} gives {', '.join(condition.tensors)}, which {name} does not "
+            f"take. Models that do: {', '.join(known) or 'none'}."
+        )
+    if experiment.sampling.guidance != 1 and condition.none(torch.device("cpu")) is None:
+        raise UsageError(
+            f"with condition.kind {kind} there is nothing to guide away from; set "
+            "sampling.guidance=1."
+        )
+
+
 def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
     _check_chosen(experiment, given)
     encoded = experiment.data.source == "encoded"
@@ -103,9 +131,9 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
             "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
         )
     draws = experiment.objective.works_on != "pixels"  # a tokenizer does not, whatever is set
-    if draws and experiment.sampling.guidance > 1 and experiment.objective.label_dropout == 0:
+    if draws and experiment.sampling.guidance != 1 and experiment.objective.label_dropout == 0:
         raise UsageError(
-            "sampling.guidance above 1 needs a model that has seen dropped labels; set "
+            "sampling.guidance other than 1 needs a model that has seen dropped labels; set "
             "objective.label_dropout=0.1 or sampling.guidance=1."
         )
 

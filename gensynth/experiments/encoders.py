@@ -25,7 +25,7 @@ class Lite0Encoder(nn.Module):
 
     Args:
         stage: "s40" (a feature every 8 pixels), "s112" (every 16) or "s320" (every 32).
-        image_size: side in pixels at which the network sees the images; none: 64.
+        image_size: side in pixels at which the network sees the images; None: 64.
     """
 
     def __init__(self, stage: str, image_size: int | None):
@@ -40,7 +40,7 @@ class Lite0Encoder(nn.Module):
         hidden = F.relu6(network.normalise(hidden, "_bn0"))
         for index, (_, stride, expansion, channels) in enumerate(self.blocks):
             hidden = network.block(hidden, f"_blocks.{index}.", stride, expansion, channels)
-        return hidden
+        return hidden  # [B, dim, h, w]
 
 
 class Dinov2Encoder(nn.Module):
@@ -48,7 +48,7 @@ class Dinov2Encoder(nn.Module):
 
     Args:
         path: hub id or folder of a model that transformers can load.
-        image_size: side in pixels at which the network sees the images; none: 224 for every whole
+        image_size: side in pixels at which the network sees the images; None: 224 for every whole
             256 pixels of the image, at least 224.
 
     Raises:
@@ -69,10 +69,10 @@ class Dinov2Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        pixels = self.preprocess(images)
+        pixels = self.preprocess(images)  # [B, 3, side, side]
         tokens = self.network(pixel_values=pixels).last_hidden_state[:, self.skipped :]
         side = pixels.shape[-1] // self.patch
-        return tokens.transpose(1, 2).unflatten(2, (side, side))
+        return tokens.transpose(1, 2).unflatten(2, (side, side))  # [B, dim, h, w]
 
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 -> float32 [B, 3, side, side]: ImageNet's scale, then bicubic, not antialiased."""
@@ -114,7 +114,7 @@ class PerceptualDistance(nn.Module):
         self.network = Lite0Features()
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        both = as_floats(torch.cat([images, targets]).float())
+        both = as_floats(torch.cat([images, targets]).float())  # [2B, C, H, W]: one pass
         network = self.network
         hidden = network.convolve(network.scaled(both), "_conv_stem", stride=2)
         hidden = F.relu6(network.normalise(hidden, "_bn0"))
@@ -122,7 +122,7 @@ class PerceptualDistance(nn.Module):
         for index, (_, stride, expansion, channels) in enumerate(BLOCKS[:5]):
             hidden = network.block(hidden, f"_blocks.{index}.", stride, expansion, channels)
             if index in self.BLOCKS_READ:
-                image, target = F.normalize(hidden, dim=1).chunk(2)
+                image, target = F.normalize(hidden, dim=1).chunk(2)  # [B, C, h, w] each
                 distances.append((image - target.detach()).square().sum(dim=1).mean())
         return torch.stack(distances).mean()
 

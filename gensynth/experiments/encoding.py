@@ -84,7 +84,8 @@ def encode_source(
             task = bar.add_task("encoding", total=length)
             writer = EncodingWriter(folder, data, Codec.of(codec, path), source.classes)
             for batch in images_in_order(source, data, batch_size):
-                if batch.images is not None:
+                if batch.images is not None:  # None: none of them could be read
+                    # Mirrored latents are not those of the mirrored image, so both are kept.
                     flipped = encoded(codec, batch.images.flip(-1)) if data.flip else None
                     writer.add(batch.labels.tolist(), encoded(codec, batch.images), flipped)
                 size = len(batch.labels) + len(batch.unreadable)
@@ -151,5 +152,5 @@ def read_rows(rows: list[dict[str, Any]], numbers: list[int] | range, data: Data
         except UNREADABLE:
             unreadable.append(number)
             continue
-        labels.append(row.get("label", 0))
+        labels.append(row.get("label", 0))  # 0 in data without classes
     return Batch(torch.stack(images) if images else None, torch.tensor(labels), unreadable)

@@ -1,6 +1,5 @@
 """What pydantic found wrong in an experiment, in a sentence."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ from gensynth.config import (
     Reconstruction,
     Repa,
 )
+from gensynth.errors import did_you_mean
 
 OBJECTIVES: dict[str, Any] = {
     "flow": Flow,
@@ -60,11 +60,10 @@ def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
             section = REGULARIZERS[section[int(part)]["name"]]
         else:
             annotation = section.model_fields[part].annotation
-            section = EMA if part == "ema" else annotation
+            section = EMA if part == "ema" else annotation  # its annotation is a union with None
     return list(section.model_fields)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A question that names the known word nearest to `word`; empty if none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    return did_you_mean(word, known, cutoff=0.5)

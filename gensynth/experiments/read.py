@@ -49,7 +49,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     section = tree
     for parent in parents:
         if not isinstance(section.get(parent), dict):
-            section[parent] = {}
+            section[parent] = {}  # a section that the file leaves out
         section = section[parent]
     section[last] = parse_yaml(text, f"override {override!r}")
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from gensynth.config import Dispersive, Experiment, LayerSync, Repa
 from gensynth.errors import UsageError
-from gensynth.experiments.build import build_model
 from gensynth.experiments.encoders import create_encoder
 from gensynth.models import example_inputs
 from gensynth.objectives import Loss
@@ -37,7 +36,7 @@ def named(experiment: Experiment) -> dict[str, Dispersive | LayerSync | Repa]:
 def check_regularizers(
     experiment: Experiment, model: ModelMixin, processes: int = 1
 ) -> dict[str, torch.Size]:
-    """Checks the terms against a model on the meta device; gives the shapes of its hidden states.
+    """Checks the terms against a model; gives the shapes of its hidden states.
 
     Raises:
         UsageError: an unknown hidden state, a pair that cannot be aligned, or a group of images
@@ -46,7 +45,7 @@ def check_regularizers(
     settings = experiment.training
     micro_batch = settings.batch_size // (settings.gradient_accumulation * processes)
     side = experiment.data.size // experiment.autoencoder.patch
-    shapes = hidden_shapes(model.eval(), *example_inputs(model, side, side))
+    shapes = hidden_shapes(model, *example_inputs(model, side, side))
     for config in experiment.regularizers:
         check_states(config, shapes)
         if config.name == "dispersive" and micro_batch % config.group_size:
@@ -68,17 +67,15 @@ class Regularization:
         InputError: a frozen encoder cannot be loaded.
     """
 
-    def __init__(self, experiment: Experiment, processes: int):
+    def __init__(self, experiment: Experiment, model: ModelMixin, processes: int):
         self.configs = named(experiment)
         self.encoders: dict[str, nn.Module] = {}
         self.module: nn.Module = nn.Identity()
         self.names: tuple[str, ...] = ()  # of the hidden states that are read
         if not self.configs:
             return
-        with torch.device("meta"):
-            model = build_model(experiment, num_classes=2)
         shapes = check_regularizers(experiment, model, processes)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # the caller's generator is left as it is
             torch.manual_seed(derived_seed(experiment.seed, "regularizers"))
             terms = {name: self._term(name, shapes) for name in self.configs}
         self.names = tuple(dict.fromkeys(name for term in terms.values() for name in term.names))
@@ -97,7 +94,7 @@ class Regularization:
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Puts what is trained under accelerate's care: gradients of all processes, checkpoints."""
-        if any(True for _ in self.module.parameters()):
+        if any(True for _ in self.module.parameters()):  # DDP refuses a module without weights
             self.module = accelerator.prepare(self.module)
         for encoder in self.encoders.values():
             encoder.to(accelerator.device)
@@ -125,4 +122,4 @@ class Regularization:
     def finite(self) -> bool:
         """Whether every trained weight here is a number."""
         finite = [weight.isfinite().all() for weight in self.module.parameters()]
-        return not finite or bool(torch.stack(finite).all())
+        return not finite or bool(torch.stack(finite).all())  # one wait for the device, not many

@@ -63,7 +63,7 @@ def as_pair(real: Array, fake: Array) -> tuple[Tensor, Tensor]:
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared Euclidean distances [N, M] of the rows of float64 [N, D] and [M, D]."""
-    norms = x.square().sum(1)[:, None] + y.square().sum(1)
+    norms = x.square().sum(1)[:, None] + y.square().sum(1)  # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y
     squared = torch.addmm(norms, x, y.T, alpha=-2)
     # Less than this is rounding of the difference: copies are at distance 0.
     return torch.where(squared > 1e-13 * norms, squared, 0.0)

@@ -100,11 +100,12 @@ class StoredFeatures(FeatureMetric):
         """Features [N, D] of one side in the order of their index.
 
         Raises:
-            UsageError: there are none.
+            UsageError: no image of that side came in.
         """
         side = side_of(real)
         if not len(getattr(self, f"{side}_index")):
             raise UsageError(f"there are no {side} images yet; give some to update.")
+        # stable, so that equal numbers stay in the order in which they came in
         order = dim_zero_cat(getattr(self, f"{side}_index")).argsort(stable=True)
         return dim_zero_cat(getattr(self, f"{side}_features"))[order]
 

@@ -1,15 +1,11 @@
 """The Fréchet distance of two sets of features, and how sure it is."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_tensor
-from gensynth.metrics.feature_metric import FeatureMetric, side_of
 from gensynth.metrics.moments import GroupedSums, Statistics, check_not_negative
 
 REGULAR = 5  # images for each feature from which the bias falls as 1 / count
@@ -22,10 +18,10 @@ class FrechetEstimate:
     Attributes:
         value: the distance, `mean_term` + `covariance_term`.
         standard_error: of the value over sets of generated images of this size, by the jackknife;
-            none if a group of images is empty.
+            None if a group of images is empty.
         corrected: the value without the bias of a finite number of generated images, by the
-            jackknife; none with fewer than 5 images for each feature, where it would be wrong.
-        num_real: none if the reference does not say.
+            jackknife; None with fewer than 5 images for each feature, where it would be wrong.
+        num_real: None if the reference does not say.
     """
 
     value: float
@@ -76,12 +72,15 @@ def distance_terms(one: Statistics, other: Statistics) -> tuple[float, float]:
     Raises:
         UsageError: one is no covariance matrix.
     """
+    # [D, K]: tr (S1 S2)^(1/2) = tr (R^T S2 R)^(1/2), of which the right side is symmetric
     root = one.with_root().root
     assert root is not None
     root = root[:, root.any(0)]  # a covariance of low rank has a smaller product
     product = root.T @ other.covariance @ root
+    # symmetric but for rounding, which eigvalsh would see in one of the triangles only
     values = torch.linalg.eigvalsh((product + product.T) / 2)
     check_not_negative(values, one.covariance.norm() * other.covariance.norm())
+    # clamp: rounding puts eigenvalues that are 0 slightly below
     trace = float(one.covariance.trace() + other.covariance.trace())
     covariance_term = trace - 2 * float(values.clamp(min=0).sqrt().sum())
     assert covariance_term >= -1e-6 * trace, "the covariances are not positive semi-definite"
@@ -107,111 +106,9 @@ def frechet_estimate(real: Statistics, generated: GroupedSums) -> FrechetEstimat
         parts = (generated.statistics(without=group) for group in range(groups))
         values = [sum(distance_terms(real, part)) for part in parts]
         others = torch.tensor(values, dtype=torch.float64)
+        # (G - 1) / G times the sum of squared deviations: the jackknife's variance
         error = float((others.var(correction=0) * (groups - 1)).sqrt())
         if count >= REGULAR * len(real.mean):
+            # the bias falls as 1 / count, which this extrapolates to 0
             corrected = groups * value - (groups - 1) * float(others.mean())
     return FrechetEstimate(value, mean_term, covariance_term, error, corrected, real.count, count)
-
-
-class FrechetDistance(FeatureMetric):
-    """FD of generated and real images in a feature space; its sums add up over processes.
-
-    Args:
-        dim: length D of a feature.
-        reference: moments of the real images; if left out, they come in by `update(real=True)`.
-        groups: number of groups for the standard error; image i is in group `group_of(i)`, see
-            `gensynth.metrics.moments`. They take 8 groups D^2 bytes.
-        extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
-
-    Raises:
-        UsageError: a reference with features of another length, or no group.
-    """
-
-    higher_is_better = False
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        reference: Statistics | None = None,
-        groups: int = 10,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        if reference is not None and len(reference.mean) != dim:
-            raise UsageError(f"the reference has {len(reference.mean)} features, not {dim}.")
-        if groups < 1:
-            raise UsageError(f"groups must be at least 1, got {groups}.")
-        self.reference = reference
-        self._add_sums("generated", groups)
-        if reference is None:
-            self._add_sums("real", 1)
-
-    def _add_sums(self, side: str, groups: int) -> None:
-        for name, zeros in vars(GroupedSums.zeros(self.dim, groups)).items():
-            self.add_state(f"{side}_{name}", zeros, "sum")
-
-    def _sums(self, real: bool) -> GroupedSums:
-        side = side_of(real)
-        return GroupedSums(
-            *(getattr(self, f"{side}_{name}") for name in ("count", "total", "outer"))
-        )
-
-    def _count(self, real: bool) -> int:
-        if real and self.reference is not None:
-            return self.reference.count or 0
-        return int(self._sums(real).count.sum())
-
-    def _take(self, features: Tensor, index: Tensor, real: bool) -> None:
-        if real and self.reference is not None:
-            raise UsageError("the real images are given by the reference; leave one of them out.")
-        self._sums(real).add(features, index)
-
-    def _enough(self, real: bool) -> GroupedSums:
-        sums = self._sums(real)
-        number = int(sums.count.sum())
-        if number < 2:
-            raise UsageError(
-                f"a distance needs two images a side, got {number} {side_of(real)} so far."
-            )
-        return sums
-
-    def _statistics(self, real: bool) -> Statistics:
-        if not real or self.reference is None:
-            return self._enough(real).statistics()
-        self.reference = self.reference.to(self.device)
-        return self.reference
-
-    def compute(self) -> Tensor:
-        """The distance, float64 [].
-
-        Raises:
-            UsageError: fewer than two images on one side.
-        """
-        terms = distance_terms(self._statistics(True), self._statistics(False))
-        return torch.tensor(sum(terms), dtype=torch.float64, device=self.device)
-
-    def estimate(self) -> FrechetEstimate:
-        """The distance and how sure it is, over all processes; see `frechet_estimate`.
-
-        Raises:
-            UsageError: fewer than two images on one side.
-        """
-        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
-            return frechet_estimate(self._statistics(True), self._enough(False))
-
-    def statistics(self, real: bool) -> Statistics:
-        """Moments of one side over all processes.
-
-        Raises:
-            UsageError: fewer than two images.
-        """
-        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
-            return self._statistics(real)
-
-    def reset_generated(self) -> None:
-        """Forgets the generated images and keeps the real ones, to compare others with them."""
-        self._computed = None
-        for part in vars(self._sums(False)).values():
-            part.zero_()

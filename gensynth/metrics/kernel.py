@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_pair, pair_blocks, squared_distances
-from gensynth.metrics.feature_metric import StoredFeatures
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # float64 [N, D] and [M, D] -> [N, M]
 CMMD_SCALE = 1000  # of google-research/cmmd, distance.py
@@ -66,7 +64,7 @@ def kernel_distance(
             f"{subsets} subsets of {subset_size} rows cannot be drawn from {len(real)} real and "
             f"{len(fake)} fake ones; choose a subset_size from 2 to the smaller number."
         )
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(seed)  # numpy's old generator: torch-fidelity draws with it
 
     def draw(rows: Tensor) -> Tensor:
         chosen = random.choice(len(rows), subset_size, replace=False)
@@ -83,6 +81,7 @@ def unbiased_mmd(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
     def within(rows: Tensor) -> Tensor:
         values = kernel(rows, rows)
+        # without the diagonal, a pair of an image with itself: that makes it unbiased
         return (values.sum() - values.trace()) / (len(rows) * (len(rows) - 1))
 
     return within(x) + within(y) - 2 * kernel(x, y).mean()
@@ -100,76 +99,8 @@ def cmmd(real: Array, fake: Array, *, sigma: float = 10.0) -> float:
     real, fake = as_pair(real, fake)
 
     def mean(x: Tensor, y: Tensor) -> float:
+        # block by block: N x M kernel values of 30,000 images would take 7 GB
         sums = [_gaussian(squared, sigma).sum() for _, _, squared in pair_blocks(x, y)]
         return float(torch.stack(sums).sum()) / (len(x) * len(y))
 
     return CMMD_SCALE * (mean(real, real) + mean(fake, fake) - 2 * mean(real, fake))
-
-
-class KernelDistance(StoredFeatures):
-    """`kernel_distance` of what `update` took in.
-
-    Args:
-        dim: length D of a feature.
-        subsets, subset_size, seed, kernel: those of `kernel_distance`.
-        extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
-    """
-
-    higher_is_better = False
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        subsets: int = 100,
-        subset_size: int = 1000,
-        seed: int = 2020,
-        kernel: Kernel | None = None,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        self.subsets, self.subset_size, self.seed, self.kernel = subsets, subset_size, seed, kernel
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over subsets, float64 [].
-
-        Raises:
-            UsageError: a subset is larger than a set.
-        """
-        mean, deviation = kernel_distance(
-            self.stored(real=True),
-            self.stored(real=False),
-            subsets=self.subsets,
-            subset_size=self.subset_size,
-            seed=self.seed,
-            kernel=self.kernel,
-        )
-        return self.scalar(mean), self.scalar(deviation)
-
-
-class CMMD(StoredFeatures):
-    """`cmmd` of what `update` took in.
-
-    Args:
-        dim: length D of an embedding.
-        sigma: width of the kernel.
-        extractor: uint8 images [B, C, H, W] -> embeddings [B, D]; `update` then takes images.
-    """
-
-    higher_is_better = False
-
-    def __init__(
-        self,
-        dim: int = 768,
-        *,
-        sigma: float = 10.0,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        self.sigma = sigma
-
-    def compute(self) -> Tensor:
-        """The distance, float64 []."""
-        return self.scalar(cmmd(self.stored(real=True), self.stored(real=False), sigma=self.sigma))

@@ -4,15 +4,11 @@ A set of images is taken for the union of balls around its features, each as lar
 to the k-th nearest other feature of the set (arXiv 1904.06991).
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_pair, pair_blocks
-from gensynth.metrics.feature_metric import StoredFeatures
 
 
 def nearest(queries: Tensor, points: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -25,6 +21,7 @@ def nearest(queries: Tensor, points: Tensor, k: int = 1) -> tuple[Tensor, Tensor
     distances = torch.full(shape, torch.inf, dtype=torch.float64, device=device)
     numbers = torch.zeros(shape, dtype=torch.int64, device=device)
     for rows, columns, squared in pair_blocks(queries, points):
+        # the best of this block beside the best so far, so that memory is that of a block
         found, at = squared.topk(min(k, squared.shape[1]), largest=False)
         found = torch.cat([distances[rows], found], 1)
         at = torch.cat([numbers[rows], at + columns.start], 1)
@@ -64,6 +61,7 @@ def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float
     precise = torch.zeros(len(fake), dtype=torch.bool, device=real.device)
     recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, columns, squared in pair_blocks(real, fake):
+        # `<=`: the surface belongs to the ball, as in ADM's evaluator
         precise[columns] |= (squared <= real_radii[rows, None]).any(0)
         recalled[rows] |= (squared <= fake_radii[columns]).any(1)
     return float(precise.double().mean()), float(recalled.double().mean())
@@ -87,7 +85,7 @@ def density_coverage(real: Array, fake: Array, k: int = 5) -> tuple[float, float
     inside = torch.zeros((), dtype=torch.int64, device=real.device)
     covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, _, squared in pair_blocks(real, fake):
-        within = squared < radii[rows, None]
+        within = squared < radii[rows, None]  # [rows of real, columns of fake]
         inside += within.sum()
         covered[rows] |= within.any(1)
     return int(inside) / (k * len(fake)), float(covered.double().mean())
@@ -112,49 +110,4 @@ def realism(real: Array, fake: Array, k: int = 3) -> Tensor:
     for rows, columns, squared in pair_blocks(real, fake):
         ratios = torch.where(squared > 0, radii[rows, None] / squared, torch.inf)
         depth[columns] = torch.maximum(depth[columns], ratios.amax(0))
-    return depth.sqrt()
-
-
-class NeighbourMetric(StoredFeatures):
-    """Base of metrics by balls around the features that `update` took in.
-
-    Args:
-        dim: length D of a feature.
-        k: which neighbour a ball reaches; none for that of the function.
-        extractor: uint8 images [B, C, H, W] -> features [B, D]; `update` then takes images.
-    """
-
-    higher_is_better = True
-    function: Callable[..., tuple[float, float]]
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        k: int | None = None,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        self.options = {} if k is None else {"k": k}
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Both numbers, float64 [].
-
-        Raises:
-            UsageError: not more than k images.
-        """
-        found = self.function(self.stored(True), self.stored(False), **self.options)
-        return self.scalar(found[0]), self.scalar(found[1])
-
-
-class PrecisionRecall(NeighbourMetric):
-    """`precision_recall` of what `update` took in; arguments as of `NeighbourMetric`."""
-
-    function = staticmethod(precision_recall)
-
-
-class DensityCoverage(NeighbourMetric):
-    """`density_coverage` of what `update` took in; arguments as of `NeighbourMetric`."""
-
-    function = staticmethod(density_coverage)
+    return depth.sqrt()  # the ratios were of squared distances

@@ -24,11 +24,12 @@ def root_of(covariance: Tensor) -> Tensor:
     Raises:
         UsageError: an eigenvalue below 0, so no covariance.
     """
-    factor, failed = torch.linalg.cholesky_ex(covariance)
+    factor, failed = torch.linalg.cholesky_ex(covariance)  # _ex: reports instead of raising
     if not failed:
         return factor
     values, vectors = torch.linalg.eigh(covariance)
     check_not_negative(values, covariance.norm())
+    # numpy.linalg.matrix_rank takes the same bound for what is 0
     rounding = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
     return vectors * torch.where(values > rounding, values, 0.0).sqrt()
 
@@ -40,7 +41,7 @@ def check_not_negative(eigenvalues: Tensor, scale: Tensor) -> None:
     """
     if (eigenvalues < -ROUNDING * scale).any():
         raise UsageError(
-            "a covariance matrix has eigenvalues below 0, so it is none; look at its source."
+            "a covariance matrix has eigenvalues below 0, so it is not one; look at its source."
         )
 
 
@@ -63,7 +64,7 @@ class Statistics:
     Args:
         mean: [D]; arrays of any float type are taken.
         covariance: [D, D], divisor count - 1.
-        count: number of images; none if it is not known.
+        count: number of images; None if it is not known.
         root: [D, D] with root root^T = covariance; see `root_of`.
         names: what the mean, the covariance and the root are called in an error.
 
@@ -79,6 +80,7 @@ class Statistics:
 
     def __post_init__(self, names: tuple[str, str, str]) -> None:
         mean, covariance, root = names
+        # float64 from here on: a distance is a small difference of large traces
         self.mean = as_tensor(mean, self.mean).double()
         self.covariance = self._square(covariance, self.covariance, mean)
         largest = float(self.covariance.abs().max())
@@ -170,7 +172,7 @@ class GroupedSums:
             rows = features[groups == group].double()
             self.count[group] += len(rows)
             self.total[group] += rows.sum(0)
-            self.outer[group].addmm_(rows.T, rows)
+            self.outer[group].addmm_(rows.T, rows)  # [D, B] @ [B, D], in place
 
     def statistics(self, without: int | None = None) -> Statistics:
         """Moments of all images, or of all but one group.
@@ -181,12 +183,14 @@ class GroupedSums:
         count, total, outer = (part.sum(0) for part in (self.count, self.total, self.outer))
         if without is not None:
             count = count - self.count[without]
+            # cheaper than adding up the others; `sum` made copies, so this is in place
             total -= self.total[without]
             outer -= self.outer[without]
         number = int(count)
         if number < 2:
             raise UsageError(f"a covariance needs two images, got {number}.")
         squares = outer.diagonal().clone()
+        # (sum x x^T - total total^T / n) / (n - 1)
         covariance = outer.addr_(total, total, alpha=-1 / number).div_(number - 1)
         # A feature that never varies has variance 0, not the rounding of its squares.
         constant = covariance.diagonal() * (number - 1) <= ROUNDING_OF_SUMS * squares

@@ -1,8 +1,6 @@
 """The Inception Score: how sure a classifier is of each image, and how much the images differ."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +8,6 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_rows
-from gensynth.metrics.feature_metric import StoredFeatures
 
 
 def inception_score(
@@ -21,7 +18,7 @@ def inception_score(
     Args:
         logits: [N, C] of the generated images; Inception's without its bias.
         splits: split i has rows i N // splits to (i + 1) N // splits.
-        seed: the rows are permuted first by `RandomState(seed)`, as torch-fidelity does; none for
+        seed: the rows are permuted first by `RandomState(seed)`, as torch-fidelity does; None for
             the order they come in, as ADM's evaluator does. Images sorted by class score far lower
             in their order.
 
@@ -62,42 +59,6 @@ def score_of(logits: Tensor) -> Tensor:
     """exp(mean KL(p(y|x) | p(y))) of logits [N, C], float64 []."""
     # Logarithms throughout: a float32 softmax that underflows to 0 gives NaN (ADM's evaluator).
     given = logits.double().log_softmax(1)
+    # log p(y), the mean of p(y|x) over the images: [C]
     marginal = given.logsumexp(0) - math.log(len(given))
     return (given.exp() * (given - marginal)).sum(1).mean().exp()
-
-
-class InceptionScore(StoredFeatures):
-    """`inception_score` of the generated images that `update` took in; real ones have no part.
-
-    Args:
-        dim: number C of classes.
-        splits, seed: those of `inception_score`.
-        extractor: uint8 images [B, C, H, W] -> logits [B, C]; `update` then takes images.
-    """
-
-    higher_is_better = True
-
-    def __init__(
-        self,
-        dim: int = 1008,
-        *,
-        splits: int = 10,
-        seed: int | None = 2020,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dim, extractor, **kwargs)
-        self.splits, self.seed = splits, seed
-
-    def _take(self, features: Tensor, index: Tensor, real: bool) -> None:
-        if not real:
-            super()._take(features, index, real)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over splits, float64 [].
-
-        Raises:
-            UsageError: fewer images than splits.
-        """
-        mean, deviation = inception_score(self.stored(real=False), self.splits, seed=self.seed)
-        return self.scalar(mean), self.scalar(deviation)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gensynth.autoencoders import vq
 from gensynth.autoencoders.vq import VQAutoencoder
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 from gensynth.models import dic, dico, dit, maskgit, mdt
 from gensynth.models.dic import DiC
 from gensynth.models.dico import DiCo
@@ -44,6 +44,7 @@ def preset(name: str) -> tuple[type[ModelMixin], dict[str, object]]:
     Raises:
         UsageError: no model has this name; the message says which are known.
     """
+    # "dit-xl/2" is as clear as "DiT-XL/2", and easier to type.
     by_lower_case = {known.lower(): known for known in MODELS}
     if name.lower() not in by_lower_case:
         close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
@@ -62,9 +63,15 @@ def create_model(name: str, **overrides: Any) -> ModelMixin:
 
     Raises:
         UsageError: unknown name.
-        TypeError: a keyword that the model does not have.
+        TypeError: a keyword that the model does not have; the message names the nearest.
     """
     model_class, keywords = preset(name)
+    # Python's own TypeError would not say which keyword was meant.
+    known = constructor_keywords(name)
+    for keyword in overrides:
+        if keyword not in known:
+            hint = did_you_mean(keyword, known)
+            raise TypeError(f"{name} has no keyword {keyword!r}.{hint} Known: {', '.join(known)}.")
     return model_class(**{**keywords, **overrides})
 
 

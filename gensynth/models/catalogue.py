@@ -119,16 +119,17 @@ def entry(name: str, mixer: str | None = None) -> Entry:
     Raises:
         UsageError: the model has no token mixer, or there is none of that name.
     """
-    family = FAMILIES[name.split("-")[0]]
+    family = FAMILIES.get(name.split("-")[0], Family("", "", ""))  # or one of your own
     published = PUBLISHED.get(name, Published()) if mixer is None else Published()
     if mixer is not None and "mixer" not in constructor_keywords(name):
         raise UsageError(f"{name} has no token mixer; those with one: DiT, SiT, MDTv2.")
     if mixer is not None and mixer not in MIXERS:
         raise UsageError(f"unknown mixer {mixer!r}; known: {', '.join(MIXERS)}.")
+    # Shapes alone: counting needs no memory, and XL models are counted in a moment.
     with torch.device("meta"):
         model = create_model(name, **({} if mixer is None else {"mixer": mixer})).eval()
     mixes = "softmax" if model.works_on == "tokens" else "convolution"
-    side = 256 // PIXELS[model.works_on] // getattr(model, "patch_size", 1)
+    side = 256 // PIXELS[model.works_on] // model.config.get("patch_size", 1)
     return Entry(
         name,
         sum(parameter.numel() for parameter in model.parameters()),
@@ -136,7 +137,7 @@ def entry(name: str, mixer: str | None = None) -> Entry:
         gflops(model, 512),
         side * side,
         model.config.get("mixer", mixes),
-        family.paper if "nano" not in name else "ours",
+        "ours" if "nano" in name else family.paper,
         family.code,
         family.license if published.weights else "",
         published.fid,

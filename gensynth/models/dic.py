@@ -16,12 +16,15 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_whole
+from gensynth.models.layers.checks import check_classes, check_whole
 from gensynth.models.layers.conditioning import (
     TimestepEmbedder,
     channel_norm,
+    labels_or_null,
     modulate,
+    over_batch,
     stage_conditions,
 )
 from gensynth.models.layers.resample import downsample, upsample
@@ -57,10 +60,11 @@ class DiCBlock(nn.Module):
 
     def forward(self, sample: Tensor, condition: Tensor) -> Tensor:
         """sample [B, C_in, H, W], condition [B, D] after its SiLU -> [B, C, H, W]."""
-        gate, scale, shift = self.modulation(condition).chunk(3, dim=1)
+        # dic_models.py orders them gate, scale, shift; DiT's order would mix up converted weights
+        gate, scale, shift = self.modulation(condition).chunk(3, dim=1)  # each [B, C]
         hidden = self.conv_in(self.act(self.norm_in(sample)))
         hidden = self.conv_out(self.act(modulate(self.norm_out(hidden), shift, scale)))
-        if self.shortcut is not None:
+        if self.shortcut is not None:  # a decoder block that takes a skip has C_in = 2 C
             sample = self.shortcut(sample)
         return torch.addcmul(sample, gate[:, :, None, None], hidden)
 
@@ -81,6 +85,7 @@ class FinalLayer(nn.Module):
 
 def keeps_skip(index: int, depth: int) -> bool:
     """Whether the output of encoder block `index` of `depth` goes to the decoder."""
+    # counted from the end: the decoder takes them in reverse, its first block the last one
     return (depth - 1 - index) % SKIP_STRIDE == 0
 
 
@@ -89,7 +94,7 @@ def takes_skip(index: int) -> bool:
     return index % SKIP_STRIDE == 0
 
 
-class DiC(ModelMixin, ConfigMixin):
+class DiC(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -105,7 +110,6 @@ class DiC(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("DiCBlock",)
-    works_on = "latents"
     size_multiple = 4  # height and width are halved twice
 
     @register_to_config
@@ -120,7 +124,8 @@ class DiC(ModelMixin, ConfigMixin):
         zero_gate: bool = False,
     ):
         super().__init__()
-        check_whole(in_channels=in_channels, num_classes=num_classes)
+        check_whole(in_channels=in_channels)
+        check_classes(num_classes, null_label)
         if not isinstance(hidden_size, int) or hidden_size < 8 or hidden_size % 8:
             raise ValueError(f"hidden_size must be a multiple of 8, got {hidden_size!r}")
         if (
@@ -139,7 +144,9 @@ class DiC(ModelMixin, ConfigMixin):
         self.class_embedders = nn.ModuleList(nn.Embedding(rows, w) for w in width)
         self.levels = nn.ModuleList(
             nn.ModuleList(
-                DiCBlock(w + w * (level > 2 and takes_skip(index)), w, w) for index in range(count)
+                # a skip of the encoder has the same width, so the input is twice as wide
+                DiCBlock(w + w * (level > 2 and takes_skip(index)), w, w)
+                for index in range(count)
             )
             for level, (w, count) in enumerate(
                 zip([*width, width[1], width[0]], depth, strict=True)
@@ -160,12 +167,15 @@ class DiC(ModelMixin, ConfigMixin):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        nn.init.xavier_uniform_(self.stem.weight.flatten(1))  # the stem as one matrix
+        # As one matrix [C_out, C_in * 9], as DiT starts its patch embedding; a convolution has more
+        # outputs to spread over, hence another bound.
+        nn.init.xavier_uniform_(self.stem.weight.flatten(1))
         for module in self.modules():
             if isinstance(module, TimestepEmbedder):
                 module.init_weights()
             elif isinstance(module, DiCBlock) and zero_gate:
                 nn.init.zeros_(module.modulation.weight)
+        # Biases are zero already, so a fresh model predicts zero.
         nn.init.zeros_(self.final_layer.modulation.weight)
         nn.init.zeros_(self.final_layer.conv.weight)
 
@@ -186,36 +196,38 @@ class DiC(ModelMixin, ConfigMixin):
             sample = run_block(self, block, sample, condition)
         return sample
 
-    def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
+    def embed(self, timestep: Tensor, class_labels: Tensor | None = None) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        return stage_conditions(
-            self.timestep_embedders, self.class_embedders, timestep, class_labels
-        )
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        return stage_conditions(self.timestep_embedders, self.class_embedders, timestep, labels)
 
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
-        class_labels: Tensor,
-        conditions: list[Tensor] | None = None,
+        timestep: Tensor | float,
+        class_labels: Tensor | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
-        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
-        `conditions` are those of `timestep` and `class_labels`, if they are known already.
+        H and W must be multiples of 4. Labels are 0..num_classes (null); None: all null. A timestep
+        that is a number or a 0-d tensor is that of the whole batch. Gives [B, C or 2C, H, W].
+        `embedded` is what `embed` gives for `timestep` and `class_labels`, if it is known already.
         """
         height, width = sample.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiC needs a height and width divisible by 4, got {height}x{width}")
-        if conditions is None:
-            conditions = self.conditions(timestep, class_labels)
+        if embedded is None:
+            embedded = self.embed(over_batch(timestep, sample), class_labels)
 
+        # One list for both levels: the decoder pops what the encoder appended, deepest first.
         skips: list[Tensor] = []
-        hidden = self.encode(0, self.stem(sample), conditions[0], skips)
-        hidden = self.encode(1, self.downs[0](hidden), conditions[1], skips)
+        # [B, C, H, W] -> [B, 2C, H/2, W/2] -> [B, 4C, H/4, W/4] and back
+        hidden = self.encode(0, self.stem(sample), embedded[0], skips)
+        hidden = self.encode(1, self.downs[0](hidden), embedded[1], skips)
         hidden = self.downs[1](hidden)
         for block in cast(nn.ModuleList, self.levels[2]):
-            hidden = run_block(self, block, hidden, conditions[2])
-        hidden = self.decode(3, self.ups[0](hidden), conditions[1], skips)
-        hidden = self.decode(4, self.ups[1](hidden), conditions[0], skips)
-        return self.final_layer(hidden, conditions[0])
+            hidden = run_block(self, block, hidden, embedded[2])
+        hidden = self.decode(3, self.ups[0](hidden), embedded[1], skips)
+        hidden = self.decode(4, self.ups[1](hidden), embedded[0], skips)
+        return self.final_layer(hidden, embedded[0])

@@ -15,12 +15,15 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_ratio, check_whole
+from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
 from gensynth.models.layers.conditioning import (
     TimestepEmbedder,
     channel_norm,
+    labels_or_null,
     modulate,
+    over_batch,
     stage_conditions,
 )
 from gensynth.models.layers.resample import downsample, upsample
@@ -70,10 +73,13 @@ class DiCoBlock(nn.Module):
         shift_conv, scale_conv, gate_conv, shift_mlp, scale_mlp, gate_mlp = self.modulation(
             condition
         ).chunk(6, dim=1)
+        # Convolution module: 1x1, depthwise 3x3, GELU, channel attention, 1x1 (figure 4).
         hidden = self.conv_in(modulate(channel_norm(sample), shift_conv, scale_conv))
+        # One operator for three steps: it passes over the image once. mean is [B, C].
         hidden, mean = dwconv_gelu_pool(hidden, *parameters_of(self.depthwise))
-        scale = self.channel_attention(mean)
+        scale = self.channel_attention(mean)  # [B, C]
         sample = gated_projection(sample, hidden, *parameters_of(self.conv_out), gate_conv, scale)
+        # Feed-forward of 1x1 convolutions, [B, C, H, W] -> [B, mlp_ratio * C, H, W] and back.
         hidden = self.act(self.mlp_in(modulate(channel_norm(sample), shift_mlp, scale_mlp)))
         return gated_projection(sample, hidden, *parameters_of(self.mlp_out), gate_mlp)
 
@@ -96,7 +102,7 @@ class FinalLayer(nn.Module):
         return self.conv(modulate(channel_norm(sample), shift, scale))
 
 
-class DiCo(ModelMixin, ConfigMixin):
+class DiCo(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -111,7 +117,6 @@ class DiCo(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("DiCoBlock",)
-    works_on = "latents"
     size_multiple = 4  # height and width are halved twice
 
     @register_to_config
@@ -126,7 +131,8 @@ class DiCo(ModelMixin, ConfigMixin):
         learn_sigma: bool = True,
     ):
         super().__init__()
-        check_whole(in_channels=in_channels, num_classes=num_classes)
+        check_whole(in_channels=in_channels)
+        check_classes(num_classes, null_label)
         check_ratio(mlp_ratio=mlp_ratio)
         if not isinstance(hidden_size, int) or hidden_size < 2 or hidden_size % 2:
             raise ValueError(f"hidden_size must be an even number from 2, got {hidden_size!r}")
@@ -142,6 +148,7 @@ class DiCo(ModelMixin, ConfigMixin):
         self.stem = nn.Conv2d(in_channels, width[0], 3, padding=1)
         self.timestep_embedders = nn.ModuleList(TimestepEmbedder(w) for w in width)
         self.class_embedders = nn.ModuleList(nn.Embedding(rows, w) for w in width)
+        # The last level stays at 2C: its input is fused from C of the encoder and C of the decoder.
         level_width = [width[0], width[1], width[2], width[1], width[1]]
         self.levels = nn.ModuleList(
             nn.ModuleList(DiCoBlock(w, mlp_ratio) for _ in range(count))
@@ -163,7 +170,9 @@ class DiCo(ModelMixin, ConfigMixin):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.stem.weight.flatten(1))  # the stem as one matrix
+        # As one matrix [C_out, C_in * 9], as DiT starts its patch embedding; a convolution has more
+        # outputs to spread over, hence another bound.
+        nn.init.xavier_uniform_(self.stem.weight.flatten(1))
         for module in self.modules():
             if isinstance(module, TimestepEmbedder):
                 module.init_weights()
@@ -180,35 +189,36 @@ class DiCo(ModelMixin, ConfigMixin):
             sample = run_block(self, block, sample, condition)
         return sample
 
-    def conditions(self, timestep: Tensor, class_labels: Tensor) -> list[Tensor]:
+    def embed(self, timestep: Tensor, class_labels: Tensor | None = None) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        return stage_conditions(
-            self.timestep_embedders, self.class_embedders, timestep, class_labels
-        )
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        return stage_conditions(self.timestep_embedders, self.class_embedders, timestep, labels)
 
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
-        class_labels: Tensor,
-        conditions: list[Tensor] | None = None,
+        timestep: Tensor | float,
+        class_labels: Tensor | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
-        H and W must be multiples of 4. Labels are 0..num_classes (null). Gives [B, C or 2C, H, W].
-        `conditions` are those of `timestep` and `class_labels`, if they are known already.
+        H and W must be multiples of 4. Labels are 0..num_classes (null); None: all null. A timestep
+        that is a number or a 0-d tensor is that of the whole batch. Gives [B, C or 2C, H, W].
+        `embedded` is what `embed` gives for `timestep` and `class_labels`, if it is known already.
         """
         height, width = sample.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiCo needs a height and width divisible by 4, got {height}x{width}")
-        if conditions is None:
-            conditions = self.conditions(timestep, class_labels)
+        if embedded is None:
+            embedded = self.embed(over_batch(timestep, sample), class_labels)
 
-        encoded_1 = self.run_level(0, self.stem(sample), conditions[0])
-        encoded_2 = self.run_level(1, self.downs[0](encoded_1), conditions[1])
-        middle = self.run_level(2, self.downs[1](encoded_2), conditions[2])
+        encoded_1 = self.run_level(0, self.stem(sample), embedded[0])  # [B, C, H, W]
+        encoded_2 = self.run_level(1, self.downs[0](encoded_1), embedded[1])  # [B, 2C, H/2, W/2]
+        middle = self.run_level(2, self.downs[1](encoded_2), embedded[2])  # [B, 4C, H/4, W/4]
         decoded = self.fuses[0](torch.cat([self.ups[0](middle), encoded_2], dim=1))
-        decoded = self.run_level(3, decoded, conditions[1])
+        decoded = self.run_level(3, decoded, embedded[1])  # [B, 2C, H/2, W/2]
         decoded = self.fuses[1](torch.cat([self.ups[1](decoded), encoded_1], dim=1))
-        decoded = self.run_level(4, decoded, conditions[1])
-        return self.final_layer(decoded, conditions[1])
+        # [B, 2C, H, W], so the condition of the second level fits, not that of the first
+        decoded = self.run_level(4, decoded, embedded[1])
+        return self.final_layer(decoded, embedded[1])

@@ -4,7 +4,7 @@ SiT (arXiv 2401.08740; willisma/SiT) is the same network, whose variance channel
 thrown away. What is ours: the token mixer, the positions and the size are arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,15 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_ratio, check_whole
-from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder
+from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
+from gensynth.models.layers.conditioning import (
+    SizeEmbedder,
+    TimestepEmbedder,
+    labels_or_null,
+    over_batch,
+)
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.positions import Positions
@@ -46,7 +52,7 @@ SIT_PRESETS = {
 }
 
 
-class DiT(ModelMixin, ConfigMixin):
+class DiT(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -61,6 +67,7 @@ class DiT(ModelMixin, ConfigMixin):
         discard_sigma: whether the variance channels are computed and not returned (SiT).
         mixer: a key of `mixers.MIXERS`.
         window, down_factor: of mixer "local". projection_dim: of mixer "linear".
+        mixer_options: further keywords of a mixer.
         positions: "sincos", "rope" or "none".
         position_range: positions are drawn at random from 0 to this while training (RPE-2D).
         size_conditioning: whether the model is told the size and crop of each image.
@@ -68,7 +75,6 @@ class DiT(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("TransformerBlock",)
-    works_on = "latents"
 
     @register_to_config
     def __init__(
@@ -88,6 +94,7 @@ class DiT(ModelMixin, ConfigMixin):
         window: int | None = None,
         down_factor: int | None = None,
         projection_dim: int | None = None,
+        mixer_options: Mapping[str, Any] | None = None,
         positions: str = "sincos",
         position_range: int | None = None,
         size_conditioning: bool = False,
@@ -99,8 +106,8 @@ class DiT(ModelMixin, ConfigMixin):
             hidden_size=hidden_size,
             depth=depth,
             num_heads=num_heads,
-            num_classes=num_classes,
         )
+        check_classes(num_classes, null_label)
         check_ratio(mlp_ratio=mlp_ratio)
         self.in_channels, self.patch_size = in_channels, patch_size
         self.size_multiple = patch_size * (down_factor or 1)
@@ -109,6 +116,7 @@ class DiT(ModelMixin, ConfigMixin):
             "window": window,
             "down_factor": down_factor,
             "projection_dim": projection_dim,
+            **(mixer_options or {}),
         }
         self.patch_embed = PatchEmbed(in_channels, patch_size, hidden_size)
         self.token_positions = Positions(
@@ -134,26 +142,28 @@ class DiT(ModelMixin, ConfigMixin):
         self.gradient_checkpointing = False
         init_transformer(self)
 
-    def conditions(
-        self, timestep: Tensor, class_labels: Tensor, crops: Tensor | None = None
+    def embed(
+        self, timestep: Tensor, class_labels: Tensor | None = None, crops: Tensor | None = None
     ) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
 
         `crops` [B, 4] are needed with `size_conditioning`.
         """
-        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        condition = self.timestep_embedder(timestep) + self.class_embedder(labels)
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(crops)
+        # adaLN's SiLU, taken once: in the official code each block repeats it on the same vector
         return [self.act(condition)]
 
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
-        class_labels: Tensor,
+        timestep: Tensor | float,
+        class_labels: Tensor | None = None,
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
-        conditions: list[Tensor] | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
@@ -162,7 +172,9 @@ class DiT(ModelMixin, ConfigMixin):
                 `position_range`.
             crops: [B, 4] height, width, top and left of each image; for `size_conditioning`. None:
                 the whole sample.
-            conditions: those of `timestep`, `class_labels` and `crops`, if they are known already.
+            class_labels: None: the null label for all.
+            timestep: a number or a 0-d tensor is that of the whole batch.
+            embedded: what `embed` gives for `timestep`, `class_labels` and `crops`, if it is known.
 
         Returns:
             [B, C or 2C, H, W].
@@ -173,17 +185,17 @@ class DiT(ModelMixin, ConfigMixin):
         height, width = checked_grid(sample, self.patch_size, self.size_multiple, "DiT")
         rows, columns = self.token_positions.along(height, width, sample.device, position_ids)
         grid = Grid(height, width, self.token_positions.tables(rows, columns))
-        tokens = self.patch_embed(sample)
+        tokens = self.patch_embed(sample)  # [B, N, C]
         table = self.token_positions.added(height, width, rows, columns)
-        if table is not None:
+        if table is not None:  # [1, N, C]; rotary positions are in `grid` instead
             tokens = tokens + table.to(tokens.dtype)
-        if conditions is None:
+        if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            conditions = self.conditions(timestep, class_labels, crops)
-        condition = conditions[0]
+            embedded = self.embed(over_batch(timestep, sample), class_labels, crops)
+        condition = embedded[0]  # [B, C], one for all blocks
         for block in self.blocks:
             tokens = run_block(self, block, tokens, condition, grid)
-        output = self.final_layer(tokens, condition, grid)
+        output = self.final_layer(tokens, condition, grid)  # [B, C or 2C, H, W]
         return output if self.returns_all else output[:, : self.in_channels]
 
     def training_passes(

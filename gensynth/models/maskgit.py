@@ -16,8 +16,11 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.conditions import Conditions
+from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_whole
+from gensynth.models.layers.checks import check_classes, check_whole
+from gensynth.models.layers.conditioning import labels_or_null
 from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.positions import resized_table
 
@@ -58,6 +61,7 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(inner, hidden_size, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        # [B, N, C] -> [B, N, inner] -> [B, H, N, D]; the norm comes before the split into heads
         v = self.to_v(tokens)
         q, k = (rms_norm(to(tokens)).type_as(v) for to in (self.to_q, self.to_k))
         q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
@@ -71,6 +75,7 @@ class Block(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, dropout: float):
         super().__init__()
+        # SwiGLU has three matrices for two: 2/3 of the width keeps the number of weights.
         inner = -(-int(2 * round(hidden_size * mlp_ratio) / 3) // INNER_MULTIPLE) * INNER_MULTIPLE
         self.dropout = dropout
         self.norm_attention, self.norm_mlp = (
@@ -95,7 +100,7 @@ class Block(nn.Module):
         return torch.addcmul(tokens, gate_mlp[:, None], hidden)
 
 
-class MaskGIT(ModelMixin, ConfigMixin):
+class MaskGIT(ModelMixin, ConfigMixin, Backbone):
     """Logits of every token of a class-conditional image, of which some are masked.
 
     Args:
@@ -133,8 +138,8 @@ class MaskGIT(ModelMixin, ConfigMixin):
             hidden_size=hidden_size,
             depth=depth,
             num_heads=num_heads,
-            num_classes=num_classes,
         )
+        check_classes(num_classes, null_label=True)
         if proj not in (1, 2):
             raise ValueError(f"proj must be 1 or 2, got {proj!r}")
         sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
@@ -176,25 +181,47 @@ class MaskGIT(ModelMixin, ConfigMixin):
             if isinstance(module, Block):
                 nn.init.zeros_(module.modulation.weight)
 
-    def conditions(self, class_labels: Tensor, drop_label: Tensor) -> list[Tensor]:
-        """What steers the blocks for `class_labels` [B]: one [B, hidden_size]."""
-        labels = class_labels.masked_fill(drop_label, self.class_embedder.num_embeddings - 1)
+    def predict(
+        self,
+        sample: Tensor,
+        time: Tensor,
+        conditions: Conditions,
+        embedded: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Logits; a model of masked tokens is not told the time."""
+        return self(sample, **conditions, embedded=embedded)
+
+    def embed(
+        self,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        drop_label: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What steers the blocks for `class_labels` [B]: one [B, hidden_size].
+
+        `timestep` [B] only says how many there are.
+        """
+        null = self.config.num_classes
+        labels = labels_or_null(class_labels, timestep, null)
+        if drop_label is not None:
+            labels = labels.masked_fill(drop_label, null)
         return [F.silu(self.class_embedder(labels))]
 
     def forward(
         self,
         token_ids: Tensor,
-        class_labels: Tensor,
-        drop_label: Tensor,
-        conditions: list[Tensor] | None = None,
+        class_labels: Tensor | None = None,
+        drop_label: Tensor | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """Logits [B, h * w, codebook_size + 1] of tokens [B, h, w] for classes [B].
 
         Args:
             token_ids: int64, from 0 to `codebook_size` (masked); not checked, which would make a
                 GPU wait.
+            class_labels: int64 [B]; None: no class.
             drop_label: bool [B], where the class is not to be used.
-            conditions: those of `class_labels` and `drop_label`, if they are known already.
+            embedded: what `embed` gives for both, if it is known already.
 
         Raises:
             ValueError: h or w is not a multiple of `proj`.
@@ -205,25 +232,27 @@ class MaskGIT(ModelMixin, ConfigMixin):
                 f"MaskGIT needs a height and width divisible by {self.size_multiple}, "
                 f"got {height}x{width} tokens"
             )
-        if conditions is None:
-            conditions = self.conditions(class_labels, drop_label)
-        condition = conditions[0]
+        if embedded is None:
+            embedded = self.embed(token_ids[:, 0, 0], class_labels, drop_label)
+        condition = embedded[0]
         positions = resized_table(self.positions[None], self.grid_size, (height, width))
-        tokens = self.token_embedder(token_ids.flatten(1)) + positions
+        tokens = self.token_embedder(token_ids.flatten(1)) + positions  # [B, h * w, C]
         if self.merge is not None:
+            # [B, h * w / 4, C], so attention costs a sixteenth
             tokens = self.merge(as_image(tokens, height)).flatten(2).transpose(1, 2)
         count = tokens.shape[1]
         if self.registers is not None:
             tokens = torch.cat([tokens, self.registers.expand(len(tokens), -1, -1)], dim=1)
         for block in self.blocks:
             tokens = run_block(self, block, tokens, condition)
-        tokens = tokens[:, :count]
+        tokens = tokens[:, :count]  # without the registers, which have no logits
         if self.split is not None:
             image = self.split(as_image(tokens, height // 2))
-            tokens = F.pixel_shuffle(image, 2).flatten(2).transpose(1, 2)
+            tokens = F.pixel_shuffle(image, 2).flatten(2).transpose(1, 2)  # [B, h * w, C]
         shift, scale = self.final_modulation(condition).chunk(2, dim=1)
         tokens = rms_norm(tokens, self.final_norm_weight) + self.final_norm_bias
         tokens = modulate(tokens, shift, scale)
+        # Tied to the embedding of the tokens, as in the official code.
         return F.linear(tokens, self.token_embedder.weight, self.head_bias)
 
 

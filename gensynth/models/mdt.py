@@ -9,7 +9,7 @@ What is unusual:
   fills in the others (`kept`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,16 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.models.backbone import Backbone
 from gensynth.models.dit import SIZES, checked_grid, grid_size, whole_crops
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_ratio, check_whole
-from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder
+from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
+from gensynth.models.layers.conditioning import (
+    SizeEmbedder,
+    TimestepEmbedder,
+    labels_or_null,
+    over_batch,
+)
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.mixers.softmax import BiasedSoftmaxAttention, relative_index
@@ -48,7 +54,7 @@ PRESETS["MDTv2-nano/2"] = {
 MASK_RATIO_SPREAD = 0.2  # the ratio of a step is drawn from [mask_ratio, mask_ratio + 0.2]
 
 
-class MDTv2(ModelMixin, ConfigMixin):
+class MDTv2(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.
 
     Args:
@@ -60,16 +66,16 @@ class MDTv2(ModelMixin, ConfigMixin):
         num_classes: number of classes. Label `num_classes` is the null label of guidance.
         null_label: whether the class table has the row of the null label.
         learn_sigma: whether the output has `2 * in_channels` channels: prediction, then variance.
-        mask_ratio: smallest share of tokens left out in the masked pass of a training step; none
+        mask_ratio: smallest share of tokens left out in the masked pass of a training step; None
             for no masked pass.
         decode_layer: how many of the `depth` blocks are decoder blocks.
-        mixer, window, down_factor, projection_dim: as in `DiT`; "softmax" has the learned bias.
+        mixer, window, down_factor, projection_dim, mixer_options: as in `DiT`; "softmax" has the
+            learned bias.
         positions, position_range, size_conditioning: as in `DiT`; "sincos" is learned.
     """
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("TransformerBlock",)
-    works_on = "latents"
 
     @register_to_config
     def __init__(
@@ -90,6 +96,7 @@ class MDTv2(ModelMixin, ConfigMixin):
         window: int | None = None,
         down_factor: int | None = None,
         projection_dim: int | None = None,
+        mixer_options: Mapping[str, Any] | None = None,
         positions: str = "sincos",
         position_range: int | None = None,
         size_conditioning: bool = False,
@@ -101,8 +108,8 @@ class MDTv2(ModelMixin, ConfigMixin):
             hidden_size=hidden_size,
             depth=depth,
             num_heads=num_heads,
-            num_classes=num_classes,
         )
+        check_classes(num_classes, null_label)
         check_ratio(mlp_ratio=mlp_ratio)
         if not 0 <= decode_layer <= depth or (depth - decode_layer) % 2:
             raise ValueError(
@@ -117,6 +124,7 @@ class MDTv2(ModelMixin, ConfigMixin):
             "window": window,
             "down_factor": down_factor,
             "projection_dim": projection_dim,
+            **(mixer_options or {}),
         }
         self.biased = mixer == "softmax"
         if mask_ratio is not None and (down_factor or 1) > 1:
@@ -170,14 +178,15 @@ class MDTv2(ModelMixin, ConfigMixin):
         if self.mask_ratio is not None:
             nn.init.normal_(self.mask_token, std=0.02)
 
-    def conditions(
-        self, timestep: Tensor, class_labels: Tensor, crops: Tensor | None = None
+    def embed(
+        self, timestep: Tensor, class_labels: Tensor | None = None, crops: Tensor | None = None
     ) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
 
         `crops` [B, 4] are needed with `size_conditioning`.
         """
-        condition = self.timestep_embedder(timestep) + self.class_embedder(class_labels)
+        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+        condition = self.timestep_embedder(timestep) + self.class_embedder(labels)
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(crops)
         return [self.act(condition)]
@@ -185,18 +194,18 @@ class MDTv2(ModelMixin, ConfigMixin):
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
-        class_labels: Tensor,
+        timestep: Tensor | float,
+        class_labels: Tensor | None = None,
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
         kept: Tensor | None = None,
-        conditions: list[Tensor] | None = None,
+        embedded: list[Tensor] | None = None,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         Args:
-            position_ids, crops, conditions: as in `DiT.forward`.
-            kept: places [B, K] of the tokens the encoder sees; none: all, and no side block.
+            timestep, class_labels, position_ids, crops, embedded: as in `DiT.forward`.
+            kept: places [B, K] of the tokens the encoder sees; None: all, and no side block.
 
         Returns:
             [B, C or 2C, H, W].
@@ -208,27 +217,29 @@ class MDTv2(ModelMixin, ConfigMixin):
         rows, columns = self.token_positions.along(height, width, sample.device, position_ids)
         relative = relative_index(height, width, sample.device) if self.biased else None
         grid = Grid(height, width, self.token_positions.tables(rows, columns), relative)
-        tokens = self.patch_embed(sample)
+        tokens = self.patch_embed(sample)  # [B, N, C]
         table = self.token_positions.added(height, width, rows, columns)
-        embedded = tokens if table is None else tokens + table.to(tokens.dtype)
-        if conditions is None:
+        inputs = tokens if table is None else tokens + table.to(tokens.dtype)
+        if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            conditions = self.conditions(timestep, class_labels, crops)
-        condition = conditions[0]
+            embedded = self.embed(over_batch(timestep, sample), class_labels, crops)
+        condition = embedded[0]
 
-        tokens = self.encode(embedded, condition, grid, kept)
+        tokens = self.encode(inputs, condition, grid, kept)  # [B, N or K, C]
         if kept is not None:  # the missing places hold the mask token
-            empty = self.mask_token.to(tokens.dtype).expand_as(embedded)
-            tokens = empty.scatter(1, kept[..., None].expand_as(tokens), tokens)
+            empty = self.mask_token.to(tokens.dtype).expand_as(inputs)
+            tokens = empty.scatter(1, kept[..., None].expand_as(tokens), tokens)  # [B, N, C]
+        # Positions a second time: a mask token does not know its place.
         table = self.decoder_positions.added(height, width, rows, columns)
         if table is not None:
             tokens = tokens + table.to(tokens.dtype)
         if kept is not None:
             missing = torch.ones_like(tokens[..., 0], dtype=torch.bool).scatter(1, kept, False)
             filled = run_block(self, self.side, tokens, condition, grid)
+            # only the missing places: what the encoder saw goes on as it is
             tokens = torch.where(missing[..., None], filled, tokens)
-        for block in self.decoder:
-            tokens = run_block(self, block, tokens, condition, grid, embedded)
+        for block in self.decoder:  # the embedded input is the long skip of every decoder block
+            tokens = run_block(self, block, tokens, condition, grid, inputs)
         return self.final_layer(tokens, condition, grid)
 
     def encode(self, tokens: Tensor, condition: Tensor, grid: Grid, kept: Tensor | None) -> Tensor:
@@ -241,8 +252,13 @@ class MDTv2(ModelMixin, ConfigMixin):
             tokens = run_block(self, block, tokens, condition, grid)
             skips.append(tokens)
         for block in self.encoder_out:
+            # last in, first out: the U shape joins the outermost blocks
             tokens = run_block(self, block, tokens, condition, grid, skips.pop())
         return tokens
+
+    @property
+    def varying_tokens(self) -> bool:
+        return self.mask_ratio is not None
 
     def training_passes(
         self, random: StepRandom, height: int, width: int, crops: Tensor | None = None
@@ -255,6 +271,7 @@ class MDTv2(ModelMixin, ConfigMixin):
             keywords["crops"] = crops
         if self.mask_ratio is None:
             return [keywords]
+        # Shared by all images and processes: another ratio for each would need padding.
         ratio = self.mask_ratio + MASK_RATIO_SPREAD * random.shared_uniform(1)
         kept = draw_kept(random.uniform(rows * columns), ratio)
         return [keywords, {"kept": kept, **keywords}]

@@ -25,7 +25,7 @@ class PatchDiscriminator(nn.Module):
         for level in range(1, layers):
             inner = width * 2**level
             steps += [
-                nn.Conv2d(inner // 2, inner, 4, 2, 1, bias=False),
+                nn.Conv2d(inner // 2, inner, 4, 2, 1, bias=False),  # the norm after it has a bias
                 nn.GroupNorm(8, inner),
                 nn.LeakyReLU(SLOPE),
             ]

@@ -10,21 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gensynth.conditions import Conditions
 from gensynth.config import Flow
-from gensynth.objectives.common import Loss, drop_labels, sum_of_passes
+from gensynth.objectives.common import Loss, Objective, drop, sum_of_passes
 from gensynth.samplers.paths import PATHS, per_sample
 from gensynth.seeding import StepRandom
 
 
-class FlowObjective:
+class FlowObjective(Objective):
     """The mean squared error of a prediction at random times."""
 
-    def __init__(self, config: Flow, null_label: int):
-        self.config, self.null_label = config, null_label
+    def __init__(self, config: Flow, none: Conditions | None):
+        self.config, self.none = config, none
         self.path = PATHS[config.path]
         eps = config.train_eps
         if eps is None:
-            eps = self.path.default_eps(config.prediction)[0]
+            eps = self.path.default_eps(config.prediction)[0]  # [0]: in training
         self.interval = self.path.interval(eps)
 
     def draw_time(self, random: StepRandom) -> Tensor:
@@ -33,7 +34,7 @@ class FlowObjective:
         They lie in [0, 1] without the ends where the path or a weight is infinite.
         """
         if self.config.time == "uniform":
-            share = random.uniform()
+            share = random.uniform()  # [B]
         else:
             share = torch.sigmoid(self.config.logit_mean + self.config.logit_std * random.normal())
         first, last = self.interval
@@ -43,22 +44,22 @@ class FlowObjective:
         self,
         model: nn.Module,
         latents: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         random: StepRandom,
         passes: Sequence[Mapping[str, Any]] = ({},),
     ) -> Loss:
-        """Loss of one micro-batch: latents [B, C, H, W], labels [B].
+        """Loss of one micro-batch: latents [B, C, H, W], conditions [B, ...].
 
-        The time is drawn once; noise and dropped labels anew for each of `passes`, the keywords of
-        one call of the model.
+        The time is drawn once; noise and what is dropped anew for each of `passes`, the keywords
+        of one call of the model.
         """
         time = self.draw_time(random)
         losses = []
         for keywords in passes:
             noise = random.normal(*latents.shape[1:])
-            kept = drop_labels(labels, self.null_label, self.config.label_dropout, random)
-            sample, _ = self.path.interpolate(latents, noise, time)
-            output = model(sample, time * self.config.time_scale, kept, **keywords).float()
+            told = drop(conditions, self.none, self.config.label_dropout, random)
+            sample, _ = self.path.interpolate(latents, noise, time)  # [B, C, H, W]
+            output = model(sample, time * self.config.time_scale, **told, **keywords).float()
             losses.append(Loss(self.terms(output, latents, noise, time).mean()))
         return sum_of_passes(passes, losses)
 
@@ -68,11 +69,11 @@ class FlowObjective:
             error = output - self.path.interpolate(data, noise, time)[1]
         elif self.config.prediction == "noise":
             error = output - noise
-        elif self.config.prediction == "score":
+        elif self.config.prediction == "score":  # -noise / sigma; times sigma, finite at time 1
             error = output * self.path.sigma(per_sample(time, output)) + noise
         else:
             error = output - data
-        loss = error.square().flatten(1).mean(dim=1)
+        loss = error.square().flatten(1).mean(dim=1)  # [B]
         return loss if self.config.weighting == "none" else loss * self.weight(time)
 
     def weight(self, time: Tensor) -> Tensor:

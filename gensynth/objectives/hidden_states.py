@@ -28,13 +28,13 @@ def hidden_states(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, 
     parts = dict(model.named_modules())
     names = tuple(names)
     for name in names:
-        if name not in parts or not name:
+        if name not in parts or not name:  # "" is the model itself
             raise UsageError(unknown_state(name, [part for part in parts if part]))
     states: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Any:
+    def keep(name: str) -> Any:  # a closure of its own, or all hooks share the last name
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            states.setdefault(name, output)
+            states.setdefault(name, output)  # the first pass only
 
         return hook
 
@@ -59,21 +59,29 @@ def numbered(names: Sequence[str]) -> str:
     for name in names:
         prefix, _, number = name.rpartition(".")
         words = [part for part in prefix.split(".") if not part.isdigit()]
-        if number.isdigit() and len(words) == 1:
+        if number.isdigit() and len(words) == 1:  # "blocks.3", not "blocks.3.mlp.0"
             last[prefix] = max(int(number), last.get(prefix, 0))
     spans = (f"{prefix}.0" + (f" to {top}" if top else "") for prefix, top in last.items())
     return ", ".join(spans) or "none"
 
 
 def hidden_shapes(model: nn.Module, *inputs: Tensor) -> dict[str, torch.Size]:
-    """Shapes of every hidden state [B, N, C] or [B, C, H, W], in the order they are computed."""
+    """Shapes of every hidden state [B, N, C] or [B, C, H, W], in the order they are computed.
+
+    Nothing is computed: the model is called as if its weights were on torch's meta device.
+    """
     names = [name for name, _ in model.named_modules() if name]
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    shadow = {name: tensor.detach().to("meta") for name, tensor in weights.items()}
+    training = model.training
+    model.eval()  # nothing is dropped at random
     with torch.no_grad(), hidden_states(model, names) as states:
-        model(*inputs)
+        torch.func.functional_call(model, shadow, tuple(x.to("meta") for x in inputs))
+    model.train(training)
     return {
         name: state.shape
         for name, state in states.items()
-        if isinstance(state, Tensor) and state.dim() in (3, 4)
+        if isinstance(state, Tensor) and state.dim() in (3, 4)  # not modulations [B, C]
     }
 
 
@@ -98,4 +106,4 @@ def token_grid(shape: Sequence[int]) -> tuple[int, int]:
     side = math.isqrt(shape[1])
     if side * side != shape[1]:
         raise UsageError(f"a state of {shape[1]} tokens does not form a square grid")
-    return side, side
+    return side, side  # rows and columns

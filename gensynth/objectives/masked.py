@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gensynth.conditions import Conditions, dropped
 from gensynth.config import Masked
-from gensynth.objectives.common import Loss, sum_of_passes
+from gensynth.objectives.common import Loss, Objective, sum_of_passes
 from gensynth.samplers.masking import masked_share
 from gensynth.seeding import StepRandom
 
@@ -39,53 +40,54 @@ def token_loss(
         smoothing: share of the target spread over all tokens.
         count: number to divide the sum over masked tokens by; None: there are so many.
     """
-    losses = F.cross_entropy(
+    losses = F.cross_entropy(  # [B * N]; float32 whatever the model computes in
         logits.flatten(0, 1).float(), tokens.flatten(), label_smoothing=smoothing, reduction="none"
     )
     if not masked_only:
         return losses.mean()
-    chosen = mask.flatten()
+    chosen = mask.flatten()  # [B * N]
     return (losses * chosen).sum() / (chosen.sum().clamp(min=1) if count is None else count)
 
 
-class MaskedObjective:
+class MaskedObjective(Objective):
     """Cross entropy of tokens that are masked at random."""
 
-    def __init__(self, config: Masked, mask_token: int):
-        self.config, self.mask_token = config, mask_token
+    def __init__(self, config: Masked, mask_token: int, none: Conditions | None):
+        self.config, self.mask_token, self.none = config, mask_token, none
 
     def loss(
         self,
         model: nn.Module,
         latents: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         random: StepRandom,
         passes: Sequence[Mapping[str, Any]] = ({},),
     ) -> Loss:
-        """Loss of one micro-batch: tokens int64 [B, h, w], labels [B]."""
+        """Loss of one micro-batch: tokens int64 [B, h, w], conditions [B, ...]."""
         # Of all rows: the number of masked tokens to divide by is the global batch's, so that the
         # loss does not depend on how the batch is split.
         everyone = random.all_rows()
         draws = (everyone, everyone.uniform(), random.rows)
-        losses = [self.one_pass(model, latents, labels, draws, keywords) for keywords in passes]
+        losses = [self.one_pass(model, latents, conditions, draws, keywords) for keywords in passes]
         return sum_of_passes(passes, losses)
 
     def one_pass(
         self,
         model: nn.Module,
         tokens: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         draws: tuple[StepRandom, Tensor, slice],
         keywords: Mapping[str, Any],
     ) -> Loss:
         """One pass; `draws` are of the global batch, with its progress and the rows that count."""
         config, (everyone, progress, rows) = self.config, draws
         masks = mask_tokens(tokens, progress, everyone.uniform(*tokens.shape[1:]), config.schedule)
-        mask = masks[rows]
+        mask = masks[rows]  # [B, h, w], of this micro-batch
+        # This part's share of the global count: the mean over all parts is then the global mean.
         count = masks.sum().clamp(min=1) * (len(mask) / len(masks))
-        dropped = everyone.uniform()[rows] < config.label_dropout
-        hidden = torch.where(mask, self.mask_token, tokens)
-        logits = model(hidden, labels, dropped, **keywords)
+        told = dropped(conditions, self.none, everyone.uniform()[rows] < config.label_dropout)
+        hidden = torch.where(mask, self.mask_token, tokens)  # int64 [B, h, w]
+        logits = model(hidden, **told, **keywords)  # [B, h * w, codebook + 1]
         masked_only = config.loss_on == "masked"
         total = token_loss(logits, tokens, mask, masked_only, config.label_smoothing, count)
         right = (logits.argmax(dim=-1) == tokens.flatten(1)) & mask.flatten(1)

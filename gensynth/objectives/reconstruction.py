@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from gensynth.autoencoders.quantizer import Quantizer, usage_of
 from gensynth.autoencoders.vq import VQAutoencoder
+from gensynth.conditions import Conditions
 from gensynth.config import Reconstruction
-from gensynth.objectives.common import Loss
+from gensynth.objectives.common import Loss, Objective
 from gensynth.objectives.discriminator import PatchDiscriminator, frozen_scores, hinge
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
@@ -27,7 +28,7 @@ class CodeCounts(nn.Module):
         self.register_buffer("counts", torch.zeros(codebook_size))
 
 
-class ReconstructionObjective:
+class ReconstructionObjective(Objective):
     """Error of the pixels, and what keeps codebook and encoder together.
 
     Attributes:
@@ -47,11 +48,10 @@ class ReconstructionObjective:
         perceptual: nn.Module | None = None,
     ):
         self.config, self.perceptual = config, perceptual
-        self.revived_at = 0
+        self.revived_at = 0  # the latest step in which codes were replaced
         self.quantizer: Quantizer = tokenizer.quantizer
         self.features = tokenizer.features
-        self.state = CodeCounts(self.quantizer.embedding.num_embeddings)
-        self.trained: nn.Module = nn.Identity()
+        self.state: CodeCounts = CodeCounts(self.quantizer.embedding.num_embeddings)
         if config.adversarial:
             self.trained = PatchDiscriminator(tokenizer.config.channels)
 
@@ -59,7 +59,7 @@ class ReconstructionObjective:
         self,
         model: nn.Module,
         latents: Tensor,
-        labels: Tensor,
+        conditions: Conditions,
         random: StepRandom,
         passes: Sequence[Mapping[str, Any]] = ({},),
     ) -> Loss:
@@ -68,7 +68,7 @@ class ReconstructionObjective:
         if self.revival_is_due(random.step):
             self.revive(latents, random)
         pixels, quantized = model(latents)
-        pixels = pixels.float()
+        pixels = pixels.float()  # the losses are float32 under autocast too
         error = F.l1_loss if config.pixel == "l1" else F.mse_loss
         parts = {"reconstruction": error(pixels, latents), "codebook": quantized.codebook}
         parts["commitment"] = quantized.commitment
@@ -96,9 +96,10 @@ class ReconstructionObjective:
 
     def adversary(self, pixels: Tensor, real: Tensor, parts: dict[str, Tensor]) -> Tensor:
         """The terms that train the decoder against the discriminator, and the discriminator."""
+        assert self.trained is not None
         parts["adversarial"] = -frozen_scores(self.trained, pixels).mean()
-        scores = self.trained(torch.cat([real, pixels.detach()]))
-        parts["discriminator"] = hinge(*scores.chunk(2))
+        scores = self.trained(torch.cat([real, pixels.detach()]))  # no gradient to the decoder
+        parts["discriminator"] = hinge(*scores.chunk(2))  # real, generated
         return self.config.adversarial * parts["adversarial"] + parts["discriminator"]
 
     @torch.no_grad()
@@ -108,7 +109,7 @@ class ReconstructionObjective:
         used = torch.zeros_like(self.state.counts)
         used.scatter_add_(0, indices, torch.ones_like(indices, dtype=used.dtype))
         processes()  # decides the device before accelerate does
-        used = reduce(used, "sum")
+        used = reduce(used, "sum")  # over all processes
         self.state.counts += used
         return used
 
@@ -117,6 +118,7 @@ class ReconstructionObjective:
         """Codes that were not used since the last time become features of this batch."""
         unused = self.state.counts == 0
         processes()
+        # [N, D] of all processes, so that each puts the same features in place of the same codes.
         features = gather(self.quantizer.as_rows(self.features(pixels).float()).flatten(0, 2))
         weight = self.quantizer.embedding.weight
         place = (random.shared_uniform(len(weight)) * len(features)).long().to(features.device)

@@ -33,10 +33,10 @@ def dispersive_loss(states: Tensor, tau: float, group_size: int) -> Tensor:
     """
     values = []
     for group in states.float().flatten(1).split(group_size):
-        exponents = -F.pdist(group).square() / (group.shape[1] * tau)
-        diagonal = exponents.new_zeros(len(group))
-        matrix = torch.cat([exponents, exponents, diagonal])
-        values.append(matrix.logsumexp(dim=0) - math.log(len(matrix)))
+        exponents = -F.pdist(group).square() / (group.shape[1] * tau)  # each pair once
+        diagonal = exponents.new_zeros(len(group))  # |z_i - z_i|^2
+        matrix = torch.cat([exponents, exponents, diagonal])  # all G^2 pairs of a group of G
+        values.append(matrix.logsumexp(dim=0) - math.log(len(matrix)))  # log of the mean
     return torch.stack(values).mean()
 
 
@@ -67,7 +67,7 @@ def projector(hidden_size: int, projector_dim: int, target_dim: int) -> nn.Seque
     for linear in linears:
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)
-    first, second, third = linears
+    first, second, third = linears  # C -> projector_dim -> projector_dim -> target_dim
     return nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), third)
 
 
@@ -90,8 +90,8 @@ class DispersiveTerm(nn.Module):
         self.config, self.names = config, (config.block,)
 
     def forward(self, states: Mapping[str, Tensor], target: Tensor | None = None) -> Tensor:
-        state = states[self.config.block]
-        if len(state) % self.config.group_size:
+        state = states[self.config.block]  # [B, N, C] or [B, C, H, W]
+        if len(state) % self.config.group_size:  # a smaller group has another mean
             raise UsageError(
                 f"{len(state)} images cannot be split into groups of {self.config.group_size}"
             )
@@ -157,7 +157,7 @@ def check_states(
         if name not in shapes:
             raise UsageError(f"{config.name}: {unknown_state(name, list(shapes))}")
     if config.name == "repa":
-        token_grid(shapes[config.block])
+        token_grid(shapes[config.block])  # raises where the tokens form no grid
     if config.name == "layersync":
         for first, second in config.pairs:
             check_pair(first, second, shapes)
@@ -175,7 +175,7 @@ def check_pair(first: str, second: str, shapes: Mapping[str, Sequence[int]]) -> 
             f"{pair} aligns a block with itself: the cosine is 1 and its gradient zero. Name a "
             f"later block second. Blocks: {numbered(list(shapes))}."
         )
-    order = list(shapes)
+    order = list(shapes)  # of computation
     if order.index(first) > order.index(second):
         raise UsageError(
             f"{pair} is the wrong way round: the second is the target and must be computed later. "

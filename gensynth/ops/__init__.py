@@ -1,4 +1,4 @@
-"""Operators: what a model computes most of its time, each with its definition in `reference.py`."""
+"""Operators: where models spend most of their time, each with its definition in `reference.py`."""
 
 from gensynth.ops.choice import use
 from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool

@@ -1,4 +1,4 @@
-"""Arguments that kernel and definition refuse in the same words."""
+"""Checks that kernel and definition share, so that both refuse in the same words."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from gensynth.errors import UsageError
 
 
 def check_tensors(**tensors: Tensor) -> None:
-    """Refuses what is no tensor.
+    """Refuses anything that is not a tensor.
 
     Raises:
         UsageError: names the argument.
@@ -17,7 +17,7 @@ def check_tensors(**tensors: Tensor) -> None:
 
 
 def check_alike(**tensors: Tensor | None) -> None:
-    """Refuses tensors whose type or device is not that of the first; none: not given.
+    """Refuses tensors whose type or device is not that of the first; None is skipped.
 
     Raises:
         UsageError: names the tensor that differs from the first.

@@ -57,13 +57,13 @@ def use(name: str) -> Iterator[None]:
         _mode = before
 
 
-def kernel_chosen(operator: str, refusal: str | None, loss: str | None) -> bool:
+def kernel_chosen(operator: str, refusal: str | None, why_slower: str | None) -> bool:
     """Whether to run the kernel.
 
     Args:
         operator: name, for the message.
-        refusal: why the kernel cannot run; none if it can.
-        loss: why it would not pay although it can run; none if it would.
+        refusal: why the kernel cannot run; None if it can.
+        why_slower: why it would not be faster although it can run; None if it would.
 
     Raises:
         UsageError: the kernel is demanded and cannot run.
@@ -74,11 +74,11 @@ def kernel_chosen(operator: str, refusal: str | None, loss: str | None) -> bool:
             f"GENSYNTH_OPS=triton, but the kernel of {operator} cannot run: {refusal}. "
             "GENSYNTH_OPS=auto takes the definition there."
         )
-    return how == "triton" or (how == "auto" and refusal is None and loss is None)
+    return how == "triton" or (how == "auto" and refusal is None and why_slower is None)
 
 
 def refusal_of_tensors(*tensors: Tensor) -> str | None:
-    """Why no kernel can run on these tensors, which share device and type; none if one can."""
+    """Why no kernel can run on these tensors, which share device and type; None if one can."""
     first = tensors[0]
     if first.dtype not in DTYPES:
         return f"the type is {first.dtype}, not float32, float16 or bfloat16"
@@ -86,7 +86,7 @@ def refusal_of_tensors(*tensors: Tensor) -> str | None:
 
 
 def refusal_of_device(kind: str, index: int | None) -> str | None:
-    """Why no kernel can run on a device; none if one can."""
+    """Why no kernel can run on a device; None if one can."""
     if not HAS_TRITON:
         return "Triton is not installed (pip install triton)"
     if kind == "cpu":
@@ -104,6 +104,6 @@ def refusal_of_device(kind: str, index: int | None) -> str | None:
 refusal_of_device._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def loss_on_device(tensor: Tensor) -> str | None:
-    """Why a kernel would not pay on the device of `tensor`; none where it may."""
+def why_slower_on_device(tensor: Tensor) -> str | None:
+    """Why a kernel would not be faster on the device of `tensor`; None where it may."""
     return "Triton's interpreter is for tests" if tensor.device.type == "cpu" else None

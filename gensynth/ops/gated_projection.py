@@ -22,16 +22,16 @@ def gated_projection(
     """residual + gate * (weight (scale * hidden) + bias), as at the ends of a DiCo block.
 
     Args:
-        residual: [B, C, H, W]. May be of a wider type than the rest, the result then is too.
+        residual: [B, C, H, W]. May be of a wider type than the rest; then the result is too.
         hidden: [B, D, H, W].
         weight: [C, D, 1, 1].
         bias: [C].
         gate: [B, C].
-        scale: [B, D]; none for one.
+        scale: [B, D]; None for 1.
 
     Returns:
-        [B, C, H, W], computed step by step or, where `loss_of_fold` has no objection, with scale
-        and gate folded into a matrix for each sample: two passes over memory less.
+        [B, C, H, W], computed step by step or, where `why_not_fold` has no objection, with scale
+        and gate folded into a matrix for each sample: two passes over memory fewer.
 
     Raises:
         UsageError: a shape, type or device that does not fit; names the argument.
@@ -40,17 +40,17 @@ def gated_projection(
     if scale is not None:
         (scale,) = autocast_inputs(scale)
     check_arguments(residual, hidden, weight, bias, gate, scale)
-    loss = loss_of_fold(residual, hidden, weight, bias, gate, scale)
-    if loss is not None or choice.mode() == "reference":
+    objection = why_not_fold(residual, hidden, weight, bias, gate, scale)
+    if objection is not None or choice.mode() == "reference":
         return step_by_step(residual, hidden, weight, bias, gate, scale)
     return folded(residual, hidden, weight, bias, gate, scale)
 
 
-def loss_of_fold(residual: Tensor, hidden: Tensor, *others: Tensor | None) -> str | None:
-    """Why folding does not pay; none where it may.
+def why_not_fold(residual: Tensor, hidden: Tensor, *others: Tensor | None) -> str | None:
+    """Why folding would not be faster; None where it may be.
 
-    That it pays on a GPU is predicted from the passes over memory, not measured. On a CPU, on one
-    thread in float32, it was measured 0.7 to 1.7 times as fast: slower for single small images.
+    On a GPU this is predicted from the passes over memory, not measured. On a CPU (one thread,
+    float32) folding was measured 0.7 to 1.7 times as fast: slower for single small images.
     """
     if residual.device.type != "cuda":
         return f"the device is {residual.device.type}"
@@ -91,10 +91,12 @@ def folded(
     scale: Tensor | None,
 ) -> Tensor:
     """residual + gate * bias + (diag(gate) weight diag(scale)) hidden, all channels-last."""
+    # [B, C, D], made in float32: two factors would be rounded twice
     matrix = gate.unsqueeze(2).to(torch.promote_types(gate.dtype, torch.float32))
     matrix = matrix * weight.flatten(1)
     if scale is not None:
         matrix = matrix * scale.unsqueeze(1)
+    # [B, H * W, C], views of channels-last images
     tokens, start = (x.permute(0, 2, 3, 1).flatten(1, 2) for x in (hidden, residual))
     start = torch.addcmul(start, gate.unsqueeze(1), bias)
     # In place: out of place, the GPU would first copy `start` to where the product is added.

@@ -66,14 +66,16 @@ def versions() -> dict[str, str]:
     """What a measurement holds for: the libraries and the source of the kernels."""
     import triton
 
+    # Any change of a kernel makes its measurements void.
     sources = sorted(OPS.glob("*/triton*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     return {"torch": torch.__version__, "triton": triton.__version__, "kernels": digest}
 
 
+# Read once: a launch asks for it every time.
 @functools.cache
 def load_tuned() -> dict[str, dict[str, Launch]]:
-    """Tuned launches by operator and key; none if there are none for this GPU and versions."""
+    """Tuned launches by operator and key; {} without any for this GPU and these versions."""
     if not torch.cuda.is_available() or not (path := cache_file()).is_file():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))

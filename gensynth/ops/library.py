@@ -28,7 +28,7 @@ def register(
         implementation: launches the kernels. Must return new tensors, no views of its inputs.
         fake: the same outputs without data, strides included.
         backward, setup_context: as `torch.library.register_autograd` takes them. Without them a
-            derivative is an error, as the second one of an operator whose gradient is another.
+            derivative is an error; so are second derivatives, for gradients are such operators.
 
     Under autocast the tensors of an operator with a gradient are cast as for a matrix product.
     """
@@ -44,6 +44,7 @@ def register(
     operator = getattr(torch.ops.gensynth, name).default
 
     def launch(*args: Any) -> Any:
+        # Triton launches on the current device, which need not be that of the tensors.
         with torch.cuda.device_of(next(a for a in args if isinstance(a, torch.Tensor))):
             return implementation(*args)
 
@@ -72,6 +73,7 @@ def autocast_rule(operator: Callable[..., Any], device: str) -> Callable[..., An
     def rule(*args: Any) -> Any:
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
         cast = iter(autocast_inputs(*tensors))
+        # Off inside: this rule is asked again otherwise, without end.
         with torch.autocast(device, enabled=False):
             return operator(*(next(cast) if isinstance(a, torch.Tensor) else a for a in args))
 

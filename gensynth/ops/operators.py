@@ -27,19 +27,19 @@ class Operator:
         return getattr(self._module(), self.name)(*args, **keywords)
 
     def refusal(self, *args: Any, **keywords: Any) -> str | None:
-        """Why the kernel cannot run on these arguments; none if it can."""
+        """Why the kernel cannot run on these arguments; None if it can."""
         return self._module().refusal(*args, **keywords)
 
-    def loss(self, *args: Any, **keywords: Any) -> str | None:
-        """Why the kernel would not pay on these arguments; none if it would."""
-        return self._module().loss(*args, **keywords)
+    def why_slower(self, *args: Any, **keywords: Any) -> str | None:
+        """Why the kernel would not be faster on these arguments; None if it would."""
+        return self._module().why_slower(*args, **keywords)
 
     def launches(self) -> dict[str, Launch]:
         """The shipped launches by key."""
         return self._module("launches").LAUNCHES
 
     def tuned(self) -> dict[str, Launch]:
-        """The launches that were tuned for this GPU by key; none without a GPU."""
+        """The launches that were tuned for this GPU by key; {} without a GPU."""
         return load_tuned().get(self.name, {})
 
     def candidates(self, key: str) -> list[Launch]:
@@ -59,14 +59,15 @@ OPERATORS = {
 def explain(name: str, *args: Any, **keywords: Any) -> str:
     """What an operator runs on these arguments, and why: "kernel", or "definition: the reason".
 
-    Nothing is computed.
+    Neither of them is run.
 
     Raises:
         UsageError: no operator has that name, or it would refuse the arguments.
     """
     if name not in OPERATORS:
         raise UsageError(f"unknown operator {name!r}; known: {', '.join(OPERATORS)}.")
-    with use("reference"):  # the definition, without data, refuses what a call would
+    # The definition on meta tensors: it refuses what a call would, and computes nothing.
+    with use("reference"):
         OPERATORS[name](
             *map(without_data, args), **{k: without_data(v) for k, v in keywords.items()}
         )
@@ -76,7 +77,7 @@ def explain(name: str, *args: Any, **keywords: Any) -> str:
         return "definition: the mode is reference"
     if how == "triton":
         return "kernel" if refusal is None else f"error: GENSYNTH_OPS=triton, but {refusal}"
-    reason = refusal or OPERATORS[name].loss(*args, **keywords)
+    reason = refusal or OPERATORS[name].why_slower(*args, **keywords)
     return "kernel" if reason is None else f"definition: {reason}"
 
 

@@ -76,6 +76,7 @@ def best_launches(
                 for index, launch in enumerate(candidates)
             }
         index = min(times, key=lambda i: times[i])
+        # the shipped launch, candidate 0, unless another one is clearly faster
         if times[index] > WORTH * times[0]:
             index = 0
         best = candidates[index]

@@ -18,10 +18,11 @@ from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.models import MODELS
 from gensynth.pipelines import PIPELINES
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.saving import LABELS_FILE, SavedPipeline
+from gensynth.pipelines.foreign import about_model, about_pipeline
+from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pretrained import DEFAULT, PRETRAINED
-from gensynth.samplers.registry import OWN_SCHEDULERS
+from gensynth.samplers.registry import SAMPLERS
+from gensynth.settings import Settings
 
 INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
@@ -36,14 +37,18 @@ def parts() -> dict[str, type[ConfigMixin]]:
     exports, and the module beside it in the folder only has to be one that the class has been in.
     """
     models = [model_class for model_class, _ in MODELS.values()]
-    classes = [*AUTOENCODERS.values(), *models, *OWN_SCHEDULERS.values()]
+    classes = [
+        *AUTOENCODERS.values(),
+        *models,
+        *(entry.kind for entry in SAMPLERS.values() if entry.kind),
+    ]
     return {part.__name__: part for part in classes}
 
 
-def load(
-    model: str | Path = DEFAULT, device: str | torch.device = "auto"
-) -> ClassConditionalPipeline:
+def load(model: str | Path = DEFAULT, device: str | torch.device = "auto") -> Any:
     """The pipeline of a finished model, ready to be called, in float32.
+
+    Most are a `ClassConditionalPipeline`; all that draw keep to `pipelines.contract.Pipeline`.
 
     Args:
         model: a name in `PRETRAINED`, a pipeline folder, the output folder of a run (the newest
@@ -73,10 +78,18 @@ def load(
     for name, part in pipeline.components.items():
         if isinstance(part, ModelMixin):
             _check_weights(folder / name, part)
-    pipeline.classes = _class_names(folder / LABELS_FILE, len(pipeline.classes))
-    pipeline.model.to(memory_format=torch.channels_last)
+    pipeline.condition = pipeline.condition.load(folder)
+    pipeline.name = str(model)
+    pipeline.model.to(memory_format=torch.channels_last)  # the layout, not the values
     pipeline.model.eval()
     return pipeline.to(device)
+
+
+def with_guide(settings: Settings, device: str | torch.device = "auto") -> Settings:
+    """The settings with their guide loaded, if they name one."""
+    if not isinstance(settings.guide, str):
+        return settings
+    return settings.but(guide=load(settings.guide, device))
 
 
 def resolve(model: str | Path) -> Path:
@@ -107,13 +120,16 @@ def _pipeline_folder(path: Path) -> Path:
     for folder in [*finished, *unfinished]:
         if (folder / INDEX).is_file():
             return folder
+    part = path / "config.json"
+    about = about_model(path, read_json(part)) if part.is_file() else None
     raise InputError(
-        f"{path} is neither a model folder nor a run with a checkpoint: there is no {INDEX}."
+        about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
     )
 
 
 def _from_hub(name: str) -> Path:
     try:
+        # Neither pickles nor Python files: nothing that could run.
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
@@ -128,10 +144,8 @@ def _checked_index(folder: Path) -> type[SavedPipeline]:
     if not isinstance(class_name, str):
         raise CorruptError(f"{folder / INDEX} does not say which pipeline it describes.")
     if class_name not in PIPELINES:
-        raise InputError(
-            f"{folder} holds a {class_name}, which gensynth does not know. "
-            f"Known: {', '.join(PIPELINES)}."
-        )
+        about = about_pipeline(folder, class_name, index)
+        raise InputError(f"{about} Its own pipelines: {', '.join(PIPELINES)}.")
     for part, entry in index.items():
         if isinstance(entry, list):
             _check_part(folder, part, entry)
@@ -177,7 +191,7 @@ def _opened(folder: Path, pipeline_class: type[SavedPipeline]) -> SavedPipeline:
                 how = {"use_safetensors": True, "torch_dtype": torch.float32}
                 how["low_cpu_mem_usage"] = False
             loaded[key] = kind.from_pretrained(str(folder / key), **how)
-        elif not key.startswith("_"):
+        elif not key.startswith("_"):  # _class_name, _diffusers_version
             settings[key] = value
     return pipeline_class(**loaded, **settings)
 
@@ -188,6 +202,7 @@ def _check_shards(weights_index: Path) -> None:
     if not isinstance(shards, dict):
         raise CorruptError(f"{weights_index} has no weight_map.")
     for name in set(map(str, shards.values())):
+        # A bare name only: slashes could lead out of the folder.
         if Path(name).name != name or not (weights_index.parent / name).is_file():
             raise RefusedError(f"{weights_index} names {name!r}, which is not a file beside it.")
 
@@ -205,17 +220,6 @@ def _check_weights(folder: Path, model: ModelMixin) -> None:
             f"the weights in {folder} are not those of its config.json: missing {missing}, "
             f"unexpected {extra}. Fetch or export the model again."
         )
-
-
-def _class_names(file: Path, count: int) -> list[str]:
-    names = read_json(file)
-    if (
-        not isinstance(names, list)
-        or len(names) != count
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise CorruptError(f"{file} should be a list of {count} class names.")
-    return names
 
 
 def read_json(file: Path) -> Any:

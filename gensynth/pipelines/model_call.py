@@ -1,204 +1,124 @@
-"""What a pipeline calls at every step: its model, converted to noise and guided."""
+"""What a pipeline calls at every step: its model, in the sampler's words and guided."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
-from gensynth.errors import UsageError
-from gensynth.pipelines.walk import model_times
-from gensynth.samplers.guidance import NoiseLevel, Predict, autoguidance, classifier_free, scheduled
-from gensynth.samplers.token_decoders import TokenDecoder
+from gensynth.conditions import Conditions
+from gensynth.models.backbone import Backbone
+from gensynth.pipelines.contract import Composed, Resolved
+from gensynth.samplers.contract import Meaning, Predict, Sampler
+from gensynth.samplers.guidance import autoguidance, classifier_free, scheduled
+from gensynth.samplers.registry import create_sampler
+from gensynth.settings import FURTHER
 
-if TYPE_CHECKING:
-    from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-
-# Settings that say what a model's input and output mean; a guide must have the same.
-MEANING = ("prediction", "ddpm_prediction", "time_scale", "path")
+ROW = "row"  # beside the conditions of an optimized walk: which row of its table a picture has
 
 
-def fresh(sampler: SchedulerMixin, model: ModelMixin) -> SchedulerMixin:
+def fresh(scheduler: SchedulerMixin, model: Backbone) -> SchedulerMixin:
     """A scheduler with the same settings, and with a fixed variance if the model learned none."""
-    learns = getattr(model.config, "learn_sigma", True)
-    learns = learns and not getattr(model.config, "discard_sigma", False)
     changes = {}
-    if not learns and sampler.config.get("variance_type") == "learned_range":
+    if not model.returns_variance and scheduler.config.get("variance_type") == "learned_range":
         changes["variance_type"] = "fixed_large"
-    return type(sampler).from_config(sampler.config, **changes)
+    return type(scheduler).from_config(scheduler.config, **changes)
+
+
+def sampler_of(pipeline: Composed, scheduler: SchedulerMixin) -> Sampler:
+    """What walks with a scheduler like this one; its own is left as it is."""
+    model, config = pipeline.model, pipeline.config
+    meaning = Meaning(
+        prediction=config.prediction,
+        time_scale=config.time_scale,
+        diffusion_prediction=config.ddpm_prediction,
+        mask_token=model.mask_token if model.works_on == "tokens" else -1,
+        dtype=model.dtype,
+        device=model.device,
+    )
+    return create_sampler(fresh(scheduler, model), meaning)
 
 
 def guided_model(
-    pipeline: "ClassConditionalPipeline",
-    sampler: SchedulerMixin,
-    guidance: float,
-    interval: tuple[float, float] | None,
-    guide: "ClassConditionalPipeline | None",
-    steps: int | None = None,
-    classes: Tensor | None = None,
-) -> Predict:
-    """The model call of a pipeline, with guidance as in its settings or by a second pipeline.
+    pipeline: Composed, resolved: Resolved, conditions: Conditions
+) -> tuple[Predict, dict[str, Tensor]]:
+    """The model call of a walk, guided as its settings say, and the conditions to call it with.
 
-    `steps` and `classes` [B] say what will be asked, for pipelines that are optimized.
+    `conditions` [B, ...] are all that will be asked for, beside "nothing" where guidance needs it.
     """
-    config = pipeline.config
+    config, settings, sampler = pipeline.config, resolved.settings, resolved.sampler
+    guide: Composed | None = settings.guide
     scale = scheduled(
-        guidance,
-        noise_level(pipeline, sampler),
+        resolved.guidance,
+        sampler.noise_level,
         config.guidance_schedule,
         config.guidance_power,
-        interval,
+        settings.guidance_interval,
     )
-    null_label = pipeline.model.config.num_classes
-    guided_by_null = guide is None and guidance > 1
-    predict = model_call(pipeline, sampler, steps, classes, null_label if guided_by_null else None)
+    none = pipeline.condition.none(pipeline.model.device)
+    asks_none = guide is None and resolved.guidance != 1  # a guide takes the place of "nothing"
+    told_apart = pipeline.optimized is not None or (guide and guide.optimized is not None)
+    if told_apart:
+        conditions, none = with_rows(conditions, none)
+    told = none if asks_none else None
+    predict = model_call(pipeline, resolved, conditions, told)
     if guide is None:
-        return classifier_free(predict, scale, null_label, config.guided_channels)
-    weak = model_call(guide, sampler, steps, classes)
-    return autoguidance(predict, weak, scale, config.guided_channels)
+        predict = classifier_free(predict, scale, none, config.guided_channels)
+    else:
+        weak = model_call(guide, resolved, conditions)
+        predict = autoguidance(predict, weak, scale, config.guided_channels)
+    for name, value in settings.further.items():
+        act = FURTHER[name].act
+        predict = predict if act is None else act(predict, value)
+    return predict, dict(conditions)
 
 
-def noise_level(pipeline: "ClassConditionalPipeline", sampler: SchedulerMixin) -> NoiseLevel:
-    """0 at data and 1 at pure noise, of the timesteps that the model sees."""
-    if isinstance(sampler, TokenDecoder):
-        return lambda progress: 1 - progress
-    if pipeline.config.prediction == "epsilon":
-        return lambda timestep: timestep / sampler.config.num_train_timesteps
-    return lambda timestep: 1 - timestep / pipeline.config.time_scale
+def with_rows(
+    conditions: Conditions, none: Conditions | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """Both with the numbers of their rows: those of "nothing" follow those of the pictures."""
+    some = next(iter(conditions.values()), None)
+    if some is None:
+        return dict(conditions), None if none is None else dict(none)
+    count, device = len(some), some.device
+    numbered = {**conditions, ROW: torch.arange(count, device=device)}
+    if none is None:
+        return numbered, None
+    return numbered, {**none, ROW: torch.tensor([count], device=device)}
+
+
+def without_rows(conditions: Conditions) -> dict[str, Tensor]:
+    """What a model is to be told."""
+    return {name: tensor for name, tensor in conditions.items() if name != ROW}
 
 
 def model_call(
-    pipeline: "ClassConditionalPipeline",
-    sampler: SchedulerMixin,
-    steps: int | None = None,
-    classes: Tensor | None = None,
-    null_label: int | None = None,
+    pipeline: Composed, resolved: Resolved, conditions: Conditions, none: Conditions | None = None
 ) -> Predict:
-    """The model where and in the number format it is; noise also of one that predicts x or v.
+    """The model where and in the number format it is, in the words of the walk's sampler.
 
-    An optimized one prepares for `steps` steps with `classes` [B] and, if given, the null label;
+    An optimized one prepares for a walk with `conditions` [B, ...] and, if given, `none` [1, ...];
     then it must not be asked for others.
     """
     ask: Predict = partial(asked, pipeline.model)
     optimized = pipeline.optimized
     if optimized is not None and optimized.model is pipeline.model:
-        times = model_times(pipeline, fresh(sampler, pipeline.model), steps) if steps else []
-        ask = optimized.at(times, classes, null_label)
-    if isinstance(sampler, TokenDecoder):
-        return partial(token_logits, ask)
-    kind = pipeline.config.ddpm_prediction
-
-    def predict(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
-        output = ask(sample, timestep, labels)
-        # float32: guidance multiplies the difference of two outputs
-        output = output.to(sample.device, torch.float32)
-        if kind == "epsilon":
-            return output
-        return as_epsilon(kind, output, sample.float(), timestep, sampler.betas)
-
-    return predict
+        # A sampler of its own: listing the times uses it up.
+        times = sampler_of(pipeline, resolved.sampler.scheduler).times(resolved.steps)
+        ask = optimized.at(times, conditions, none)
+    return resolved.sampler.adapted(ask)
 
 
-def asked(model: ModelMixin, sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+def asked(model: Backbone, sample: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
     """The output of a model, where and in the number format it is, for tensors from anywhere."""
-    there, labels = model.device, labels.to(model.device)
-    if model.works_on == "tokens":  # it is not told the time; no label is to be dropped
-        return model(sample.to(there), labels, torch.zeros_like(labels, dtype=torch.bool))
-    return model(sample.to(there, model.dtype), timestep.to(there), labels)
+    there = model.device
+    told = without_rows(conditions_at(conditions, there))
+    # Tokens are whole numbers in any format of the weights.
+    dtype = model.dtype if sample.is_floating_point() else None
+    return model.predict(sample.to(there, dtype), time.to(there), told)
 
 
-def token_logits(ask: Predict, tokens: Tensor, progress: Tensor, labels: Tensor) -> Tensor:
-    """float32 [B, codebook + 1, h, w] for tokens [B, h, w], whatever the progress."""
-    logits = ask(tokens, torch.zeros_like(progress), labels)
-    logits = logits.to(tokens.device, torch.float32)
-    return logits.transpose(1, 2).unflatten(2, tokens.shape[1:])
-
-
-def as_epsilon(kind: str, output: Tensor, xt: Tensor, timestep: Tensor, betas: Tensor) -> Tensor:
-    """An output [B, C or 2C, H, W] whose first C channels are "x" or "v", with noise instead.
-
-    `xt` [B, C, H, W] is of unit variance; `timestep` [B] may lie between two of the chain, where
-    the schedulers interpolate sigma = noise / signal.
-    """
-    timestep = timestep.to(xt.device)
-    cumprod = (1 - betas.double()).cumprod(0)
-    sigmas = ((1 - cumprod) / cumprod).sqrt().float().to(xt.device)
-    below = timestep.floor().long()
-    above = (below + 1).clamp(max=len(betas) - 1)
-    sigma = sigmas[below].lerp(sigmas[above], timestep.float() - below)[:, None, None, None]
-    signal = (1 + sigma.square()).rsqrt()
-    predicted, variance = output[:, : xt.shape[1]], output[:, xt.shape[1] :]
-    if kind == "x":
-        epsilon = (xt - signal * predicted) / (signal * sigma)
-    else:
-        epsilon = signal * predicted + signal * sigma * xt
-    return torch.cat([epsilon, variance], dim=1)
-
-
-def check_codebook(model: ModelMixin, autoencoder: ModelMixin, codebook: str | None) -> None:
-    """Refuses a tokenizer that does not belong to a model of tokens.
-
-    Raises:
-        UsageError: another number of codes, or another codebook.
-    """
-    expected = model.config.codebook_size if model.works_on == "tokens" else None
-    size = getattr(autoencoder, "codebook_size", None)
-    if size != expected:
-        raise UsageError(
-            f"the model works on {_codes(expected)} and the autoencoder gives {_codes(size)}; "
-            "give the tokenizer that the model was trained with."
-        )
-    if codebook is not None and autoencoder.fingerprint() != codebook:
-        raise UsageError(
-            "this tokenizer has as many codes as the model's, but other ones; give the tokenizer "
-            "that the model was trained with."
-        )
-
-
-def _codes(size: int | None) -> str:
-    return "latents" if size is None else f"tokens of {size} codes"
-
-
-def check_guide(
-    pipeline: "ClassConditionalPipeline",
-    guide: "ClassConditionalPipeline",
-    guidance: float,
-    size: tuple[int, int],
-) -> None:
-    """Refuses a guide that cannot guide.
-
-    Raises:
-        UsageError: it draws nothing; it speaks of other pictures than the model, with the
-            differences; or guidance is 1, so that it would not be asked.
-    """
-    guide.resolve(guidance=1)  # a tokenizer refuses
-    if guidance == 1:
-        raise UsageError("a guide has no effect with guidance 1; give a guidance above 1.")
-    known = [_meaning(pipeline, size), _meaning(guide, size)]
-    different = [
-        f"{key} is {known[1][key]!r}, not {value!r}"
-        for key, value in known[0].items()
-        if key in known[1] and known[1][key] != value
-    ]
-    if different:
-        shown = "; its ".join(different[:4]) + ("; ..." if len(different) > 4 else "")
-        raise UsageError(f"this guide does not fit the model: its {shown}.")
-    multiple = guide.model.size_multiple * guide.autoencoder.patch
-    if size[0] % multiple or size[1] % multiple:
-        raise UsageError(
-            f"this guide cannot draw {size[0]}x{size[1]}: each side must be a multiple of "
-            f"{multiple}."
-        )
-
-
-def _meaning(pipeline: "ClassConditionalPipeline", size: tuple[int, int]) -> dict[str, object]:
-    meaning: dict[str, object] = {key: pipeline.config.get(key) for key in MEANING}
-    if pipeline.config.prediction == "epsilon":
-        meaning["betas"] = pipeline.scheduler.config.get("beta_schedule")
-    meaning["latent shape"] = tuple(pipeline.autoencoder.latent_shape(*size))
-    if hasattr(pipeline.autoencoder, "fingerprint"):
-        meaning["codebook"] = pipeline.autoencoder.fingerprint()
-    meaning["number of classes"] = len(pipeline.classes)
-    return meaning | {f"class {k}": name for k, name in enumerate(pipeline.classes)}
+def conditions_at(conditions: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The conditions on a device."""
+    return {name: tensor.to(device) for name, tensor in conditions.items()}

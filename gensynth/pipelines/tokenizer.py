@@ -8,6 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor
 
+from gensynth.conditions import Nothing
 from gensynth.data.images import fit, to_pil, to_tensor
 from gensynth.errors import UsageError
 from gensynth.pipelines.saving import SavedPipeline
@@ -26,7 +27,7 @@ class TokenizerPipeline(SavedPipeline):
         super().__init__()
         self.register_modules(model=model)
         self.register_to_config(size=size, fit=fit)
-        self.classes: list[str] = []
+        self.condition = Nothing()
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[Image.Image]:
@@ -37,14 +38,14 @@ class TokenizerPipeline(SavedPipeline):
         return [to_pil(decoded) for decoded in self.model.decode(self.model.encode(pixels))]
 
     def showcase(self, num: int, images: Tensor, on_step: Callable[..., None]) -> list[Image.Image]:
-        """Images uint8 [B, C, H, W] and what becomes of them, in turn; `num` pictures at most."""
-        originals = images[: (num + 1) // 2].to(self.model.device)
+        """Images uint8 [B, C, H, W], each before its reconstruction; at most `num` pictures."""
+        originals = images[: (num + 1) // 2].to(self.model.device)  # each gives two pictures
         with torch.inference_mode():
             again = self.model.decode(self.model.encode(originals))
         pairs = zip(originals, again, strict=True)
         return [to_pil(image) for pair in pairs for image in pair][:num]
 
-    def resolve(self, **settings: Any) -> Any:
+    def resolve(self, settings: Any = None) -> Any:
         """Refuses: a tokenizer draws nothing.
 
         Raises:

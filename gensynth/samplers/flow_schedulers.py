@@ -18,17 +18,17 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.samplers.paths import DIFFUSION_FORMS, PATHS, PREDICTIONS, Path, per_sample
-from gensynth.samplers.runge_kutta import METHODS, dormand_prince, fixed_step
+from gensynth.samplers.runge_kutta import METHODS, dormand_prince, fixed_step, later_times
 
-Predict = Callable[[Tensor, Tensor], Tensor]  # model output [B, ...] for x [B, ...] at time [B]
+Output = Callable[[Tensor, Tensor], Tensor]  # of the model, [B, ...], for x [B, ...] at time [B]
 Draw = Callable[[], Tensor]  # standard normal noise of the sample's shape
-MOST_STEPS = 10_000
+MOST_STEPS = 10_000  # more are more likely a typo
 
 
 @dataclass
 class FlowStep:
     """After step `index` of 1..`steps`: the sample [B, ...] at `time`, and the data [B, ...] that
-    the model had in mind on the way there."""
+    the model expected on the way there."""
 
     index: int
     steps: int
@@ -64,17 +64,25 @@ class FlowScheduler(SchedulerMixin, ConfigMixin):
         return 1 if self.last_step is None else 2, MOST_STEPS
 
     def integrate(
-        self, predict: Predict, sample: Tensor, steps: int, draw: Draw
+        self, output: Output, sample: Tensor, steps: int, draw: Draw
     ) -> Iterator[FlowStep]:
         """Every step from noise [B, ...] to data."""
         raise NotImplementedError
 
+    def times(self, steps: int, device: torch.device | str) -> list[Tensor]:
+        """Every time that `integrate` asks the model for, in order; scalars on `device`.
+
+        They are computed as there, so that they are equal to the last bit; empty if the steps are
+        chosen on the way.
+        """
+        raise NotImplementedError
+
     def converted(
-        self, predict: Predict, x: Tensor, time: Tensor, targets: Iterable[str]
+        self, output: Output, x: Tensor, time: Tensor, targets: Iterable[str]
     ) -> list[Tensor]:
         """The model's output at `x` [B, ...] and `time` [B] as each of the predictions named."""
-        output = predict(x, time)
-        return [self.path.convert(output, self.prediction, name, x, time) for name in targets]
+        said = output(x, time)  # one call of the model for all targets
+        return [self.path.convert(said, self.prediction, name, x, time) for name in targets]
 
 
 class FlowODEScheduler(FlowScheduler):
@@ -107,18 +115,17 @@ class FlowODEScheduler(FlowScheduler):
 
     def integrate(
         self,
-        predict: Predict,
+        output: Output,
         sample: Tensor,
         steps: int,
         draw: Draw | None = None,
         reverse: bool = False,
     ) -> Iterator[FlowStep]:
         """Every step from noise [B, ...] to data, or back with `reverse`. `draw` is not used."""
-        first, last = self.path.interval(self.eps)
-        grid = torch.linspace(*((last, first) if reverse else (first, last)), steps + 1)
+        grid = self.grid(steps, reverse)
 
         def velocity(x: Tensor, time: Tensor) -> Tensor:
-            return self.converted(predict, x, time, ["velocity"])[0]
+            return self.converted(output, x, time, ["velocity"])[0]
 
         if self.method == "dopri5":
             states = dormand_prince(velocity, sample, grid, self.rtol, self.atol)
@@ -128,11 +135,26 @@ class FlowODEScheduler(FlowScheduler):
             return
         for index, (now, after) in enumerate(pairwise(grid.tolist()), 1):
             time = sample.new_full((len(sample),), now)
-            slope = velocity(sample, time)
+            slope = velocity(sample, time)  # for the step and the estimate
             data = self.data(slope, sample, time)
             step = torch.full_like(time, after - now)
             sample = fixed_step(velocity, sample, time, step, slope, self.method)
             yield FlowStep(index, steps, after, sample, data)
+
+    def grid(self, steps: int, reverse: bool = False) -> Tensor:
+        """The times [steps + 1] at which steps begin and end."""
+        first, last = self.path.interval(self.eps)
+        return torch.linspace(*((last, first) if reverse else (first, last)), steps + 1)
+
+    def times(self, steps: int, device: torch.device | str) -> list[Tensor]:
+        if self.method == "dopri5":
+            return []
+        found = []
+        for now, after in pairwise(self.grid(steps).tolist()):
+            time = torch.tensor(now, device=device)  # float32, as in `integrate`
+            step = torch.full_like(time, after - now)
+            found += [time, *later_times(time, step, METHODS[self.method])]
+        return found
 
     def data(self, velocity: Tensor, x: Tensor, time: Tensor) -> Tensor:
         """The data [B, ...] that a velocity leads to."""
@@ -197,45 +219,57 @@ class FlowSDEScheduler(FlowScheduler):
         """D [B, 1, 1, ...] at `time` [B]."""
         return DIFFUSION_FORMS[self.form](self.path, per_sample(time, x), self.norm)
 
-    def drift(self, predict: Predict, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Drift of the SDE and the data the model has in mind, each [B, ...]."""
-        velocity, score, data = self.converted(predict, x, time, ["velocity", "score", "x"])
-        return velocity + self.diffusion(x, time) * score, data
+    def drift(self, output: Output, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift of the SDE and the data the model expects, each [B, ...]."""
+        velocity, score, data = self.converted(output, x, time, ["velocity", "score", "x"])
+        return velocity + self.diffusion(x, time) * score, data  # SiT, sec. 2.3
 
     def integrate(
-        self, predict: Predict, sample: Tensor, steps: int, draw: Draw
+        self, output: Output, sample: Tensor, steps: int, draw: Draw
     ) -> Iterator[FlowStep]:
         """Every step from noise [B, ...] to data; `draw` is called once in each but the last."""
-        first, last = self.interval()
-        noisy = steps - (self.last_step is not None)
-        grid = torch.linspace(first, last, noisy + 1).tolist()
-        for index, (now, after) in enumerate(pairwise(grid), 1):
+        for index, (now, after) in enumerate(pairwise(self.grid(steps)), 1):
             time = sample.new_full((len(sample),), now)
-            sample, data = self.noisy_step(predict, sample, time, after - now, draw())
+            sample, data = self.noisy_step(output, sample, time, after - now, draw())
             yield FlowStep(index, steps, after, sample, data)
         if self.last_step is not None:
-            time = sample.new_full((len(sample),), last)
-            sample, data = self.final_step(predict, sample, time)
+            time = sample.new_full((len(sample),), self.interval()[1])
+            sample, data = self.final_step(output, sample, time)
             yield FlowStep(steps, steps, 1.0, sample, data)
 
+    def grid(self, steps: int) -> list[float]:
+        """The times at which steps with noise begin and end."""
+        first, last = self.interval()
+        noisy = steps - (self.last_step is not None)  # the last step has no noise
+        return torch.linspace(first, last, noisy + 1).tolist()
+
+    def times(self, steps: int, device: torch.device | str) -> list[Tensor]:
+        found = []
+        for now, after in pairwise(self.grid(steps)):
+            time = torch.tensor(now, device=device)
+            found += [time] if self.method == "euler" else [time, time + (after - now)]
+        if self.last_step is not None:
+            found.append(torch.tensor(self.interval()[1], device=device))
+        return found
+
     def noisy_step(
-        self, predict: Predict, x: Tensor, time: Tensor, step: float, noise: Tensor
+        self, output: Output, x: Tensor, time: Tensor, step: float, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The sample after a step with noise, and the model's data, each [B, ...]."""
-        shock = (2 * self.diffusion(x, time) * step).sqrt() * noise
+        shock = (2 * self.diffusion(x, time) * step).sqrt() * noise  # sqrt(2 D) dw
         if self.method == "euler":
-            drift, data = self.drift(predict, x, time)
+            drift, data = self.drift(output, x, time)
             return x + step * drift + shock, data
-        x = x + shock
-        drift, data = self.drift(predict, x, time)
-        following, _ = self.drift(predict, x + step * drift, time + step)
+        x = x + shock  # the noise first, then Heun for the drift alone
+        drift, data = self.drift(output, x, time)
+        following, _ = self.drift(output, x + step * drift, time + step)
         return x + step / 2 * (drift + following), data
 
-    def final_step(self, predict: Predict, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+    def final_step(self, output: Output, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """The sample after the last step, and the model's data, each [B, ...]."""
-        velocity, score, data = self.converted(predict, x, time, ["velocity", "score", "x"])
+        velocity, score, data = self.converted(output, x, time, ["velocity", "score", "x"])
         if self.last_step == "tweedie":
-            return data, data
+            return data, data  # Tweedie: the mean of the data given x
         if self.last_step == "mean":
             velocity = velocity + self.diffusion(x, time) * score
         return x + self.last_step_size * velocity, data

@@ -1,4 +1,4 @@
-"""Guidance: each function wraps a model call `predict(sample, timestep, labels)` into another.
+"""Guidance: each function wraps a model call `predict(sample, time, conditions)` into another.
 
 A scale is a number or a function of the model's timesteps, [B] -> [B]; such functions are made of
 the noise level, 0 at data and 1 at pure noise. Where the scale is 1 for the whole batch, only the
@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gensynth.conditions import Conditions, joined
 from gensynth.errors import UsageError
+from gensynth.samplers.contract import Predict
 
-Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 NoiseLevel = Callable[[Tensor], Tensor]
 Scale = float | Callable[[Tensor], Tensor]
 
@@ -29,7 +30,7 @@ def power_cosine(scale: float, power: float, noise_level: NoiseLevel) -> Scale:
     """
 
     def at(timestep: Tensor) -> Tensor:
-        progress = (1 - noise_level(timestep)).clamp(min=0) ** power
+        progress = (1 - noise_level(timestep)).clamp(min=0) ** power  # below 0 it would be NaN
         return 1 + (scale - 1) * (1 - torch.cos(math.pi * progress)) / 2
 
     return at
@@ -68,9 +69,9 @@ def scheduled(
             f"guidance_schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}."
         )
     chosen: Scale = scale
-    if schedule == "power-cosine" and scale > 1:
+    if schedule == "power-cosine" and scale != 1:
         chosen = power_cosine(scale, power, noise_level)
-    elif schedule == "linear" and scale > 1:
+    elif schedule == "linear" and scale != 1:
         chosen = linear(scale, noise_level)
     if interval is None or scale == 1:
         return chosen
@@ -81,7 +82,7 @@ def check_interval(interval: Sequence[float] | Mapping[str, float]) -> tuple[flo
     """(low, high) of an interval of noise levels, a pair or {"low": ..., "high": ...}.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     if isinstance(interval, Mapping):
         interval = [interval[key] for key in ("low", "high") if key in interval]
@@ -94,25 +95,34 @@ def check_interval(interval: Sequence[float] | Mapping[str, float]) -> tuple[flo
 
 
 def classifier_free(
-    predict: Predict, scale: Scale, null_label: int, channels: int | None = None
+    predict: Predict, scale: Scale, none: Conditions | None, channels: int | None = None
 ) -> Predict:
-    """Classifier-free guidance (arXiv 2207.12598): null + scale * (conditional - null).
+    """Classifier-free guidance (arXiv 2207.12598): none + scale * (conditional - none).
+
+    What `predict` returned is never written to.
 
     Args:
-        predict: [B, C, H, W], [B], [B] -> [B, C or 2C, H, W]. Channels above C are variances.
-        scale: 1 means no guidance and costs no second pass.
-        null_label: the label that means "no class".
+        predict: [B, C, H, W], [B], conditions [B, ...] -> [B, C or 2C, H, W]; channels above C are
+            variances. Or int64 tokens [B, h, w] -> logits of any layout, which are guided whole.
+        scale: 1 means no guidance and costs no second pass; below 1 leads towards none, which is
+            what 0 draws.
+        none: the conditions [1, ...] that mean "nothing", from `Condition.none`.
         channels: how many leading channels are guided; the others keep the conditional value.
             None guides all C. The published DiT, DiC and DiCo numbers guide 3 of 4.
 
     Raises:
-        ValueError: scale below 1.
+        ValueError: scale is below 0, or there is nothing to lead away from.
     """
+    if none is None:
+        if callable(scale) or scale != 1:
+            raise ValueError('the condition has no "nothing" to lead away from; guidance must be 1')
+        return predict
+    nothing = none  # known not to be None in the function below
 
-    def both(sample: Tensor, timestep: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        null = torch.full_like(labels, null_label)
+    def both(sample: Tensor, time: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        # One call of twice the batch: (conditional, none).
         output = predict(
-            torch.cat([sample, sample]), torch.cat([timestep, timestep]), torch.cat([labels, null])
+            torch.cat([sample, sample]), torch.cat([time, time]), joined(conditions, nothing)
         )
         conditional, unconditional = output.chunk(2)
         return conditional, unconditional
@@ -125,53 +135,55 @@ def autoguidance(
 ) -> Predict:
     """Guidance away from a worse model (arXiv 2406.02507): guide + scale * (model - guide).
 
-    Both see the same labels. `channels` is as in `classifier_free`; the guide may have no variance
-    channels, as only the model's are kept.
+    Both see the same conditions. `channels` is as in `classifier_free`; the guide may have no
+    variance channels, as only the model's are kept.
 
     Raises:
-        ValueError: scale below 1.
+        ValueError: scale is below 0.
     """
 
-    def both(sample: Tensor, timestep: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return predict(sample, timestep, labels), guide(sample, timestep, labels)
+    def both(sample: Tensor, time: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        return predict(sample, time, conditions), guide(sample, time, conditions)
 
     return _guided(predict, both, scale, channels)
 
 
 def _guided(
     predict: Predict,
-    both: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    both: Callable[[Tensor, Tensor, Conditions], tuple[Tensor, Tensor]],
     scale: Scale,
     channels: int | None,
 ) -> Predict:
-    """`weak + scale * (strong - weak)` in the leading channels, for `both` -> (strong, weak).
-
-    Both must be new tensors: without gradients the weak one is written over.
-    """
-    if not callable(scale) and not scale >= 1:  # also refuses NaN
-        raise ValueError(f"guidance must be at least 1, got {scale}")
+    """`weak + scale * (strong - weak)` in the leading channels, for `both` -> (strong, weak)."""
+    if not callable(scale) and not scale >= 0:  # also refuses NaN
+        raise ValueError(f"guidance must be at least 0, got {scale}")
     if scale == 1:
         return predict
 
-    def guided(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+    def guided(sample: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
         weight: float | Tensor
         if callable(scale):
-            weight = scale(timestep)
-            if bool((weight == 1).all()):
-                return predict(sample, timestep, labels)
+            weight = scale(time)
+            if bool((weight == 1).all()):  # the second pass would change nothing
+                return predict(sample, time, conditions)
         else:
             weight = scale
-        strong, weak = both(sample, timestep, labels)
+        strong, weak = both(sample, time, conditions)  # [B, K, ...] each
         if isinstance(weight, Tensor):
             # Without waiting for the device, if it comes from the CPU.
-            weight = weight.to(strong, non_blocking=True)[:, None, None, None]
-        # Token numbers have no channels: all that is said of them is guided.
-        count = channels or (sample.shape[1] if sample.ndim == strong.ndim else strong.shape[1])
-        weak, guided_part = weak[:, :count], strong[:, :count]
-        # In place where no gradient is asked for: with a large codebook fresh memory costs more
-        # than the mixing.
-        mix = weak.lerp if torch.is_grad_enabled() else weak.lerp_
-        mixed = mix(guided_part, weight)
+            weight = weight.to(strong, non_blocking=True).view(-1, *[1] * (strong.ndim - 1))
+        count = guided_channels(sample, strong, channels)
+        mixed = weak[:, :count].lerp(strong[:, :count], weight)  # weak + weight (strong - weak)
         return torch.cat([mixed, strong[:, count:]], dim=1) if count < strong.shape[1] else mixed
 
     return guided
+
+
+def guided_channels(sample: Tensor, output: Tensor, channels: int | None) -> int:
+    """How many of the leading entries of `output` [B, K, ...] are guided."""
+    if not sample.is_floating_point():
+        # Token numbers have no channels, and the second axis of logits may be their places.
+        if channels is not None:
+            raise ValueError(f"logits of tokens are guided whole, got channels {channels}")
+        return output.shape[1]
+    return channels or sample.shape[1]  # all but the variances

@@ -45,9 +45,10 @@ def decided_counts(schedule: str, steps: int, tokens: int) -> list[int]:
     counts, decided = [], 0
     for step in range(1, steps + 1):
         share = 1 - masked_share(schedule, torch.tensor(step / steps))
+        # At least one now, and at least one left for each later step.
         decided = max(decided + 1, min(int(share * tokens), tokens - (steps - step)))
         counts.append(decided)
-    return [*counts[:-1], tokens]
+    return [*counts[:-1], tokens]  # all, however the share rounds
 
 
 def halton_order(size: int) -> Tensor:
@@ -62,7 +63,7 @@ def halton_order(size: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _halton_places(size: int) -> tuple[tuple[int, int], ...]:
-    found: dict[tuple[int, int], None] = {}
+    found: dict[tuple[int, int], None] = {}  # a set that keeps its order
     first, count = 1, NUM_HALTON_POINTS
     while len(found) < size * size:
         index = torch.arange(first, first + count)

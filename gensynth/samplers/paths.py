@@ -89,13 +89,14 @@ class Path(ABC):
         alpha, sigma = self.alpha(t), self.sigma(t)
         if prediction == "velocity":
             alpha_dot, sigma_dot = self.alpha_dot(t), self.sigma_dot(t)
+            # Cramer's rule for x = alpha data + sigma noise, velocity = alpha' data + sigma' noise.
             determinant = alpha_dot * sigma - alpha * sigma_dot
             data = (sigma * output - sigma_dot * x) / determinant
             return data, (alpha_dot * x - alpha * output) / determinant
         if prediction == "x":
             return output, (x - alpha * output) / sigma
-        noise = -sigma * output if prediction == "score" else output
-        return (x - sigma * noise) / alpha, noise
+        noise = -sigma * output if prediction == "score" else output  # score = -noise / sigma
+        return (x - sigma * noise) / alpha, noise  # infinite where alpha is 0
 
     def convert(
         self, output: Tensor, prediction: str, target: str, x: Tensor, time: Tensor
@@ -150,11 +151,12 @@ class VP(Path):
     beta_min, beta_max = 0.1, 20.0
 
     def log_alpha(self, t: Tensor) -> Tensor:
-        left = 1 - t
+        left = 1 - t  # a diffusion's own time, 0 at the data
+        # -1/2 of the integral of beta from the data to here.
         return -0.25 * left.square() * (self.beta_max - self.beta_min) - 0.5 * left * self.beta_min
 
     def log_alpha_dot(self, t: Tensor) -> Tensor:
-        return 0.5 * ((1 - t) * (self.beta_max - self.beta_min) + self.beta_min)
+        return 0.5 * ((1 - t) * (self.beta_max - self.beta_min) + self.beta_min)  # beta / 2
 
     def alpha(self, t: Tensor) -> Tensor:
         return self.log_alpha(t).exp()
@@ -173,7 +175,7 @@ class VP(Path):
         return self.log_alpha_dot(t)  # since alpha^2 + sigma^2 = 1
 
     def default_eps(self, prediction: str) -> tuple[float, float]:
-        return 1e-5, 1e-3
+        return 1e-5, 1e-3  # SiT's, in training and in sampling
 
     def interval(self, eps: float) -> tuple[float, float]:
         return 0.0, 1 - eps  # alpha is above 0 at time 0, but sigma' infinite at time 1

@@ -1,66 +1,95 @@
-"""The diffusers schedulers that fit our models, and those that diffusers does not have."""
+"""Schedulers by name: the models each fits, and the family of samplers that walks with it.
 
-import difflib
+Adding one: a line in `SAMPLERS`. Adding a family: a file beside `flow.py` with a `Sampler`.
+"""
+
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from gensynth.errors import UsageError
-from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowScheduler, FlowSDEScheduler
+from gensynth.errors import UsageError, did_you_mean
+from gensynth.samplers.contract import Meaning, Sampler
+from gensynth.samplers.diffusion import DiffusionSampler
+from gensynth.samplers.flow import FlowSampler
+from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowSDEScheduler
 from gensynth.samplers.respaced_ddim import RespacedDDIMScheduler
-from gensynth.samplers.token_decoders import ConfidenceDecoder, HaltonDecoder, TokenDecoder
+from gensynth.samplers.token_decoders import ConfidenceDecoder, HaltonDecoder
+from gensynth.samplers.tokens import TokenSampler
 
-_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
-_NOISE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
-_OURS: dict[str, dict[str, Any]] = {"FlowODEScheduler": {}, "FlowSDEScheduler": {}}
-# The schedulers that fit each prediction, and the settings that make them fit.
-SCHEDULERS: dict[str, dict[str, dict[str, Any]]] = {
-    "velocity": {
-        "FlowMatchEulerDiscreteScheduler": {},
-        "FlowMatchHeunDiscreteScheduler": {},
-        "DPMSolverMultistepScheduler": _FLOW,
-        "UniPCMultistepScheduler": _FLOW,
-        **_OURS,
-    },
-    "noise": _OURS,
-    "score": _OURS,
-    "x": _OURS,
-    "epsilon": {
-        "DDPMScheduler": {
-            **_NOISE,
-            "variance_type": "learned_range",
-            "timestep_spacing": "linspace",
-        },
-        "RespacedDDIMScheduler": {**_NOISE, "timestep_spacing": "linspace"},
-        "DPMSolverMultistepScheduler": _NOISE,
-        "UniPCMultistepScheduler": _NOISE,
-        "EulerDiscreteScheduler": _NOISE,
-        "EulerAncestralDiscreteScheduler": _NOISE,
-        "HeunDiscreteScheduler": _NOISE,
-    },
-    "tokens": {"HaltonDecoder": {}, "ConfidenceDecoder": {}},
-}
-# These keep the sample at data + sigma * noise; the others at a mixture of unit variance.
-SIGMA_SCALED = (
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "HeunDiscreteScheduler",
+FIXED = frozenset(
+    [
+        *("prediction_type", "use_flow_sigmas", "path", "prediction"),
+        *("beta_schedule", "beta_start", "beta_end", "trained_betas"),
+    ]
 )
 
 
-OWN_SCHEDULERS = {
-    scheduler.__name__: scheduler
-    for scheduler in (
-        RespacedDDIMScheduler,
-        FlowODEScheduler,
-        FlowSDEScheduler,
-        HaltonDecoder,
-        ConfidenceDecoder,
-    )
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a scheduler.
+
+    Attributes:
+        fits: what a model may predict -> the keywords that make the scheduler fit such a model.
+        kind: its class; None for diffusers' of that name.
+        family: what walks with it.
+        any_path: whether it knows every path of a flow; the others know the linear one.
+        fixed: its keywords that make it fit a model, which cannot be set by hand.
+    """
+
+    fits: Mapping[str, Mapping[str, Any]]
+    kind: type[SchedulerMixin] | None = None
+    family: type[Sampler] = DiffusionSampler
+    any_path: bool = False
+    fixed: frozenset[str] = FIXED
+
+
+_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+_NOISE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
+_SPACED = {**_NOISE, "timestep_spacing": "linspace"}
+_ANY_FLOW: dict[str, dict[str, Any]] = {
+    prediction: {"prediction": prediction} for prediction in ("velocity", "noise", "score", "x")
 }
+# By name. The first that fits a prediction is its default.
+SAMPLERS: dict[str, Entry] = {
+    "FlowMatchEulerDiscreteScheduler": Entry({"velocity": {}}),
+    "FlowMatchHeunDiscreteScheduler": Entry({"velocity": {}}),
+    "DDPMScheduler": Entry({"epsilon": {**_SPACED, "variance_type": "learned_range"}}),
+    "RespacedDDIMScheduler": Entry({"epsilon": _SPACED}, RespacedDDIMScheduler),
+    "DPMSolverMultistepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
+    "UniPCMultistepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
+    "EulerDiscreteScheduler": Entry({"epsilon": _NOISE}),
+    "EulerAncestralDiscreteScheduler": Entry({"epsilon": _NOISE}),
+    "HeunDiscreteScheduler": Entry({"epsilon": _NOISE}),
+    "FlowODEScheduler": Entry(_ANY_FLOW, FlowODEScheduler, FlowSampler, any_path=True),
+    "FlowSDEScheduler": Entry(_ANY_FLOW, FlowSDEScheduler, FlowSampler, any_path=True),
+    "HaltonDecoder": Entry({"tokens": {}}, HaltonDecoder, TokenSampler),
+    "ConfidenceDecoder": Entry({"tokens": {}}, ConfidenceDecoder, TokenSampler),
+}
+
+
+def predictions() -> list[str]:
+    """Everything that a model may predict and some scheduler fits."""
+    return list(dict.fromkeys(key for entry in SAMPLERS.values() for key in entry.fits))
+
+
+def fitting(prediction: str, path: str = "linear") -> list[str]:
+    """The names of the schedulers that fit a model, the default first."""
+    return [
+        name
+        for name, entry in SAMPLERS.items()
+        if prediction in entry.fits and (path == "linear" or entry.any_path)
+    ]
+
+
+def create_sampler(scheduler: SchedulerMixin, meaning: Meaning) -> Sampler:
+    """What walks with a scheduler, whose latest walk is forgotten."""
+    entry = SAMPLERS.get(type(scheduler).__name__)
+    # One that is not in the table is diffusers', put into a pipeline by hand.
+    return (entry.family if entry else DiffusionSampler)(scheduler, meaning)
 
 
 def create_scheduler(
@@ -70,12 +99,11 @@ def create_scheduler(
     path: str = "linear",
     betas: str = "linear",
 ) -> SchedulerMixin:
-    """A scheduler that fits a model; None: the default.
+    """A scheduler that fits a model.
 
     Args:
-        name: of a scheduler that fits.
-        prediction: a key of `SCHEDULERS`: "epsilon" (diffusion), "velocity", "noise", "score" or
-            "x" (flow), or "tokens".
+        name: of a scheduler that fits; None for the default.
+        prediction: "epsilon" (diffusion), "velocity", "noise", "score" or "x" (flow), or "tokens".
         options: keywords of its constructor.
         path: the flow's; those of diffusers know the linear one only.
         betas: those of the diffusion, "linear" or "cosine", or diffusers' word for them.
@@ -84,23 +112,28 @@ def create_scheduler(
         UsageError: a name that does not fit, or an option that it does not have or refuses; the
             message lists those that do.
     """
-    linear = path == "linear"
-    fitting = {key: fit for key, fit in SCHEDULERS[prediction].items() if linear or key in _OURS}
-    name = name or next(iter(fitting))
-    if name not in fitting:
-        on_path = "" if linear else f" on the {path} path"
+    if prediction not in predictions():
+        raise UsageError(
+            f"there is no prediction {prediction!r}.{did_you_mean(prediction, predictions())} "
+            f"Known: {', '.join(predictions())}."
+        )
+    names = fitting(prediction, path)
+    name = name or names[0]
+    if name not in names:
+        on_path = "" if path == "linear" else f" on the {path} path"
         raise UsageError(
             f"scheduler {name!r} does not fit a model that predicts {prediction}{on_path}."
-            f"{_nearest(name, fitting)} Fitting: {', '.join(fitting)}."
+            f"{did_you_mean(name, names)} Fitting: {', '.join(names)}."
         )
-    kind = OWN_SCHEDULERS.get(name) or getattr(diffusers, name)
-    known = list(inspect.signature(kind.__init__).parameters)
-    keywords = {key: value for key, value in fitting[name].items() if key in known}
+    entry = SAMPLERS[name]
+    kind = entry.kind or getattr(diffusers, name)
+    # Schedulers take different keywords; DPM-Solver, for one, has no `clip_sample`.
+    known = inspect.signature(kind.__init__).parameters
+    wanted = {**entry.fits[prediction], "path": path}
+    keywords = {key: value for key, value in wanted.items() if key in known}
     if "beta_schedule" in keywords:
         keywords["beta_schedule"] = "squaredcos_cap_v2" if betas == "cosine" else betas
-    if issubclass(kind, FlowScheduler):
-        keywords |= {"path": path, "prediction": prediction}
-    return _made(kind, keywords, options or {}, [key for key in known if key not in _NOT_OPTIONS])
+    return _made(kind, keywords, options or {})
 
 
 def with_options(scheduler: SchedulerMixin, options: Mapping[str, Any]) -> SchedulerMixin:
@@ -109,47 +142,32 @@ def with_options(scheduler: SchedulerMixin, options: Mapping[str, Any]) -> Sched
     Raises:
         UsageError: an option that it does not have or refuses; the message lists those it has.
     """
-    known = list(inspect.signature(type(scheduler).__init__).parameters)
+    known = inspect.signature(type(scheduler).__init__).parameters
     keywords = {key: value for key, value in scheduler.config.items() if key in known}
-    return _made(type(scheduler), keywords, options, [k for k in known if k not in _NOT_OPTIONS])
+    return _made(type(scheduler), keywords, options)
 
 
-def steps_range(scheduler: SchedulerMixin, positions: int) -> tuple[int, int]:
-    """The fewest and the most steps that a scheduler can take over latents of so many positions."""
-    if isinstance(scheduler, FlowScheduler):
-        return scheduler.steps_range
-    if isinstance(scheduler, TokenDecoder):
-        return 1, positions
-    return 1, scheduler.config.num_train_timesteps
-
-
-# The last ones make a scheduler fit its model, which options must not change.
-_NOT_OPTIONS = {"self", "args", "kwargs", "path", "prediction", "prediction_type"} | {
-    *("use_flow_sigmas", "beta_schedule", "beta_start", "beta_end", "trained_betas")
-}
+def options_of(kind: type[SchedulerMixin]) -> list[str]:
+    """The keywords of a scheduler that may be set by hand."""
+    entry = SAMPLERS.get(kind.__name__) or Entry({})
+    names = list(inspect.signature(kind.__init__).parameters)
+    return [name for name in names if name not in {"self", "args", "kwargs"} | entry.fixed]
 
 
 def _made(
-    kind: type[SchedulerMixin],
-    keywords: dict[str, Any],
-    options: Mapping[str, Any],
-    known: list[str],
+    kind: type[SchedulerMixin], keywords: dict[str, Any], options: Mapping[str, Any]
 ) -> SchedulerMixin:
+    known = options_of(kind)
     for key in options:
         if key not in known:
             raise UsageError(
-                f"{kind.__name__} has no option {key!r}.{_nearest(key, known)} "
+                f"{kind.__name__} has no option {key!r}.{did_you_mean(key, known)} "
                 f"Known: {', '.join(known)}."
             )
     try:
         return kind(**{**keywords, **options})
-    except UsageError:
+    except UsageError:  # a ValueError too, but it says what is allowed already
         raise
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except (ValueError, TypeError, IndexError, NotImplementedError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise UsageError(f"{kind.__name__} cannot be made with {given}: {error}.") from error
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""

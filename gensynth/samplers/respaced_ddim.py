@@ -38,9 +38,9 @@ class RespacedDDIMScheduler(DDIMScheduler):
         position = self.position[int(timestep)]
         here = self.alphas_cumprod[position]
         later = self.alphas_cumprod[position + 1] if position + 1 < len(self.position) else 0 * here
-        image = (sample - (1 - here).sqrt() * epsilon) / here.sqrt()
+        image = (sample - (1 - here).sqrt() * epsilon) / here.sqrt()  # x_0
         if self.config.clip_sample:
             limit = self.config.clip_sample_range
             image = image.clamp(-limit, limit)
-            epsilon = (sample - here.sqrt() * image) / (1 - here).sqrt()
+            epsilon = (sample - here.sqrt() * image) / (1 - here).sqrt()  # of the clipped image
         return later.sqrt() * image + (1 - later).sqrt() * epsilon

@@ -57,15 +57,20 @@ def weighted(slopes: list[Tensor], weights: tuple[float, ...]) -> Tensor:
 def slopes_of(
     field: Field, x: Tensor, time: Tensor, step: Tensor, first: Tensor, tableau: Tableau
 ) -> tuple[list[Tensor], Tensor]:
-    """The slopes of a step of `step` [B] from `x` at `time` [B], and the last place looked at.
+    """The slopes of a step of `step` [B] from `x` at `time` [B], and where the last was taken.
 
     `first` is field(x, time), which callers know or need.
     """
-    slopes, place, h = [first], x, per_sample(step, x).to(x.dtype)
-    for node, row in zip(tableau.nodes[1:], tableau.rows, strict=True):
+    slopes, place, h = [first], x, per_sample(step, x).to(x.dtype)  # `step` may be float64
+    for moment, row in zip(later_times(time, step, tableau), tableau.rows, strict=True):
         place = x + h * weighted(slopes, row)
-        slopes.append(field(place, (time + node * step).to(x.dtype)))
+        slopes.append(field(place, moment.to(x.dtype)))
     return slopes, place
+
+
+def later_times(time: Tensor, step: Tensor, tableau: Tableau) -> list[Tensor]:
+    """The times after `time` at which a step of `step` asks for a slope; all of one shape."""
+    return [time + node * step for node in tableau.nodes[1:]]
 
 
 def fixed_step(
@@ -108,12 +113,14 @@ def dormand_prince(
         DivergedError: the field is not finite, or so rough that a step got too small for float64.
     """
     start, end = float(grid[0]), float(grid[-1])
+    # float64: the sum of many small steps.
     time = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
     place = before = Place(time, x, field(x, time.to(x.dtype)))
     size = first_size(field, place, rtol, atol, direction=1 if end > start else -1)
     for target in grid[1:].tolist():
         while (late := abs(place.time - start) < abs(target - start)).any():
-            left = end - place.time
+            left = end - place.time  # [B], negative when time runs backwards
+            # Samples that have passed the target wait, with a step of 0.
             step = torch.where(late, size.sign() * torch.minimum(size.abs(), left.abs()), 0)
             following, error = trial(field, place, step, rtol, atol)
             # All the way means to the end itself, whatever the sum rounds to.
@@ -124,9 +131,9 @@ def dormand_prince(
                     f"sampling stopped at time {float(place.time[stuck][0]):.4g}: the model's "
                     "output is not finite or too rough for an adaptive step. Try a fixed method."
                 )
-            accepted = late & (error <= 1)
+            accepted = late & (error <= 1)  # in units of the tolerance
             before, place = before.moved(accepted, place), place.moved(accepted, following)
-            size = torch.where(late, next_size(step, error), size)
+            size = torch.where(late, next_size(step, error), size)  # after rejected steps too
         yield between(before, place, target), place
 
 
@@ -140,18 +147,19 @@ def trial(
     )
     error = per_sample(step, x).to(x.dtype) * weighted(slopes, differences)
     allowed = atol + rtol * torch.maximum(place.x.abs(), x.abs())
+    # The last stage is at the solution itself, so its slope is the first of the next step.
     return Place(place.time + step, x, slopes[-1]), size_of(error / allowed)
 
 
 def size_of(x: Tensor) -> Tensor:
     """Root mean square of each sample, [B] in float64."""
-    return x.flatten(1).double().square().mean(dim=1).sqrt()
+    return x.flatten(1).double().square().mean(dim=1).sqrt()  # float64: x is a whole image
 
 
 def next_size(step: Tensor, error: Tensor) -> Tensor:
     """0.9 of the step that would have had an error of 1; 0.2 to 10 times the last one."""
-    factor = (0.9 * error.clamp(min=1e-10) ** (-1 / 5)).clamp(0.2, 10)
-    return step * torch.where(error < 1, factor.clamp(min=1), factor)
+    factor = (0.9 * error.clamp(min=1e-10) ** (-1 / 5)).clamp(0.2, 10)  # the error grows as h^5
+    return step * torch.where(error < 1, factor.clamp(min=1), factor)  # no shorter after success
 
 
 def first_size(field: Field, place: Place, rtol: float, atol: float, direction: int) -> Tensor:
@@ -161,8 +169,8 @@ def first_size(field: Field, place: Place, rtol: float, atol: float, direction: 
     known = (value >= 1e-5) & (slope >= 1e-5)
     guess = torch.where(known, 0.01 * value / slope.clamp(min=1e-5), 1e-6)
     step = (direction * guess).to(place.x.dtype)
-    x = place.x + per_sample(step, place.x) * place.slope
-    change = field(x, (place.time + step).to(x.dtype)) - place.slope
+    x = place.x + per_sample(step, place.x) * place.slope  # Euler
+    change = field(x, (place.time + step).to(x.dtype)) - place.slope  # about step * x''
     largest = torch.maximum(slope, size_of(change / allowed) / guess)
     better = (0.01 / largest.clamp(min=1e-15)) ** (1 / 5)
     better = torch.where(largest <= 1e-15, (guess * 1e-3).clamp(min=1e-6), better)
@@ -172,7 +180,7 @@ def first_size(field: Field, place: Place, rtol: float, atol: float, direction: 
 def between(before: Place, after: Place, time: float) -> Tensor:
     """x [B, ...] at a time between two places: the cubic with their values and slopes."""
     length = after.time - before.time
-    h, u = (
+    h, u = (  # length of the step, and the place in it from 0 to 1
         per_sample(part, after.x).to(after.x.dtype)
         for part in (length, (time - before.time) / length)
     )

@@ -42,10 +42,10 @@ class Draws:
         cls, generators: list[torch.Generator], steps: int, tokens: int, device: torch.device
     ) -> "Draws":
         """The numbers of one picture for each generator."""
-        shape = (2, steps, tokens)
+        shape = (2, steps, tokens)  # numbers for tokens, numbers for their order
         numbers = torch.stack([torch.rand(shape, generator=g) for g in generators], dim=2)
         roll = [torch.randint(tokens, (), generator=g) for g in generators]
-        uniform, order = numbers.to(device)
+        uniform, order = numbers.to(device)  # [steps, B, N] each
         return cls(uniform, order, torch.stack(roll).to(device))
 
 
@@ -88,7 +88,7 @@ class HaltonDecoder(TokenDecoder):
         temperature, last_temperature: factor on the logits in the first and the last step.
         temperature_power: exponent on it.
         warmup_steps: first steps in which it is halved.
-        top_k: draw among the most probable tokens only; none for all.
+        top_k: draw among the most probable tokens only; None for all.
         roll: begin each picture's order at a place of its own.
         greedy: take the most probable token.
         schedule: how fast; a key of `masking.MASKED_SHARE`.
@@ -132,21 +132,21 @@ class HaltonDecoder(TokenDecoder):
             UsageError: more steps than masked tokens.
         """
         batch, height, width = tokens.shape
-        to_decide = (tokens[0] == mask_token) | anew
-        order = self.places(to_decide, draws.roll)
+        to_decide = (tokens[0] == mask_token) | anew  # [h, w], the same in all pictures
+        order = self.places(to_decide, draws.roll)  # int64 [B, count]
         counts = [0, *decided_counts(self.config.schedule, steps, order.shape[1])]
         config = self.config
         temperatures = torch.linspace(config.temperature, config.last_temperature, steps)
         tokens = tokens.flatten(1)
         for index in range(steps):
             image = tokens.view(batch, height, width)
-            logits = predict(image, index / max(1, steps - 1))
+            logits = predict(image, index / max(1, steps - 1))  # [B, N, codebook + 1]
             temperature = float(temperatures[index] ** config.temperature_power)
             temperature *= 0.5 if index < config.warmup_steps else 1.0
             draw = partial(
                 draw_tokens, temperature=temperature, top_k=config.top_k, greedy=config.greedy
             )
-            now = order[:, counts[index] : counts[index + 1]]
+            now = order[:, counts[index] : counts[index + 1]]  # int64 [B, K]
             # Only those that are taken are drawn: with a large codebook drawing costs.
             drawn = draw(take(logits, now), draws.uniform[index].gather(1, now))[0]
             tokens = tokens.scatter(1, now, drawn)
@@ -158,9 +158,9 @@ class HaltonDecoder(TokenDecoder):
     def places(self, to_decide: Tensor, roll: Tensor) -> Tensor:
         """The places where `to_decide` [h, w] is true, in their order: int64 [B, count]."""
         height, width = to_decide.shape
-        order = halton_order(max(height, width)).to(to_decide.device)
+        order = halton_order(max(height, width)).to(to_decide.device)  # of a square around it
         inside = (order[:, 0] < height) & (order[:, 1] < width)
-        place = order[inside, 0] * width + order[inside, 1]
+        place = order[inside, 0] * width + order[inside, 1]  # row by row
         place = place[to_decide.flatten()[place]]
         index = torch.arange(len(place), device=place.device).expand(len(roll), -1)
         if self.config.roll:
@@ -177,7 +177,7 @@ class ConfidenceDecoder(TokenDecoder):
             confidence at all), "warmup" (random for two steps), "none".
         noise_temperature: size of the Gumbel noise at the start.
         schedule: how fast; a key of `masking.MASKED_SHARE`.
-        top_k: draw among the most probable tokens only; none for all.
+        top_k: draw among the most probable tokens only; None for all.
         greedy: take the most probable token.
         as_published: the sampler of Halton-MaskGIT to the letter, which draws decided tokens
             again in every step; for comparing with its traces only.
@@ -214,7 +214,7 @@ class ConfidenceDecoder(TokenDecoder):
         scratch = None
         for index in range(steps):
             progress = index / max(1, steps - 1)
-            logits = predict(tokens.view(shape), progress)
+            logits = predict(tokens.view(shape), progress)  # [B, N, codebook + 1]
             if scratch is None and config.top_k is None and not config.greedy:
                 single = torch.empty_like(logits[..., :-1], dtype=torch.float32)
                 scratch = single, torch.empty_like(single, dtype=torch.float64)
@@ -228,7 +228,7 @@ class ConfidenceDecoder(TokenDecoder):
             )
             confidence = self.confidence(probability, draws.order[index], index, progress)
             masked = tokens == mask_token
-            confidence = confidence.masked_fill(~masked, torch.inf)
+            confidence = confidence.masked_fill(~masked, torch.inf)  # known ones are always chosen
             decided = self.chosen(confidence, known + counts[index])
             if not config.as_published:
                 decided &= masked
@@ -262,7 +262,7 @@ class ConfidenceDecoder(TokenDecoder):
             return noise.double()
         if kind != "gumbel":
             return probability.double()
-        gumbel = -(-noise.double().clamp(min=1e-12).log()).log()
+        gumbel = -(-noise.double().clamp(min=1e-12).log()).log()  # log(0) would be infinite
         size = self.config.noise_temperature * (1 - progress)
         return probability.log().double() + size * gumbel
 

@@ -4,22 +4,24 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from gensynth.conditions import Item
 from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.files import new_folder
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.editing.canvas import Canvas
 from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_different, structures
-from gensynth.pipelines.loading import load
+from gensynth.pipelines.loading import load, with_guide
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import Picture, generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
+from gensynth.settings import Settings
 
 SHEET = "sheet.png"
 TILE = 512  # most pixels of the longer side of a picture on the sheet
@@ -66,7 +68,8 @@ def run(job: EditJob, out: Path) -> Path:
     (image, image_hash), (mask, mask_hash) = read(job.image), read(job.mask)
     assert image is not None
     pipeline = load(job.model, device=processes().device)
-    plan = make_plan(pipeline, Edit(image, mask=mask, **job.changes))
+    settings = with_guide(job.changes.get("settings", Settings()), processes().device)
+    plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
     drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):
@@ -94,7 +97,7 @@ def check(job: EditJob, out: Path) -> bool:
     """
     if job.num < 1:
         raise UsageError(f"--num-variants must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - CANDIDATES * job.num:
+    if not 0 <= job.seed < 2**63 - CANDIDATES * job.num:  # those of all candidates fit int64
         raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if processes().num_processes > 1:
         raise UsageError("gensynth edit is one process; start it without torchrun or accelerate.")
@@ -135,7 +138,7 @@ def read(path: Path | None) -> tuple[Image.Image | None, str | None]:
 
 
 def variants(
-    job: EditJob, pipeline: ClassConditionalPipeline, plan: Plan
+    job: EditJob, pipeline: DrawingPipeline, plan: Plan
 ) -> Iterator[tuple[Picture, Image.Image]]:
     """The results of a job in order, with a progress bar on stderr."""
     with progress_bar() as bar:
@@ -144,16 +147,16 @@ def variants(
         if not job.similar:
             seeds = diverse_seeds(pipeline, plan, job.num, job.seed, batch_size=job.batch_size)
 
-        def results(labels: list[int], seeds: list[int]) -> list[Image.Image]:
+        def results(items: list[Item], seeds: list[int]) -> list[Image.Image]:
             return draw(pipeline, plan, seeds)
 
-        for item in generate(cast(Any, results), _pictures(seeds), job.batch_size):
-            yield item
+        for variant in generate(results, _pictures(plan, seeds), job.batch_size):
+            yield variant
             bar.advance(task)
 
 
 def diverse_seeds(
-    pipeline: ClassConditionalPipeline,
+    pipeline: DrawingPipeline,
     plan: Plan,
     num: int,
     seed: int = 0,
@@ -176,15 +179,14 @@ def diverse_seeds(
     candidates = CANDIDATES * num if candidates is None else candidates
     if not 1 <= num <= candidates:
         raise UsageError(f"choose from 1 to {candidates} of {candidates} candidates, got {num}.")
-    if num == 1:
+    if num == 1:  # nothing to choose between: no candidates are drawn
         return [seed]
 
-    def results(labels: list[int], seeds: list[int]) -> np.ndarray:
+    def results(items: list[Item], seeds: list[int]) -> np.ndarray:
         return structures(pipeline, plan, seeds)
 
-    pictures = _pictures(range(seed, seed + candidates))
-    drawn: list[Any] = [row for _, row in generate(cast(Any, results), pictures, batch_size)]
-    rows = np.stack(drawn)
+    pictures = _pictures(plan, range(seed, seed + candidates))
+    rows = np.stack([row for _, row in generate(results, pictures, batch_size)])
     if (rows == rows[0]).all():
         raise UsageError(
             "all variants would be alike: nothing is drawn at random with these options; ask for "
@@ -195,22 +197,16 @@ def diverse_seeds(
 
 def edit_recipe(
     job: EditJob,
-    pipeline: ClassConditionalPipeline,
+    pipeline: DrawingPipeline,
     plan: Plan,
     picture: Picture,
     hashes: dict[str, str | None],
 ) -> dict[str, Any]:
     """Everything needed to draw a result again, beside the files that `hashes` are of."""
-    steps, guidance, size, sampler, interval = plan.settings
-    settings = {"steps": steps, "guidance": guidance, "size": size, "guidance_interval": interval}
-    settings["scheduler"] = type(sampler).__name__
-    settings["scheduler_options"] = job.changes.get("settings", {}).get("scheduler_options")
-    named = recipe(job.model, pipeline, picture, settings)
+    named = recipe(pipeline, picture, plan.resolved.settings)
     kept = not plan.canvas.redrawn.all()
     outpaint = job.changes.get("outpaint")
     return named | {
-        "label": plan.label,
-        "class": None if plan.label is None else pipeline.classes[plan.label],
         "size": [plan.canvas.picture.height, plan.canvas.picture.width],
         "edit": {
             "image": job.image.name,
@@ -219,7 +215,7 @@ def edit_recipe(
             "strength": plan.strength,
             "outpaint": outpaint and list(outpaint),
             "anchor": job.changes.get("anchor", "center") if outpaint else None,
-            "edge": plan.edge if kept else None,
+            "edge": plan.edge if kept else None,  # in a variation nothing is blended
         },
     }
 
@@ -240,10 +236,10 @@ def tile(image: Image.Image) -> Image.Image:
     """The image for the sheet, scaled down if it is large and enlarged in squares if small."""
     if max(image.size) > TILE:
         return ImageOps.contain(image, (TILE, TILE))
-    factor = max(1, SMALL // max(image.size))
+    factor = max(1, SMALL // max(image.size))  # whole, so that all squares are equal
     enlarged = (factor * image.width, factor * image.height)
     return image.resize(enlarged, Image.Resampling.NEAREST)
 
 
-def _pictures(seeds: Sequence[int]) -> list[Picture]:
-    return [Picture(index, 0, seed) for index, seed in enumerate(seeds)]
+def _pictures(plan: Plan, seeds: Sequence[int]) -> list[Picture]:
+    return [Picture(index, plan.item, seed) for index, seed in enumerate(seeds)]

@@ -1,38 +1,46 @@
-"""A sampling job: a model, labels and seeds -> a folder, by any number of processes."""
+"""A sampling job: a model, what to show and seeds -> a folder, by any number of processes."""
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from gensynth.conditions import Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
 from gensynth.errors import UsageError
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline, Settings
-from gensynth.pipelines.loading import INDEX, load, resolve
+from gensynth.pipelines.contract import Pipeline, Resolved
+from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
-from gensynth.sampling.generate import generate, parse_labels, plan
+from gensynth.sampling.generate import generate, plan
 from gensynth.sampling.outputs import FORMATS, SampleFolder, recipe, save_picture
+from gensynth.settings import Settings
 
 GRID = 100  # most pictures on the overview
 
 
 @dataclass
 class Job:
-    """What to draw. `labels` as in "0-9" or "Bag,3"; None: every class in turn."""
+    """What to draw.
+
+    Args:
+        shown: what the pictures show in turn, as a person types it: "0-9" or "Bag,3" of classes;
+            None: everything in turn.
+    """
 
     model: str
-    labels: str | None
+    shown: str | None
     num: int
     seed: int
-    # Keywords of the pipeline's call, without those left to the model.
-    settings: dict[str, Any]
+    settings: Settings = field(default_factory=Settings)
     batch_size: int = 16
     kind: str = "png"
     metadata: bool = True
-    guide: str | None = None  # a second model, for autoguidance
 
 
 def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
@@ -47,7 +55,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     """
     if job.num < 1:
         raise UsageError(f"--num must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - job.num:
+    if not 0 <= job.seed < 2**63 - job.num:  # the last picture's seed fits int64
         raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if job.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {job.batch_size}.")
@@ -55,68 +63,53 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {job.kind!r}.")
     state = processes()
     pipeline = load(job.model, device=state.device)
-    settings = dict(job.settings)
-    if job.guide is not None:
-        settings["guide"] = load(job.guide, device=state.device)
-    resolved = pipeline.resolve(**settings)  # refuses what cannot be drawn
+    settings = with_guide(job.settings, state.device)
+    resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
     if optimize:
-        make_faster(job, pipeline, settings.get("guide"))
-    labels = (
-        list(range(len(pipeline.classes)))
-        if job.labels is None
-        else parse_labels(job.labels, pipeline)
-    )
-    pictures = plan(labels, job.num, job.seed)
-    fingerprint = describe(job, resolved, labels)
+        make_faster(pipeline, settings.guide)
+    condition = pipeline.condition
+    items = condition.every() if job.shown is None else condition.parse(job.shown)
+    pictures = plan(items, job.num, job.seed)
+    fingerprint = describe(job, pipeline, resolved, items)
     if out is None:
         digest = hashlib.sha256(repr(sorted(fingerprint.items())).encode()).hexdigest()[:8]
         out = Path("samples") / f"{Path(job.model).name}-{digest}"
-    shape = (job.num, *resolved.size, pipeline.autoencoder.channels)
-    with state.main_process_first():
+    shape = (job.num, *resolved.size, pipeline.channels)
+    with state.main_process_first():  # one process makes the folder, the others find it
         folder = SampleFolder(out, fingerprint, job.kind, shape, state.process_index)
-    share = pictures[state.process_index :: state.num_processes]
+    share = pictures[state.process_index :: state.num_processes]  # dealt out in turn
     missing = [picture for picture in share if picture.index not in folder.done]
     draw(job, pipeline, settings, missing, folder, already=len(share) - len(missing))
     folder.close()
-    state.wait_for_everyone()
+    state.wait_for_everyone()  # every manifest is complete
     if state.is_main_process:
-        folder.finish([picture.label for picture in pictures])
-        write_overview(folder, job, len(pipeline.classes))
+        folder.finish([condition.number(picture.item) for picture in pictures])
+        write_overview(folder, job, len(condition.every()) or GRID)
     state.wait_for_everyone()
     return out
 
 
-def make_faster(
-    job: Job, pipeline: ClassConditionalPipeline, guide: ClassConditionalPipeline | None
-) -> None:
+def make_faster(*pipelines: Pipeline | None) -> None:
     """Optimizes the pipelines of a job; stderr says what that did."""
-    sentences = {job.model: pipeline.optimize()}
-    if job.guide is not None and guide is not None:
-        sentences[job.guide] = guide.optimize()
-    if processes().is_main_process:
-        for name, said in sentences.items():
-            print(*(f"{name}: {sentence}" for sentence in said), sep="\n", file=sys.stderr)
+    for pipeline in filter(None, pipelines):
+        sentences = pipeline.optimize()
+        if processes().is_main_process:
+            print(*(f"{pipeline.name}: {said}" for said in sentences), sep="\n", file=sys.stderr)
 
 
-def describe(job: Job, resolved: Settings, labels: list[int]) -> dict[str, Any]:
+def describe(
+    job: Job, pipeline: Pipeline, resolved: Resolved, items: Sequence[Item]
+) -> dict[str, Any]:
     """The settings that decide what the pictures of a folder look like."""
     described: dict[str, Any] = {
         "model": fingerprint_of(job.model),
-        "labels": labels,
+        **pipeline.condition.job(items),
         "seed": job.seed,
         "format": job.kind,
-        "steps": resolved.steps,
-        "guidance": resolved.guidance,
-        "scheduler": type(resolved.scheduler).__name__,
-        "size": list(resolved.size),
+        **resolved.settings.to_json(),
     }
-    # Only where they are used, so that folders without them can still be completed.
-    if job.settings.get("scheduler_options"):
-        described["scheduler_options"] = job.settings["scheduler_options"]
-    if resolved.guidance_interval is not None:
-        described["guidance_interval"] = list(resolved.guidance_interval)
-    if job.guide is not None:
-        described["guide"] = fingerprint_of(job.guide)
+    if job.settings.guide is not None:
+        described["guide"] = fingerprint_of(job.settings.guide)
     # A folder of pictures can be continued to a larger number; an array has its size.
     return {**described, "num": job.num} if job.kind == "npz" else described
 
@@ -126,7 +119,7 @@ def fingerprint_of(model: str) -> str:
     digest = hashlib.sha256()
     folder = resolve(model)
     parts = [file for kind in ("json", "safetensors") for file in folder.glob(f"*/*.{kind}")]
-    for part in [folder / INDEX, *sorted(parts)]:
+    for part in [folder / INDEX, *sorted(parts)]:  # sorted: glob promises no order
         with part.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
@@ -134,26 +127,29 @@ def fingerprint_of(model: str) -> str:
 
 def draw(
     job: Job,
-    pipeline: ClassConditionalPipeline,
-    settings: dict[str, Any],
+    pipeline: Pipeline,
+    settings: Settings,
     missing: list[Any],
     folder: SampleFolder,
     already: int,
 ) -> None:
     """Draws and stores the missing pictures of this process, with a progress bar on stderr."""
+
+    def drawn(items: list[Item], seeds: list[int]) -> list[Image.Image]:
+        return pipeline.draw(items, seeds, settings)
+
     with progress_bar() as bar:
         task = bar.add_task("sampling", total=already + len(missing), completed=already)
-        for picture, image in generate(pipeline, missing, job.batch_size, **settings):
-            text = None
-            if job.metadata:
-                text = recipe(job.model, pipeline, picture, settings, job.guide)
-            folder.write(picture, image, text)
+        complete = pipeline.resolve(settings).settings
+        for picture, image in generate(drawn, missing, job.batch_size):
+            known = recipe(pipeline, picture, complete) if job.metadata else None
+            folder.write(picture, image, known)
             bar.advance(task)
 
 
-def write_overview(folder: SampleFolder, job: Job, num_classes: int) -> None:
+def write_overview(folder: SampleFolder, job: Job, num_items: int) -> None:
     """`grid.png` with the first pictures of the job."""
     images = open_images(str(folder.folder))
     shown = [to_pil(images.read(index)) for index in range(min(GRID, job.num))]
-    sheet = grid(shown, columns=min(10, num_classes, len(shown)))
+    sheet = grid(shown, columns=min(10, num_items, len(shown)))
     save_picture(sheet, folder.folder / OVERVIEW, None)

@@ -15,40 +15,28 @@ from PIL.PngImagePlugin import PngInfo
 from gensynth import __version__
 from gensynth.errors import OutputError, PartialError, RefusedError
 from gensynth.files import read_json_lines, write_text
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import Picture
+from gensynth.settings import Settings
 
 FORMATS = ("png", "webp", "npz")
 RECIPE_KEY = "gensynth"
-_EXIF_DESCRIPTION = 0x010E
+_EXIF_DESCRIPTION = 0x010E  # EXIF's ImageDescription
 
 
-def recipe(
-    model: str,
-    pipeline: ClassConditionalPipeline,
-    picture: Picture,
-    settings: dict[str, Any],
-    guide: str | None = None,
-) -> dict[str, Any]:
-    """Everything needed to draw a picture again."""
-    resolved = pipeline.resolve(**settings)
-    content = {
-        "schema": 1,
-        "model": model,
-        "label": picture.label,
-        "class": pipeline.classes[picture.label],
+def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str, Any]:
+    """Everything needed to draw a picture again.
+
+    `settings` are complete, as `Pipeline.resolve` gives them.
+    """
+    return {
+        "schema": 1,  # readers refuse others
+        "model": pipeline.name,
+        **pipeline.condition.recipe(picture.item),
         "seed": picture.seed,
-        "steps": resolved.steps,
-        "guidance": resolved.guidance,
-        "scheduler": type(resolved.scheduler).__name__,
-        "size": list(resolved.size),
+        **settings.to_json(),
         "gensynth": __version__,
     }
-    if resolved.guidance_interval is not None:
-        content["guidance_interval"] = list(resolved.guidance_interval)
-    if settings.get("scheduler_options"):
-        content["scheduler_options"] = settings["scheduler_options"]
-    return content if guide is None else {**content, "guide": guide}
 
 
 def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) -> None:
@@ -60,7 +48,7 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
     Raises:
         OutputError: the disk is full or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # same folder, so that renaming is atomic
     options: dict[str, Any] = {"format": "PNG"}
     if path.suffix.lower() == ".webp":
         options = {"format": "WEBP", "lossless": True}
@@ -87,11 +75,11 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
 
 def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
     chunks = PngInfo()
-    chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))
+    chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))  # iTXt is UTF-8
     height, width = recipe["size"]
     chunks.add_text(
         "parameters",
-        f"{recipe['class'] or ''}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
+        f"{recipe.get('class') or ''}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
         f"CFG scale: {recipe['guidance']}, Seed: {recipe['seed']}, Size: {width}x{height}, "
         f"Model: {recipe['model']}",
     )
@@ -210,12 +198,12 @@ class SampleFolder:
                 digest = _sha256(self.path(picture.index).read_bytes())
             entry = {
                 "index": picture.index,
-                "label": picture.label,
+                "label": picture.item,
                 "seed": picture.seed,
                 "sha256": digest,
             }
             self.manifest.write(json.dumps(entry) + "\n")
-            self.manifest.flush()
+            self.manifest.flush()  # a killed run resumes after this picture
 
     def finish(self, labels: list[int]) -> None:
         """Merges the manifests; with npz, packs the array. For one process, after all are done.

@@ -1,1 +1,5 @@
-"""Training: `train(experiment)` runs, resumes and finishes an experiment."""
+"""Training: `loop.train(experiment)` runs, resumes and finishes an experiment."""
+
+from gensynth.lazy import submodules
+
+__getattr__, __dir__ = submodules(__name__)

@@ -1,4 +1,4 @@
-"""Training an experiment from start or checkpoint to end, and what a session that fails says."""
+"""Training an experiment from start or checkpoint to end; a session that fails says how."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +38,7 @@ def train(experiment: Experiment) -> Path:
             run.finish()
         finally:
             step = run.step
-            run.batches.close()
+            run.batches.close()  # ends the workers, which ignore the signals that end a program
             run.log.close()
     except GensynthError as error:
         note_end(folder, step, error)
@@ -63,7 +63,7 @@ def train(experiment: Experiment) -> Path:
 
 
 def note_end(folder: Path, step: int, error: GensynthError) -> None:
-    """Says in `status.json` how a session ended; on a full disk it cannot."""
+    """Says in `status.json` how a session ended; silent on a full disk, where it cannot."""
     state = "stopped" if isinstance(error, Stopped) else "failed"
     if processes().is_main_process:
         with suppress(OSError):

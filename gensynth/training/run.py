@@ -1,4 +1,4 @@
-"""One session of training: set up, resume, step, once in a while, finish."""
+"""One session of training: set up, resume, step, now and then save and draw, finish."""
 
 import json
 import math
@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -18,7 +17,7 @@ from gensynth.data.encoded import check_encoding
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, Schedule
 from gensynth.errors import DivergedError, UsageError
-from gensynth.experiments.build import build_pipeline
+from gensynth.experiments.assemble import assemble
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import AVERAGES, WeightAverage
@@ -41,6 +40,7 @@ class Run:
         self.experiment, self.folder, self.stop = experiment, folder, stop
         settings = experiment.training
         device = processes().device
+        # What can be refused is refused before anything is loaded.
         check_split(settings, processes().num_processes)
         if settings.mixed_precision == "fp16" and device.type == "cpu":
             raise UsageError(
@@ -55,7 +55,10 @@ class Run:
         stop.connect()
         self.source: Source = open_source(experiment.data)
         self.device = self.accelerator.device
-        self.learner = Learner(experiment, self.accelerator, len(self.source.classes))
+        self.parts = assemble(
+            experiment, self.source.classes, self.device, self.accelerator.num_processes
+        )
+        self.learner = Learner(self.parts, self.accelerator)
         if experiment.data.source == "encoded":
             check_encoding(experiment.data, self.learner.autoencoder)
         self.average = WeightAverage(self.learner.bare_model, experiment.ema)
@@ -86,6 +89,7 @@ class Run:
             self.step = saved["step"]
             self.cursor = (saved["cursor"][0], tuple(saved["cursor"][1]))
             self.unreadable.rows |= set(saved["unreadable"])
+            # after `load_state`: its model is the raw one, the average is stored beside it
             self.average.load(checkpoint, saved["ema_updates"])
             self.seconds = saved.get("seconds", 0.0)
             self.meter = Meter(self.device, self.seconds)
@@ -102,7 +106,7 @@ class Run:
             self.log.say(f"resumed from {checkpoint}")
 
     def steps(self) -> None:
-        """Every remaining step, and what is due once in a while."""
+        """Every remaining step, with the checkpoints, grids and evaluations due after it."""
         self.evaluations.prepare(self.step)
         experiment, settings = self.experiment, self.experiment.training
         schedule = Schedule(
@@ -159,6 +163,7 @@ class Run:
             batch = next(self.batches)
             self.meter.waited += time.perf_counter() - waiting
             self.note(batch)
+            # For these rows of the global batch: other splits of it draw the same numbers.
             random = StepRandom(
                 self.experiment.seed,
                 self.step,
@@ -168,7 +173,9 @@ class Run:
             )
             parts = settings.gradient_accumulation
             loss = self.learner.backward(batch, random, parts, last=micro == parts - 1)
+            # kept on the device: reading the loss here would make every step wait
             self.meter.add({"loss": loss.total.detach(), **loss.parts})
+        # After the last micro-batch: the norm is that of the gradient of the whole batch.
         if self.experiment.optimizer.clip is not None:
             self.accelerator.clip_grad_norm_(self.learner.weights, self.experiment.optimizer.clip)
         self.learner.optimizer.step()
@@ -198,6 +205,7 @@ class Run:
 
     def count_unreadable(self) -> None:
         """Adds up what the processes could not decode; all of them warn or stop together."""
+        # gathered, so that every process comes to the same decision
         new = gather_object(sorted(self.unreadable.new))
         warning = self.unreadable.add(new, self.step * self.experiment.training.batch_size)
         if warning:
@@ -214,7 +222,7 @@ class Run:
     def save(self) -> None:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
         self.count_unreadable()
-        self.check_weights()
+        self.check_weights()  # a checkpoint that is not finite would take a good one's place
         self.seconds = self.meter.seconds
         self.checkpoints.save(self.step, self.write_checkpoint)
         self.note_running()
@@ -237,7 +245,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         with self.average.applied():
-            self.pipeline().save_pretrained(folder / "model")
+            self.parts.pipeline().save_pretrained(folder / "model")
         self.average.save(folder)
         place = {
             "step": self.step,
@@ -249,21 +257,13 @@ class Run:
         (folder / "training.json").write_text(json.dumps(place) + "\n")
         (folder / output.EXPERIMENT).write_text(self.experiment.to_yaml(), encoding="utf-8")
 
-    def pipeline(self) -> Any:
-        return build_pipeline(
-            self.experiment,
-            self.learner.bare_model,
-            self.source.classes,
-            self.learner.autoencoder,
-        )
-
     def sample_grid(self) -> None:
         """A grid of samples of this step, drawn by the main process."""
         if self.accelerator.is_main_process:
             with self.average.applied():
                 path = self.folder / "samples" / f"step-{self.step:08d}.png"
                 number = self.experiment.sampling.num
-                draw_grid(self.pipeline(), number, self.learner.images, path, self.stop)
+                draw_grid(self.parts.pipeline(), number, self.learner.images, path, self.stop)
         self.accelerator.wait_for_everyone()
 
     def evaluate(self) -> None:
@@ -277,7 +277,8 @@ class Run:
         checkpoint = self.checkpoints.all()[-1]  # of this step, as is `seconds`
         try:
             with self.meter.paused(), self.average.applied():
-                self.evaluations.evaluate(self.pipeline(), self.step, self.seconds, checkpoint)
+                pipeline = self.parts.pipeline()
+                self.evaluations.evaluate(pipeline, self.step, self.seconds, checkpoint)
         except Abandoned:
             if self.step < self.experiment.training.steps:
                 raise self.stop.stopped(self.step, self.checkpoints.root) from None

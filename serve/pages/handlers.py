@@ -1,4 +1,4 @@
-"""What happens when something on the page is pressed. Anybody can call any of these directly."""
+"""What happens when something on the page is pressed. Anyone can call these directly."""
 
 import json
 import random
@@ -9,14 +9,15 @@ from typing import Any
 
 import gradio as gr
 
-from gensynth.errors import GensynthError
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.errors import GensynthError, UsageError
+from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth_serve.pages.live import LiveBox
 from gensynth_serve.pages.restore import command, restored
 from gensynth_serve.queue.engine import Engine
 from gensynth_serve.queue.jobs import Done, Failed, Job, Made, Stopped
 from gensynth_serve.queue.order import MAX_IMAGES, MAX_STEPS, Order, random_seed
 
+MAX_SETTINGS = 4096  # characters
 MAX_SHOWN = 50  # pictures in the gallery of one visitor
 # A visitor who left is noticed at the next yield, so there is one at least this often.
 POLL_SECONDS = 0.5
@@ -40,12 +41,15 @@ class Handlers:
         seed: float,
         steps: float,
         guidance: float,
+        settings: str,
         history: History,
     ) -> Iterator[tuple[Any, ...]]:
         """Updates of (live box, gallery, history, last seed, job id, Stop) until the job ends."""
         seed = random_seed() if seed is None or seed == -1 else seed
         try:
-            job = self.engine.submit(Order(model, labels, num, seed, steps, guidance))
+            labels = labels or self.unchosen(model)
+            further = read_settings(settings)
+            job = self.engine.submit(Order(model, labels, num, seed, steps, guidance, further))
         except GensynthError as error:
             raise gr.Error(sentence(str(error)), print_exception=False) from error
         self.jobs[job.id] = job
@@ -67,7 +71,7 @@ class Handlers:
             live = box.show(news)
             match news:
                 case Made():
-                    caption = f"{news.recipe['class']} · seed {news.recipe['seed']}"
+                    caption = f"{news.shown} · seed {news.recipe['seed']}"
                     history = [(str(news.path), caption, news.recipe), *history][:MAX_SHOWN]
                     yield _update(live=live, gallery=gallery(history), history=history)
                 case Done() | Stopped() | Failed():
@@ -92,73 +96,95 @@ class Handlers:
         if model not in self.engine.pipelines:
             return gr.skip(), gr.skip(), gr.skip()
         pipeline = self.engine.pipelines[model]
-        config, most = pipeline.config, most_steps(pipeline)
-        classes = gr.Dropdown(choices=self.choices(model), value=[0])
-        steps = gr.Slider(maximum=most, value=config.steps, info=steps_info(config))
-        return classes, steps, gr.Slider(value=config.guidance, info=guidance_info(config))
+        own, choices = pipeline.resolve(), self.choices(model)
+        first = [item for _, item in choices[:1]]
+        classes = gr.Dropdown(choices=choices, value=first, visible=bool(choices))
+        steps = gr.Slider(maximum=most_steps(pipeline), value=own.steps, info=steps_info(own))
+        return classes, steps, gr.Slider(value=own.guidance, info=guidance_info(own))
 
-    def choices(self, model: str) -> list[tuple[str, int]]:
-        """The classes of a model as (text, number)."""
-        names = self.engine.pipelines[model].classes
-        return [
-            (name if name == str(number) else f"{number} · {name}", number)
-            for number, name in enumerate(names)
-        ]
+    def choices(self, model: str) -> list[tuple[str, Any]]:
+        """What the pictures of a model can show, as (text, item)."""
+        return self.engine.pipelines[model].condition.choices()
+
+    def unchosen(self, model: str) -> list[Any]:
+        """The items drawn when none is chosen: none, unless the model offers no choice."""
+        pipeline = self.engine.pipelines.get(model)
+        if pipeline is None or pipeline.condition.choices():
+            return []
+        return pipeline.condition.every()
 
     def all_classes(self, model: str) -> tuple[Any, ...]:
-        """(classes, number of images): every class once, as far as one order goes."""
-        count = min(len(self._classes(model)), MAX_IMAGES)
-        return list(range(count)), count
+        """(classes, number of images): every class once, up to the most images of an order."""
+        items = self._items(model)[:MAX_IMAGES]
+        return items, len(items)
 
-    def random_class(self, model: str) -> list[int]:
+    def random_class(self, model: str) -> list[Any]:
         """One class at random."""
-        return [random.randrange(len(self._classes(model)))]
+        return [random.choice(self._items(model))]
 
-    def _classes(self, model: str) -> list[str]:
+    def _items(self, model: str) -> list[Any]:
         if model not in self.engine.pipelines:
             raise gr.Error("This model is not served here.", print_exception=False)
-        return self.engine.pipelines[model].classes
+        return self.engine.pipelines[model].condition.every()
 
     def select(self, history: History, event: gr.SelectData) -> tuple[Any, ...]:
         """(recipe, command line, last seed) of the picture that was clicked."""
         index = event.index
-        if type(index) is not int or not 0 <= index < len(history or []):
+        if type(index) is not int or not 0 <= index < len(history or []):  # events can be forged
             return gr.skip(), gr.skip(), gr.skip()
         recipe = history[index][2]
         return json.dumps(recipe, indent=2, ensure_ascii=False), command(recipe), recipe["seed"]
 
     def restore(self, file: str | None, model: str) -> tuple[Any, ...]:
-        """(model, classes, images, seed, steps, guidance, note) of an uploaded picture."""
+        """(model, classes, images, seed, steps, guidance, settings, note) of a picture."""
         if file is None:
-            return *[gr.skip()] * 6, ""
+            return *[gr.skip()] * 7, ""
         if model not in self.engine.pipelines:
             model = next(iter(self.engine.pipelines))
         try:
             order, note = restored(Path(file), self.engine.pipelines, model)
         except GensynthError as error:
-            return *[gr.skip()] * 6, sentence(str(error))
+            return *[gr.skip()] * 7, sentence(str(error))
         pipeline = self.engine.pipelines[order.model]
-        config, most = pipeline.config, most_steps(pipeline)
-        classes = gr.Dropdown(choices=self.choices(order.model), value=order.labels)
-        steps = gr.Slider(maximum=most, value=order.steps, info=steps_info(config))
-        guidance = gr.Slider(value=order.guidance, info=guidance_info(config))
-        return order.model, classes, order.num, order.seed, steps, guidance, note
+        own, most = pipeline.resolve(), most_steps(pipeline)
+        choices = self.choices(order.model)
+        classes = gr.Dropdown(choices=choices, value=order.labels, visible=bool(choices))
+        steps = gr.Slider(maximum=most, value=order.steps, info=steps_info(own))
+        guidance = gr.Slider(value=order.guidance, info=guidance_info(own))
+        settings = json.dumps(order.further, ensure_ascii=False) if order.further else ""
+        return order.model, classes, order.num, order.seed, steps, guidance, settings, note
 
 
-def most_steps(pipeline: ClassConditionalPipeline) -> int:
+def read_settings(text: str | None) -> dict[str, Any]:
+    """The settings of a text in JSON; an empty one holds none.
+
+    Raises:
+        UsageError: it is not JSON, or does not hold names with values.
+    """
+    if not text or not text.strip():
+        return {}
+    try:
+        content = json.loads(text[:MAX_SETTINGS])  # a text cut off is not JSON, and refused
+    except (ValueError, RecursionError) as error:  # deep nesting
+        raise UsageError('settings are JSON, such as {"scheduler": "FlowODEScheduler"}.') from error
+    if not isinstance(content, dict):
+        raise UsageError("settings are names with values, in JSON: {...}.")
+    return content
+
+
+def most_steps(pipeline: Pipeline) -> int:
     """The most steps that the page offers for a pipeline."""
-    size = pipeline.config.size
-    return min(MAX_STEPS, pipeline.steps_range(pipeline.scheduler, (size, size))[1])
+    return min(MAX_STEPS, pipeline.steps_range(pipeline.resolve().size)[1])
 
 
-def steps_info(config: Any) -> str:
-    """What the steps slider does, and what suits a pipeline with this configuration."""
-    return f"More take longer and show more detail. This model: {config.steps}."
+def steps_info(own: Resolved) -> str:
+    """What the steps slider does, and what suits a pipeline with these settings of its own."""
+    return f"More take longer and show more detail. This model: {own.steps}."
 
 
-def guidance_info(config: Any) -> str:
-    """What the guidance slider does, and what suits a pipeline with this configuration."""
-    return f"Higher is more typical, less varied; 1 is none. This model: {config.guidance:g}."
+def guidance_info(own: Resolved) -> str:
+    """What the guidance slider does, and what suits a pipeline with these settings of its own."""
+    return f"Higher is more typical, less varied; 1 is none. This model: {own.guidance:g}."
 
 
 def gallery(history: History) -> Any:

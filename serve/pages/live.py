@@ -14,9 +14,9 @@ class LiveBox:
 
     def __init__(self, job: Job):
         self.job = job
-        self.jpegs: dict[int, bytes] = {}
+        self.jpegs: dict[int, bytes] = {}  # the latest of each picture
         self.made = 0
-        self.share = 0.0
+        self.share = 0.0  # of the latest preview, since other news has none
 
     def show(self, news: News) -> str:
         """The box after a piece of news."""
@@ -52,7 +52,7 @@ class LiveBox:
 
     def _pictures(self) -> str:
         num = self.job.order.num
-        rows = 1 if num < 4 else 2 if num <= 8 else 3
+        rows = 1 if num < 4 else 2 if num <= 8 else 3  # for up to 16 pictures in a wide box
         cells = "".join(_cell(self.jpegs.get(index), index) for index in range(num))
         columns = math.ceil(num / rows)
         layout = f"--columns:{columns};--rows:{rows};--square:{math.ceil(math.sqrt(num))}"

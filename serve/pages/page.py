@@ -5,13 +5,15 @@ from html import escape
 
 import gradio as gr
 
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Pipeline
+from gensynth.settings import known_settings
 from gensynth_serve.pages.handlers import Handlers, guidance_info, most_steps, steps_info
 from gensynth_serve.pages.live import IDLE, box
 from gensynth_serve.pages.style import PIXELATED_UP_TO
 from gensynth_serve.queue.engine import Engine
 from gensynth_serve.queue.order import MAX_GUIDANCE, MAX_IMAGES, MAX_SEED, MIN_GUIDANCE
 
+OTHERS = [name for name in known_settings() if name not in ("steps", "guidance")]
 # More than the engine's queue holds, so that the engine is the one to say that it is full.
 MAX_HANDLERS = 24
 SHOW_RESULTS = """() => {
@@ -34,6 +36,7 @@ class Inputs:
     reuse_seed: gr.Button
     steps: gr.Slider
     guidance: gr.Slider
+    settings: gr.Textbox
     generate: gr.Button
     stop: gr.Button
     file: gr.File
@@ -53,7 +56,7 @@ class Outputs:
 def build(engine: Engine) -> gr.Blocks:
     """The page for the models of an engine."""
     handlers = Handlers(engine)
-    small = max(p.config.size for p in engine.pipelines.values()) <= PIXELATED_UP_TO
+    small = max(max(p.resolve().size) for p in engine.pipelines.values()) <= PIXELATED_UP_TO
     with gr.Blocks(title="gensynth", analytics_enabled=False, delete_cache=DELETE_UPLOADS) as page:
         gr.HTML(_heading(engine), elem_id="title")
         with gr.Row():
@@ -71,8 +74,10 @@ def _heading(engine: Engine) -> str:
     about = ", ".join(engine.pipelines)
     if len(engine.pipelines) == 1:
         pipeline = engine.pipelines[about]
-        size, classes = pipeline.config.size, len(pipeline.classes)
-        about += f" · {classes} classes · {size} x {size} pixels · {pipeline.device.type}"
+        height, width = pipeline.resolve().size
+        choices = len(pipeline.condition.choices())
+        about += f" · {choices} classes" if choices else ""
+        about += f" · {width} x {height} pixels · {pipeline.device.type}"
     return f"<h1>gensynth</h1><p>{escape(about)}</p>"
 
 
@@ -81,6 +86,14 @@ def _inputs(handlers: Handlers) -> Inputs:
     what = _what(handlers, first)
     which = _which()
     how = _how(handlers.engine.pipelines[first])
+    with gr.Accordion("More settings", open=False):
+        settings = gr.Textbox(
+            "",
+            label="Settings in JSON",
+            info=f"Any of {', '.join(OTHERS)}.",
+            placeholder='{"guidance_interval": [0.1, 0.7]}',
+            elem_id="settings",
+        )
     with gr.Row():
         generate = gr.Button("Generate", variant="primary", min_width=120, elem_id="generate")
         stop = gr.Button("Stop", variant="stop", interactive=False, min_width=120, elem_id="stop")
@@ -91,7 +104,7 @@ def _inputs(handlers: Handlers) -> Inputs:
         note = gr.Textbox(
             label="Found", placeholder="Nothing yet.", interactive=False, elem_id="note"
         )
-    return Inputs(*what, *which, *how, generate, stop, file, note)
+    return Inputs(*what, *which, *how, settings, generate, stop, file, note)
 
 
 def _what(handlers: Handlers, first: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, gr.Button]:
@@ -104,9 +117,11 @@ def _what(handlers: Handlers, first: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.
         visible=len(names) > 1,
         elem_id="model",
     )
+    choices = handlers.choices(first)
     labels = gr.Dropdown(
-        handlers.choices(first),
-        value=[0],
+        choices,
+        value=[item for _, item in choices[:1]],
+        visible=bool(choices),
         label="Classes",
         info="Type to search. Several are drawn in turn.",
         multiselect=True,
@@ -143,24 +158,24 @@ def _which() -> tuple[gr.Slider, gr.Number, gr.Button, gr.Button]:
     return num, seed, random_seed, reuse_seed
 
 
-def _how(pipeline: ClassConditionalPipeline) -> tuple[gr.Slider, gr.Slider]:
-    config = pipeline.config
+def _how(pipeline: Pipeline) -> tuple[gr.Slider, gr.Slider]:
+    own = pipeline.resolve()
     steps = gr.Slider(
         1,
         most_steps(pipeline),
-        value=config.steps,
+        value=own.steps,
         step=1,
         label="Steps",
-        info=steps_info(config),
+        info=steps_info(own),
         elem_id="steps",
     )
     guidance = gr.Slider(
         MIN_GUIDANCE,
         MAX_GUIDANCE,
-        value=config.guidance,
+        value=own.guidance,
         step=0.1,
         label="Guidance",
-        info=guidance_info(config),
+        info=guidance_info(own),
         elem_id="guidance",
     )
     return steps, guidance
@@ -198,12 +213,12 @@ def _outputs(classes: list[str]) -> Outputs:
 
 
 def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
-    history = gr.State([])
+    history = gr.State([])  # each visitor's own
     last_seed = gr.State(-1)
     job_id = gr.State("")
     i.generate.click(
         handlers.generate,
-        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, history],
+        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.settings, history],
         [o.live, o.gallery, history, last_seed, job_id, i.stop],
         api_name="generate",
         concurrency_limit=MAX_HANDLERS,
@@ -213,12 +228,12 @@ def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
     # On a phone the results are far below the button.
     i.generate.click(None, js=SHOW_RESULTS)
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    i.stop.click(handlers.stop, job_id, None, queue=False, **quiet)
+    i.stop.click(handlers.stop, job_id, None, queue=False, **quiet)  # also while the queue is full
     o.gallery.select(handlers.select, history, [o.recipe, o.command, last_seed], **quiet)
     i.file.upload(
         handlers.restore,
         [i.file, i.model],
-        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.note],
+        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.settings, i.note],
         **quiet,
     )
     # `input`, not `change`: settings that come from a picture must not be replaced by defaults.

@@ -1,8 +1,9 @@
-"""Settings out of a picture's recipe. The file comes from anybody: nothing in it is believed."""
+"""Settings from a picture's recipe. The file may come from anyone: nothing in it is trusted."""
 
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,18 @@ from PIL import Image
 
 from gensynth.data.images import UNREADABLE
 from gensynth.errors import InputError, UsageError
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.outputs import RECIPE_KEY
-from gensynth_serve.queue.engine import label_number
+from gensynth.settings import as_options, known_settings
+from gensynth_serve.queue.engine import allowed
 from gensynth_serve.queue.order import Order
 
-MAX_FILE_BYTES = 20_000_000
+MAX_FILE_BYTES = 20_000_000  # as `max_file_size` in web/app.py
 MAX_RECIPE_CHARS = 65_536
 NO_RECIPE = "this file holds no gensynth settings. Use a PNG that gensynth made."
 
 
-def restored(
-    path: Path, pipelines: Mapping[str, ClassConditionalPipeline], model: str
-) -> tuple[Order, str]:
+def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple[Order, str]:
     """The order that draws a PNG again, and a line that says what was found.
 
     Args:
@@ -50,32 +50,31 @@ def restored(
     try:
         order = Order(
             model,
-            labels=[recipe.get("label")],
+            labels=[pipeline.condition.from_recipe(recipe)],
             num=1,
             seed=recipe.get("seed"),
-            steps=recipe.get("steps"),
+            steps=recipe.get("steps"),  # anything at all: `Order` checks it
             guidance=recipe.get("guidance"),
         )
-        label = label_number(pipeline, order.labels[0])
     except UsageError as error:
         raise InputError(f"the settings in this file cannot be used: {error}") from error
-    order.labels = [label]
-    notes += _differences(recipe, pipeline)
-    text = f"Restored: {pipeline.classes[label]}, seed {order.seed}, {order.steps} steps."
+    try:
+        whole = replace(order, further=_further(recipe, pipeline))
+        allowed(pipelines, pipeline, whole.settings)
+        order = whole
+    except UsageError as error:
+        notes.append(f"its other settings cannot be used here: {str(error).rstrip('.')}")
+    shown = pipeline.condition.name(order.labels[0])
+    text = f"Restored: {shown}, seed {order.seed}, {order.steps} steps."
     return order, text + (f" Note: {'; '.join(notes)}." if notes else "")
 
 
 def command(recipe: Mapping[str, Any]) -> str:
     """The command line that draws a picture again from its recipe."""
-    further = ""
-    if "guidance_interval" in recipe:
-        further += " --guidance-interval {},{}".format(*recipe["guidance_interval"])
-    if "guide" in recipe:
-        further += f" --guide {shlex.quote(recipe['guide'])}"
+    shown = f" --labels {shlex.quote(str(recipe['label']))}" if "label" in recipe else ""
     return (
-        f"gensynth sample --model {shlex.quote(recipe['model'])} --labels {recipe['label']} "
-        f"--num 1 --seed {recipe['seed']} --steps {recipe['steps']} "
-        f"--guidance {recipe['guidance']:.10g}{further} --out DIR"
+        f"gensynth sample --model {shlex.quote(recipe['model'])}{shown} --num 1 "
+        f"--seed {recipe['seed']} {shlex.join(as_options(recipe))} --out DIR"
     )
 
 
@@ -98,22 +97,8 @@ def _recipe(path: Path) -> dict[str, Any]:
     return recipe if isinstance(recipe.get("model"), str) else {**recipe, "model": None}
 
 
-def _differences(recipe: dict[str, Any], pipeline: ClassConditionalPipeline) -> list[str]:
-    size = pipeline.config.size
-    scheduler = type(pipeline.scheduler).__name__
-    notes = []
-    if recipe.get("size") not in (None, [size, size]):
-        notes.append(f"it has another size; this page draws {size} x {size} pixels")
-    if recipe.get("scheduler") not in (None, scheduler):
-        notes.append(f"it was drawn with another scheduler; this page uses {scheduler}")
-    if recipe.get("guide") is not None:
-        notes.append("it was drawn with a guide model; this page has none")
-    if recipe.get("scheduler_options"):
-        notes.append("it was drawn with options of the scheduler; this page has the model's own")
-    interval = recipe.get("guidance_interval")
-    own = pipeline.config.guidance_interval
-    if interval is not None and interval != (own and [own["low"], own["high"]]):
-        notes.append(
-            "it was drawn with guidance on a part of the path; this page has it as trained"
-        )
-    return notes
+def _further(recipe: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
+    """The settings beside steps and guidance that are not the pipeline's own already."""
+    own = pipeline.resolve().settings.to_json()
+    names = [name for name in known_settings() if name not in ("steps", "guidance")]
+    return {name: recipe[name] for name in names if recipe.get(name) not in (None, own.get(name))}

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from gensynth.conditions import Item
 from gensynth.data.images import to_pil
-from gensynth.pipelines.class_conditional import Progress
+from gensynth.pipelines.contract import Progress
 from gensynth.sampling.generate import generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth_serve.queue.jobs import Job, Made, Preview
 
-BATCH = 8
-PREVIEW_SECONDS = 0.2
+BATCH = 8  # pictures drawn together
+PREVIEW_SECONDS = 0.2  # at least, between two previews: decoding takes time
 PREVIEW_SIDE = 512  # pixels of all previews of a job side by side
 
 
@@ -30,17 +31,25 @@ def draw(job: Job, folder: Path) -> None:
         Cancelled: the job was cancelled; at most one step later.
         GensynthError: out of memory, or a picture cannot be stored.
     """
-    order, report = job.order, StepReport(job)
-    settings = {"steps": order.steps, "guidance": order.guidance}
-    drawn = generate(job.pipeline, job.pictures, BATCH, on_step=report, **settings)
-    for picture, image in drawn:
-        text = recipe(order.model, job.pipeline, picture, settings)
-        slug = re.sub(r"[^a-z0-9]+", "-", text["class"].lower()).strip("-")[:32] or "class"
+    report, pipeline = StepReport(job), job.pipeline
+    complete = pipeline.resolve(job.settings).settings
+
+    def drawn(items: list[Item], seeds: list[int]) -> list[Image.Image]:
+        return pipeline.draw(items, seeds, job.settings, report)
+
+    for picture, image in generate(drawn, job.pictures, BATCH):
+        # Under the names of this server, not where its models lie.
+        served = {"model": job.order.model}
+        if complete.guide is not None:
+            served["guide"] = job.order.further["guide"]
+        text = {**recipe(pipeline, picture, complete), **served}
+        shown = pipeline.condition.name(picture.item)
+        slug = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")[:32] or "picture"
         path = folder / f"{job.id}-{picture.index}" / f"{slug}-seed-{picture.seed}.png"
         with reporting_write_errors(folder):
             path.parent.mkdir()
         save_picture(image, path, text)
-        job.news.put(Made(picture.index, path, text, jpeg(image, report.side)))
+        job.news.put(Made(picture.index, shown, path, text, jpeg(image, report.side)))
 
 
 class StepReport:
@@ -63,7 +72,7 @@ class StepReport:
         if now - self.last < PREVIEW_SECONDS:
             return
         total = self.batches * progress.steps
-        rate = self.taken / max(now - self.started, 1e-6)
+        rate = self.taken / max(now - self.started, 1e-6)  # steps a second
         self.job.news.put(
             Preview(
                 step=progress.step,
@@ -75,13 +84,13 @@ class StepReport:
                 seconds_left=(total - self.taken) / rate,
             )
         )
-        self.last = time.monotonic()
+        self.last = time.monotonic()  # not `now`: a slow preview would follow itself at once
 
 
 def jpeg(image: Image.Image, side: int) -> bytes:
     """The image as JPEG, scaled down if it is larger than `side`."""
     if max(image.size) > side:
-        image = image.copy()
+        image = image.copy()  # `thumbnail` works in place
         image.thumbnail((side, side))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=70)

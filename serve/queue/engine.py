@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 
 from gensynth.errors import DeviceMemoryError, GensynthError, OutputError, UsageError
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import plan
+from gensynth.settings import Settings
 from gensynth_serve.queue.draw import BATCH, Cancelled, draw
 from gensynth_serve.queue.jobs import Done, Failed, Job, News, Queued, Stopped
 from gensynth_serve.queue.order import Order
 
 MAX_WAITING = 20
+MAX_ENLARGED = 4  # times the side that a model was trained at
 MAX_STORED = 1000  # pictures; the oldest are deleted
 
 
@@ -36,7 +38,7 @@ class Engine:
         folder: where finished pictures are stored, each in its own folder with a random name.
     """
 
-    def __init__(self, pipelines: Mapping[str, ClassConditionalPipeline], folder: Path):
+    def __init__(self, pipelines: Mapping[str, Pipeline], folder: Path):
         self.pipelines = dict(pipelines)
         self.folder = folder
         self._changed = threading.Condition()
@@ -58,8 +60,9 @@ class Engine:
                 f"Served: {', '.join(self.pipelines)}."
             )
         pipeline = self.pipelines[order.model]
-        labels = [label_number(pipeline, label) for label in order.labels]
-        job = Job(order, pipeline, plan(labels, order.num, order.seed))
+        items = [pipeline.condition.item(wish) for wish in order.labels]
+        settings = allowed(self.pipelines, pipeline, order.settings)
+        job = Job(order, pipeline, plan(items, order.num, order.seed), settings)
         with self._changed:
             if self._closed:
                 raise BusyError("the server is shutting down.")
@@ -86,7 +89,7 @@ class Engine:
         with self._changed:
             self._closed = True
             for job in [*self._waiting, *filter(None, [self._running])]:
-                self.cancel(job)
+                self.cancel(job)  # takes the lock once more, which a Condition allows
             self._changed.notify()
 
     def stop(self, timeout: float) -> bool:
@@ -153,18 +156,25 @@ class Engine:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def label_number(pipeline: ClassConditionalPipeline, label: int | str) -> int:
-    """The number of a class given by number or name.
+def allowed(pipelines: Mapping[str, Pipeline], pipeline: Pipeline, settings: Settings) -> Settings:
+    """The settings of an order for a pipeline, whose guide is one of the models that are served.
 
     Raises:
-        UsageError: no such class.
+        UsageError: the pipeline cannot draw so, the guide is not served, or the pictures would be
+            too large.
     """
-    try:
-        return pipeline.label_id(label)
-    except UsageError:
-        raise
-    except ValueError as error:  # digits that are not a number, such as a superscript two
-        raise UsageError(f"there is no class {label!r}.") from error
+    if settings.guide is not None:
+        if settings.guide not in pipelines:
+            raise UsageError(
+                f"there is no guide {str(settings.guide)[:100]!r} here. "
+                f"Served: {', '.join(pipelines)}."
+            )
+        settings = settings.but(guide=pipelines[settings.guide])
+    most = MAX_ENLARGED * max(pipeline.resolve().size)
+    if settings.size is not None and max(settings.size) > most:
+        raise UsageError(f"a side of a picture may have {most} pixels at most.")
+    pipeline.resolve(settings)  # refuses what cannot be drawn
+    return settings
 
 
 def _memory_advice(job: Job) -> str:

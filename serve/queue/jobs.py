@@ -7,8 +7,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import Picture
+from gensynth.settings import Settings
 from gensynth_serve.queue.order import Order
 
 
@@ -35,9 +36,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class Made:
-    """A finished picture, stored."""
+    """A finished picture, stored; `shown` says in words what it is of."""
 
     index: int
+    shown: str
     path: Path
     recipe: dict[str, Any]
     jpeg: bytes
@@ -71,8 +73,9 @@ class Job:
     """The pictures of one order. `news` ends with `Done`, `Stopped` or `Failed`."""
 
     order: Order
-    pipeline: ClassConditionalPipeline
+    pipeline: Pipeline
     pictures: list[Picture]
+    settings: Settings = field(default_factory=Settings)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     cancelled: threading.Event = field(default_factory=threading.Event)
     news: "SimpleQueue[News]" = field(default_factory=SimpleQueue)

@@ -1,16 +1,24 @@
 """What one press of Generate asks for, within limits."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from gensynth.errors import UsageError
+from gensynth.settings import Settings, known_settings
 
 MAX_IMAGES = 16
 MAX_STEPS = 250
-MIN_GUIDANCE, MAX_GUIDANCE = 1.0, 20.0
+MIN_GUIDANCE, MAX_GUIDANCE = 0.0, 20.0
 MAX_SEED = 2**32 - 1
 MAX_LABELS = 1000
+# Options of schedulers that change neither how much is computed nor what the model's times mean.
+ALLOWED_OPTIONS = {
+    *("method", "form", "norm", "last_step", "last_step_size", "sample_eps", "shift"),
+    *("temperature", "last_temperature", "temperature_power", "warmup_steps", "top_k", "roll"),
+    *("greedy", "schedule", "order_noise", "noise_temperature"),
+}
 _RANDOM_SEEDS = 1_000_000  # short enough to read out and type
 _SHOWN = 40  # characters of a refused value
 
@@ -23,8 +31,9 @@ class Order:
 
     Args:
         model: name of a served model.
-        labels: class numbers or names, at least one.
+        labels: class numbers or names, at least one; [None] for a model without classes.
         num: how many pictures.
+        further: other settings by name, as JSON holds them.
 
     Raises:
         UsageError: a value that is out of range or not a number.
@@ -36,6 +45,12 @@ class Order:
     seed: int
     steps: int
     guidance: float
+    further: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """How the pictures are drawn."""
+        return Settings.from_json({**self.further, "steps": self.steps, "guidance": self.guidance})
 
     def __post_init__(self) -> None:
         self.labels = _labels(self.labels)
@@ -43,6 +58,7 @@ class Order:
         self.seed = whole("the seed", self.seed, 0, MAX_SEED)
         self.steps = whole("the number of steps", self.steps, 1, MAX_STEPS)
         self.guidance = _between("guidance", self.guidance, MIN_GUIDANCE, MAX_GUIDANCE)
+        self.further = _further(self.further)
         if self.seed + self.num - 1 > MAX_SEED:
             raise UsageError(
                 f"{self.num} images from seed {self.seed} go past the largest seed, {MAX_SEED}. "
@@ -51,7 +67,7 @@ class Order:
 
 
 def random_seed() -> int:
-    """A seed nobody chose."""
+    """A seed chosen at random."""
     return secrets.randbelow(_RANDOM_SEEDS)
 
 
@@ -82,10 +98,26 @@ def _labels(value: Any) -> list[int | str]:
     if len(value) > MAX_LABELS:
         raise UsageError(f"at most {MAX_LABELS} classes at once, got {len(value)}.")
     for label in value:
-        known = isinstance(label, int | str) and not isinstance(label, bool)
+        known = isinstance(label, int | str | None) and not isinstance(label, bool)
         if not known or (isinstance(label, str) and len(label) > 100):
             raise UsageError(f"a class is a number or a name, got {_shown(label)}.")
     return list(value)
+
+
+def _further(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"settings are names with values, got {_shown(value)}.")
+    known = [name for name in known_settings() if name not in ("steps", "guidance")]
+    for name in value:
+        if name not in known:
+            raise UsageError(f"there is no setting {_shown(name)}. Known: {', '.join(known)}.")
+    options = value.get("scheduler_options") or {}
+    if not isinstance(options, Mapping) or not options.keys() <= ALLOWED_OPTIONS:
+        raise UsageError(
+            f"scheduler_options are names with values. Allowed here: "
+            f"{', '.join(sorted(ALLOWED_OPTIONS))}."
+        )
+    return dict(value)
 
 
 def _shown(value: Any) -> str:

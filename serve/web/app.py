@@ -88,7 +88,7 @@ def create_app(
 
     _mount_page(app, engine)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SecurityHeaders)  # added last, so outermost: refusals have them too
     return app
 
 

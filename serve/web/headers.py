@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
     "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
+    "x-frame-options": "DENY",  # for browsers that do not know `frame-ancestors`
     "content-security-policy": "frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
 }
@@ -18,7 +18,7 @@ class SecurityHeaders:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # websockets, and the start and end of the server
             await self.app(scope, receive, send)
             return
 

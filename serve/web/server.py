@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:
         raise UsageError(f"cannot listen on {host}, port {port}: {error}.") from error
     listening = socket.socket(family, kind, proto)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # to restart at once
     try:
         listening.bind(address)
         listening.listen(128)
@@ -72,7 +72,7 @@ class _Server(uvicorn.Server):
 @contextmanager
 def _signals_that_end_quietly() -> Iterator[None]:
     """Uvicorn raises the signal that ended it once more; here that does nothing."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield
         return
     handled = (signal.SIGINT, signal.SIGTERM)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from gensynth import load
 from gensynth.errors import UsageError
-from gensynth.experiments.build import build_model
+from gensynth.experiments.build import build_condition, build_model
 from gensynth.experiments.read import load_experiment
 from gensynth.files import read_json_lines
 from gensynth_benchmarks import gpu
@@ -71,7 +71,7 @@ def test_every_recipe_is_the_published_one(tmp_path):
         assert recipe.training.compile and recipe.training.mixed_precision == "bf16"
         assert recipe.ema.decay == 0.9999
         with torch.device("meta"):  # the model whose operations are counted
-            trained = build_model(recipe, train.CLASSES)
+            trained = build_model(recipe, build_condition(recipe, ["a class"] * train.CLASSES))
         assert sum(parameter.numel() for parameter in trained.parameters()) == weights(model, False)
     assert train.recipe(bench, "MDTv2-XL/2", 256, True).optimizer.name == "adan"
 
@@ -211,7 +211,7 @@ def test_showcase(tmp_path, monkeypatch):
 def test_small_enough_to_ship(config, classes):
     experiment = load_experiment(ROOT / "configs" / config / "showcase.yaml")
     with torch.device("meta"):
-        model = build_model(experiment, classes)
+        model = build_model(experiment, build_condition(experiment, ["a class"] * classes))
     assert sum(parameter.numel() for parameter in model.parameters()) < 19.5e6
 
 

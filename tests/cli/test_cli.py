@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import re
@@ -166,6 +167,16 @@ def test_bad_flags_import_nothing_heavy(light, arguments, words):
             (["sample", "--guidance-interval", "0.5"], 2, "--guidance-interval"),
             (["edit", "a.png", "--outpaint", "32x", "--out", "x"], 2, "--outpaint"),
             (["evaluate", "x", "--reference", "y", "--fit", "stretch"], 2, "crop or pad"),
+            (
+                ["evaluate", "x", "--reference", "y", "--option", "a=1"],
+                2,
+                "--option are for --model",
+            ),
+            (
+                ["evaluate", "--model", "m", "--reference", "y", "--option", "a"],
+                2,
+                "like key=value",
+            ),
             (
                 ["evaluate", "--selfcheck"],
                 2,
@@ -351,6 +362,31 @@ def test_sample_takes_a_guide(command, tiny_model_folder, tmp_path):
     recorded = json.loads((out / "job.json").read_text())
     assert recorded["guide"] == recorded["model"]
     assert recorded["guidance_interval"] == [0.2, 0.9]
+
+
+ASKED = """
+import sys
+from gensynth import cli
+from gensynth.evaluation.request import Request
+Request.run = lambda request, effort: print(request.drawing.to_json())
+cli.main(sys.argv[1:])
+"""
+
+
+def test_evaluate_draws_with_every_setting():
+    line = "evaluate --model m --reference r --steps 3 --guidance 0.5 --guidance-interval 0.2,0.9"
+    line += " --guide g --scheduler FlowODEScheduler --option method=heun --option shift=3"
+    command = [sys.executable, "-c", ASKED, *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ast.literal_eval(done.stdout) == {
+        "steps": 3,
+        "guidance": 0.5,
+        "guidance_interval": [0.2, 0.9],
+        "guide": "g",
+        "scheduler": "FlowODEScheduler",
+        "scheduler_options": {"method": "heun", "shift": 3},
+    }
 
 
 BUG = """

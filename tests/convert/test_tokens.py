@@ -100,6 +100,21 @@ def test_a_tokenizer_by_the_keywords_of_its_constructor():
     assert torch.equal(again.encode(image), model.encode(image))
 
 
+@pytest.mark.parametrize(
+    ("system", "typed", "nearest"),
+    [
+        ("dico", "hiden_size", "hidden_size"),
+        ("dic", "skip_strid", "skip_stride"),
+        ("maskgit", "hiden_dim", "hidden_dim"),
+        ("llamagen", "z_channel", "z_channels"),
+    ],
+)
+def test_a_misspelt_keyword_is_told_the_nearest(system, typed, nearest):
+    message = f"{system} has no keyword '{typed}'. Did you mean '{nearest}'"
+    with pytest.raises(TypeError, match=message):
+        load_official(system, {}, **{typed: 1})
+
+
 # Models of tokens
 
 

@@ -178,7 +178,7 @@ def test_the_floor_is_of_any_space_with_a_frechet_distance(fashion_sets):
 @pytest.mark.parametrize(
     ("metrics", "count", "reason"),
     [
-        (["kid"], 80, "of these numbers none has one; a Fréchet distance has"),
+        (["kid"], 80, "none of these numbers has a floor; a Fréchet distance has one"),
         (["frechet"], 79, "others has 79 images, fewer than the 80 samples"),
     ],
 )

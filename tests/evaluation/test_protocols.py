@@ -13,7 +13,7 @@ from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.data.files.image_set import open_images
 from gensynth.errors import UsageError
 from gensynth.evaluation.drawn import AtHand, DrawnImages
-from gensynth.evaluation.protocols.protocols import PROTOCOLS, find_protocol, settings_of
+from gensynth.evaluation.protocols.protocols import PROTOCOLS, find_protocol
 from gensynth.evaluation.protocols.runs import (
     UNKNOWN_DRAWING,
     UNKNOWN_HASH,
@@ -84,9 +84,14 @@ def tiny_pipeline(protocol, **changes):
     return ClassConditionalPipeline(model.eval(), scheduler, codec.eval(), **settings)
 
 
+def at_size_32(protocol, **changes):
+    """A protocol for small pictures."""
+    return dataclasses.replace(protocol, settings=protocol.settings.but(size=32, **changes))
+
+
 def drawn(model, protocol, num=4, labels=None, seed=None, **changes):
     """Samples that follow a protocol but for `changes` of the settings."""
-    settings = {**settings_of(protocol), **changes}
+    settings = protocol.settings.but(**changes)
     seed = protocol.seed if seed is None else seed
     model = AtHand("tiny", model, "tiny")
     return DrawnImages(model, num, seed, labels or protocol.labels, settings=settings)
@@ -123,13 +128,14 @@ def test_names_that_exist(protocol):
 @named
 def test_its_settings_resolve_and_stand(protocol):
     pipeline = tiny_pipeline(protocol)
-    resolved = pipeline.resolve(**settings_of(protocol))
-    assert type(resolved.scheduler).__name__ == protocol.scheduler
-    assert (resolved.steps, resolved.guidance) == (protocol.steps, protocol.guidance)
-    assert resolved.size == (protocol.size, protocol.size)
-    assert resolved.guidance_interval == protocol.guidance_interval
-    for name, value in protocol.scheduler_options.items():
-        assert resolved.scheduler.config[name] == value
+    resolved, wanted = pipeline.resolve(protocol.settings), protocol.settings
+    scheduler = resolved.sampler.scheduler
+    assert type(scheduler).__name__ == resolved.settings.scheduler == wanted.scheduler
+    assert (resolved.steps, resolved.guidance) == (wanted.steps, wanted.guidance)
+    assert resolved.size == wanted.size and wanted.size[0] == wanted.size[1]
+    assert resolved.settings.guidance_interval == wanted.guidance_interval
+    for name, value in wanted.scheduler_options.items():
+        assert scheduler.config[name] == value
 
 
 @pytest.mark.parametrize(
@@ -140,21 +146,23 @@ def test_its_settings_resolve_and_stand(protocol):
 )  # fmt: skip
 def test_a_model_draws_with_them(name):
     protocol = PROTOCOLS[name]
-    settings = {**settings_of(protocol), "size": 32, "steps": 2}
-    pictures = tiny_pipeline(protocol)([1, 2], [0, 1], **settings)
+    settings = protocol.settings.but(size=32, steps=2)
+    pictures = tiny_pipeline(protocol).draw([1, 2], [0, 1], settings)
     assert [picture.size for picture in pictures] == [(32, 32)] * 2
 
 
 @named
 def test_its_description_says_everything(protocol):
     text = describe(protocol)
-    for name in ("name", "model", "scheduler", "autoencoder", "pixels", "labels", "reference"):
+    for name in ("name", "model", "autoencoder", "pixels", "labels", "reference"):
         assert getattr(protocol, name) in text
-    assert f"{protocol.steps} steps" in text and f"fid {protocol.published['fid']:g}" in text
+    settings = protocol.settings
+    assert settings.scheduler in text and f"{settings.size} pixels" in text
+    assert f"{settings.steps} steps" in text and f"fid {protocol.published['fid']:g}" in text
     assert all(reason in text for reason in protocol.unverified + protocol.unmet)
     assert ("unverified" in text) == (not protocol.verified) == bool(protocol.unverified)
     guided = re.search(r"guidance: (\S+)", text)[1]
-    assert guided == ("none" if protocol.guidance == 1 else f"{protocol.guidance:g}")
+    assert guided == ("none" if settings.guidance == 1 else f"{settings.guidance:g}")
 
 
 def test_an_unknown_name_and_flags_that_contradict():
@@ -171,7 +179,7 @@ TINY_MODEL = "model with hidden_size 16, depth 2, num_heads 2"
 
 
 def test_what_follows_a_protocol_is_called_by_its_name():
-    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-256-cfg1.5"], size=32)
+    protocol = at_size_32(PROTOCOLS["dit-xl2-256-cfg1.5"])
     samples = drawn(tiny_pipeline(protocol), protocol)
     found = departures(protocol, samples, reported(protocol))
     assert found == [TINY_MODEL]
@@ -195,7 +203,7 @@ def test_what_follows_a_protocol_is_called_by_its_name():
     ],
 )  # fmt: skip
 def test_departures_of_the_drawing(changes, said):
-    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-256-cfg1.5"], size=32)
+    protocol = at_size_32(PROTOCOLS["dit-xl2-256-cfg1.5"])
     samples = drawn(tiny_pipeline(protocol), protocol, **changes)
     found = departures(protocol, samples, reported(protocol))
     assert sorted(found) == sorted([said, TINY_MODEL])
@@ -211,14 +219,14 @@ def test_departures_of_the_drawing(changes, said):
     ],
 )
 def test_departures_of_the_pipeline(changes, said):
-    protocol = dataclasses.replace(PROTOCOLS["mdtv2-xl2-256-cfg3.8"], size=32)
+    protocol = at_size_32(PROTOCOLS["mdtv2-xl2-256-cfg3.8"])
     samples = drawn(tiny_pipeline(protocol, **changes), protocol)
     assert said in departures(protocol, samples, reported(protocol))
     assert "pixels floor(127.5 x + 128)" in departures(protocol, samples, reported(protocol))
 
 
 def test_another_autoencoder_and_other_betas():
-    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-256-cfg1.5"], size=32)
+    protocol = at_size_32(PROTOCOLS["dit-xl2-256-cfg1.5"])
     pipeline = tiny_pipeline(protocol)
     pipeline.autoencoder.register_to_config(scaling_factor=0.13025)
     pipeline.scheduler.register_to_config(beta_schedule="scaled_linear")
@@ -236,8 +244,8 @@ def test_another_autoencoder_and_other_betas():
 
 
 def test_another_kind_of_model():
-    protocol = dataclasses.replace(PROTOCOLS["dico-xl-256-cfg1.4"], size=32)
-    other = dataclasses.replace(PROTOCOLS["dit-xl2-256-cfg1.5"], size=32)
+    protocol = at_size_32(PROTOCOLS["dico-xl-256-cfg1.4"])
+    other = at_size_32(PROTOCOLS["dit-xl2-256-cfg1.5"])
     samples = drawn(tiny_pipeline(other), protocol)
     assert "model DiT" in departures(protocol, samples, reported(protocol))
 
@@ -257,7 +265,7 @@ def test_another_kind_of_model():
     ],
 )
 def test_departures_of_the_measurement(changes, said):
-    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-256-cfg1.5"], size=32)
+    protocol = at_size_32(PROTOCOLS["dit-xl2-256-cfg1.5"])
     samples = drawn(tiny_pipeline(protocol), protocol)
     found = departures(protocol, samples, reported(protocol, **changes))
     assert found == [TINY_MODEL, *([] if said is None else [said])]
@@ -276,7 +284,7 @@ def test_departures_of_the_measurement(changes, said):
     ],
 )  # fmt: skip
 def test_the_name_of_a_reference_proves_nothing(reference, said):
-    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-512-cfg1.5"], size=32)
+    protocol = at_size_32(PROTOCOLS["dit-xl2-512-cfg1.5"])
     assert PUBLISHED[protocol.reference].sha256 is None
     samples = drawn(tiny_pipeline(protocol), protocol)
     found = departures(protocol, samples, reported(protocol, reference=reference))
@@ -293,7 +301,7 @@ def test_the_name_of_a_reference_proves_nothing(reference, said):
     ],
 )
 def test_other_noise(name, value):
-    protocol = dataclasses.replace(PROTOCOLS["dit-xl2-256-cfg1.5"], size=32)
+    protocol = at_size_32(PROTOCOLS["dit-xl2-256-cfg1.5"])
     pipeline = tiny_pipeline(protocol)
     pipeline.scheduler.register_to_config(**{name: value})
     found = departures(protocol, drawn(pipeline, protocol), reported(protocol))
@@ -331,7 +339,7 @@ def test_a_report_says_what_departs_and_what_is_not_verified(pictures):
 def test_an_evaluation_by_a_protocol(pictures, tmp_path, monkeypatch):
     monkeypatch.setenv("GENSYNTH_CACHE", str(tmp_path))
     protocol = dataclasses.replace(
-        PROTOCOLS["dico-xl-256-cfg1.4"], size=32, steps=2, count=6, extractor="lite0-64"
+        at_size_32(PROTOCOLS["dico-xl-256-cfg1.4"], steps=2), count=6, extractor="lite0-64"
     )
     model = AtHand("tiny", tiny_pipeline(protocol), "tiny")
     measured, report = evaluate_protocol(protocol, model, reference=str(pictures))

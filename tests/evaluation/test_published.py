@@ -5,13 +5,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gensynth.errors import CorruptError, InputError, UsageError
+from gensynth.evaluation.references import published
 from gensynth.evaluation.references.published import (
     PUBLISHED,
     Batch,
     check_published,
     published_file,
 )
-from gensynth.evaluation.references.reference import published
 
 CONTENT = b"statistics" * 1000
 

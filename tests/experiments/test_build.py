@@ -4,7 +4,12 @@ import pytest
 from diffusers import DDPMScheduler
 
 from gensynth.config import Experiment
-from gensynth.experiments.build import build_autoencoder, build_model, build_pipeline
+from gensynth.experiments.build import (
+    build_autoencoder,
+    build_condition,
+    build_model,
+    build_pipeline,
+)
 
 MODEL = {"name": "dico-nano", "hidden_size": 8, "depth": [1, 1, 1, 1, 1]}
 CLASSES = [str(number) for number in range(10)]
@@ -21,8 +26,13 @@ def built(objective: dict, model: dict, sampling: dict):
             "sampling": {"steps": 3, **sampling},
         }
     )
-    backbone = build_model(experiment, len(CLASSES)).eval()
-    return build_pipeline(experiment, backbone, CLASSES, build_autoencoder(experiment))
+    return pipeline_of(experiment)
+
+
+def pipeline_of(experiment: Experiment):
+    condition = build_condition(experiment, CLASSES)
+    backbone = build_model(experiment, condition).eval()
+    return build_pipeline(experiment, backbone, condition, build_autoencoder(experiment))
 
 
 @pytest.mark.parametrize("scheduler", [None, "DPMSolverMultistepScheduler"])
@@ -46,7 +56,7 @@ def test_guidance_reaches_the_pipeline():
     pipeline = built({"name": "ddpm"}, {}, sampling)
     for key in ("guidance", "guided_channels", "guidance_schedule", "guidance_power"):
         assert pipeline.config[key] == sampling[key]
-    assert pipeline.resolve().guidance_interval == (0.2, 0.7)
+    assert pipeline.resolve().settings.guidance_interval == (0.2, 0.7)
     assert isinstance(pipeline.scheduler, DDPMScheduler)
     assert len(pipeline([1], [1])) == 1
 
@@ -74,11 +84,11 @@ def test_decoder_and_guidance_reach_a_pipeline_of_tokens(tokenizer_folder):
             "sampling": {"steps": 3, **sampling},
         }
     )
-    backbone = build_model(experiment, len(CLASSES)).eval()
-    pipeline = build_pipeline(experiment, backbone, CLASSES, build_autoencoder(experiment))
+    pipeline = pipeline_of(experiment)
     resolved = pipeline.resolve()
-    assert type(resolved.scheduler).__name__ == "ConfidenceDecoder"
-    assert resolved.scheduler.config.noise_temperature == 2.0
-    assert (resolved.guidance, resolved.guidance_interval) == (3.0, (0.1, 0.9))
+    scheduler = resolved.sampler.scheduler
+    assert type(scheduler).__name__ == resolved.settings.scheduler == "ConfidenceDecoder"
+    assert scheduler.config.noise_temperature == 2.0
+    assert (resolved.guidance, resolved.settings.guidance_interval) == (3.0, (0.1, 0.9))
     assert pipeline.config.guidance_schedule == "linear"
     assert len(pipeline([1], [1])) == 1

@@ -4,7 +4,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gensynth.config import Experiment, parse_yaml
+from gensynth.config import DDPM as DDPM_SECTION
+from gensynth.config import (
+    Dispersive,
+    Experiment,
+    Flow,
+    LayerSync,
+    Masked,
+    Reconstruction,
+    Repa,
+    parse_yaml,
+)
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.read import load_experiment
 
@@ -151,7 +161,7 @@ def test_numbers_without_a_dot_are_numbers_in_the_file_too(write):
         ("optimizer.betas=[0.9, 1.5]", ["'optimizer.betas.1'", "1.5"]),
         ("objective.label_dropout=2", ["'objective.label_dropout'", "2"]),
         ("checkpoint.keep=1", ["'checkpoint.keep'", "1"]),
-        ("sampling.guidance=0.5", ["'sampling.guidance'", "0.5"]),
+        ("sampling.guidance=-0.5", ["'sampling.guidance'", "-0.5"]),
         ("ema.decay=1", ["'ema.decay'", "1"]),
         # combinations
         ("data.path=x", ["'data'", "fashion_mnist"]),
@@ -221,7 +231,9 @@ def test_ddpm_options(write):
 
 
 def test_flow_and_its_sampler_reach_the_pipeline(write):
-    from gensynth.experiments.build import build_autoencoder, build_model, build_pipeline
+    import torch
+
+    from gensynth.experiments.assemble import assemble
 
     options = [
         "objective.path=gvp",
@@ -235,8 +247,8 @@ def test_flow_and_its_sampler_reach_the_pipeline(write):
     ]
     experiment = load_experiment(write(MINIMAL), options)
     assert load_experiment(write(experiment.to_yaml())) == experiment
-    model, autoencoder = build_model(experiment, 2), build_autoencoder(experiment)
-    pipeline = build_pipeline(experiment, model, ["a", "b"], autoencoder)
+    pipeline = assemble(experiment, ["a", "b"], torch.device("cpu")).pipeline()
+    assert pipeline.classes == ["a", "b"]
     assert (pipeline.config["path"], pipeline.config["prediction"]) == ("gvp", "noise")
     assert pipeline.scheduler.config["path"] == "gvp"
     assert pipeline.scheduler.config["prediction"] == "noise"
@@ -254,7 +266,7 @@ def test_flow_and_its_sampler_reach_the_pipeline(write):
             ["objective.prediction=x", "objective.weighting=likelihood", "objective.train_eps=0"],
             "set train_eps above 0",
         ),
-        (["sampling.scheduler_options.shfit=3"], "no option 'shfit'. Did you mean shift?"),
+        (["sampling.scheduler_options.shfit=3"], "no option 'shfit'. Did you mean 'shift'?"),
         (
             ["sampling.scheduler=FlowODEScheduler", "sampling.scheduler_options.method=rk5"],
             "method must be one of euler, heun",
@@ -460,3 +472,14 @@ def test_data_that_cannot_be_their_own_reference_need_one(write, data):
     assert "evaluation.reference is missing" in refusal(path, f"data={data}")
     given = load_experiment(path, [f"data={data}", "evaluation.reference=imagenet256"])
     assert given.evaluation.reference == "imagenet256"
+
+
+def test_a_section_made_in_python_needs_no_name_and_one_in_yaml_does(write):
+    parts = [Flow(), DDPM_SECTION(), Masked(), Reconstruction(), Dispersive(block="b")]
+    parts += [Repa(block="b"), LayerSync(pairs=[["a", "b"]])]
+    names = ["flow", "ddpm", "masked", "reconstruction", "dispersive", "repa", "layersync"]
+    assert [part.name for part in parts] == names
+    message = refusal(write({**MINIMAL, "objective": {"time_scale": 2.0}}))
+    assert "'objective.name' must be one of flow, ddpm, masked, reconstruction" in message
+    message = refusal(write({**MINIMAL, "regularizers": [{"block": "levels.2"}]}))
+    assert "'regularizers.0.name' must be one of dispersive, layersync, repa" in message

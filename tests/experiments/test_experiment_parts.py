@@ -155,11 +155,13 @@ def test_the_defaults_of_a_kind(write):
 
 
 def test_the_model_takes_its_codes_from_the_autoencoder(write):
+    from gensynth.conditions import Classes
     from gensynth.experiments.build import build_model
 
-    model = build_model(load_experiment(write(MASKED), ["model.hidden_size=16"]), 10)
+    ten = Classes([*"0123456789"], 10)
+    model = build_model(load_experiment(write(MASKED), ["model.hidden_size=16"]), ten)
     assert (model.mask_token, model.grid_size, model.config.num_classes) == (512, (8, 8), 10)
-    tokenizer = build_model(load_experiment(write(TOKENIZER), ["data.channels=1"]), 10)
+    tokenizer = build_model(load_experiment(write(TOKENIZER), ["data.channels=1"]), ten)
     assert tokenizer.channels == 1
 
 

@@ -118,6 +118,109 @@ def test_a_row_does_not_depend_on_its_batch(variant):
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("one", [torch.tensor(0.5), torch.tensor(7), 0.5, 7], ids=repr)
+def test_a_timestep_for_the_whole_batch(name, one):
+    """As diffusers' schedulers have it: a number or a 0-d tensor."""
+    model = small(name)
+    sample, _, labels = inputs()
+    each = torch.full((3,), float(one))
+    assert torch.equal(model(sample, one, labels), model(sample, each, labels))
+    assert torch.equal(model(sample, one), model(sample, each))
+
+
+def null_labels(model) -> torch.Tensor:
+    return torch.full((3,), model.config.num_classes)
+
+
+def table_of(model) -> list[torch.Tensor]:
+    """The weights of the class tables."""
+    tables = [p for name, p in model.named_parameters() if "class_embedder" in name and p.ndim == 2]
+    return [table for table in tables if len(table) == model.config.num_classes + 1]
+
+
+@every_trained_one
+def test_no_label_is_the_null_label(variant):
+    model = small(variant)
+    sample, time = inputs_of(variant)[:2]
+    null = {"class_labels": null_labels(model)}
+    with torch.inference_mode():
+        expected = model.predict(sample, time, null)
+        assert torch.equal(model.predict(sample, time, {}), expected)
+        given = (sample,) if variant in TOKEN_VARIANTS else (sample, time)
+        assert torch.equal(model(*given), expected)
+        assert torch.equal(model(*given, class_labels=None), expected)
+        some = (null_labels(model) + torch.arange(3)) % 6  # 5, 0, 1
+        other = model.predict(sample, time, {"class_labels": some})
+        torch.testing.assert_close(other[0], expected[0], atol=1e-5, rtol=1e-5)
+        assert (other[1:] - expected[1:]).flatten(1).abs().amax(dim=1).all()
+
+
+@every_trained_one
+def test_predict_takes_what_embed_gives(variant):
+    model = small(variant)
+    sample, time, labels = inputs_of(variant)
+    if variant in TOKEN_VARIANTS:
+        time = time.float()  # which it is not told
+    told = {} if variant != "DiT-sized" else {"crops": torch.tensor([[8.0, 8.0, 0.0, 0.0]] * 3)}
+    for conditions in ({"class_labels": labels.long() % 6}, {}):
+        embedded = model.embed(time, **conditions, **told)
+        assert all(vector.shape[0] == 3 for vector in embedded)
+        expected = model.predict(sample, time, conditions)
+        assert torch.equal(model.predict(sample, time, {}, embedded), expected)
+
+
+@every_trained_one
+def test_a_model_without_classes_knows_only_the_null_label(variant):
+    """Its class table has one row; with all others left out, a model with classes is the same."""
+    model, sample, time = small(variant, num_classes=0), *inputs_of(variant)[:2]
+    assert [len(table) for table in table_of(model)] == [1] * len(table_of(model)) != []
+    output = model.predict(sample, time, {})
+    assert output.isfinite().all() and output.std() > 0
+    zeros = {"class_labels": torch.zeros(3, dtype=torch.long)}
+    assert torch.equal(model.predict(sample, time, zeros), output)
+    with pytest.raises(IndexError):
+        model.predict(sample, time, {"class_labels": torch.ones(3, dtype=torch.long)})
+    output.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
+    with_classes = small(variant)
+    state = model.state_dict()
+    for name, weight in with_classes.state_dict().items():
+        if weight.shape != state[name].shape:  # the class tables
+            state[name] = torch.cat([torch.full_like(weight[1:], torch.nan), state[name]])
+    with_classes.load_state_dict(state)
+    torch.testing.assert_close(with_classes.predict(sample, time, {}), output)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "returns", "varies"),
+    [
+        ("DiT", {"learn_sigma": True}, True, False),
+        ("DiT", {"learn_sigma": True, "discard_sigma": True}, False, False),
+        ("DiT", {"learn_sigma": False}, False, False),
+        ("DiC", {"learn_sigma": True}, True, False),
+        ("DiCo", {"learn_sigma": False}, False, False),
+        ("MDTv2", {"learn_sigma": True}, True, False),
+        ("MDTv2", {"learn_sigma": False, "mask_ratio": 0.3}, False, True),
+    ],
+)
+def test_what_a_backbone_says_of_itself(name, keywords, returns, varies):
+    model = small(name, **keywords)
+    assert (model.returns_variance, model.varying_tokens) == (returns, varies)
+    assert (model.works_on, model.takes) == ("latents", ("class_labels",))
+    assert model(*inputs()).shape[1] == (8 if returns else 4)
+    assert len(model.training_passes(step_random(), 8, 8)) == 1 + varies
+
+
+@pytest.mark.parametrize("variant", [*SMALL, *TOKEN_VARIANTS])
+def test_one_pass_without_keywords_unless_a_model_asks_for_more(variant):
+    model = small(variant)
+    assert model.training_passes(step_random(), 8, 8) == [{}]
+    assert not model.varying_tokens
+
+
 @every_trained_one
 def test_save_and_load(variant, tmp_path):
     model, given = small(variant), inputs_of(variant)
@@ -197,6 +300,15 @@ def test_impossible_size_is_refused(name, multiple):
         ("DiT", {"mixer": "rala", "hidden_size": 44}, "a width divisible by 4, got 22"),
         ("DiT", {"positions": "none", "position_range": 9}, "needs positions: sincos or rope"),
         ("DiCo", {"num_classes": -1}, "num_classes must be a whole number from 1, got -1"),
+        ("DiC", {"num_classes": False}, "num_classes must be a whole number from 1, got False"),
+        *(
+            (
+                name,
+                {"num_classes": 0, "null_label": False},
+                "num_classes must be a whole number from 1, got 0",
+            )
+            for name in SMALL
+        ),
         ("DiC", {"hidden_size": 12}, "hidden_size must be a multiple of 8, got 12"),
     ],
 )
@@ -208,7 +320,7 @@ def test_impossible_keywords_are_refused(name, keywords, message):
 def test_names_and_keywords():
     with pytest.raises(UsageError, match="Did you mean 'DiCo-nano'"):
         create_model("DiCo-nanno")
-    with pytest.raises(TypeError, match="hidden_sise"):
+    with pytest.raises(TypeError, match=r"no keyword 'hidden_sise'.*'hidden_size'"):
         create_model("DiCo-nano", hidden_sise=8)
     assert "hidden_size" in constructor_keywords("dico-s")
 

@@ -3,13 +3,14 @@ import torch
 from torch import nn
 
 from gensynth.config import Flow
-from gensynth.objectives import drop_labels
+from gensynth.objectives import drop
 from gensynth.objectives.flow import FlowObjective
 from gensynth.samplers.paths import PATHS, PREDICTIONS, per_sample
 from gensynth.seeding import StepRandom
 
 SHAPE = (4, 8, 8)
-LABELS = torch.arange(6)
+LABELS = {"class_labels": torch.arange(6)}
+NULL = {"class_labels": torch.tensor([10])}
 WEIGHTED = [
     (prediction, weighting)
     for prediction in PREDICTIONS
@@ -43,7 +44,7 @@ class Perfect(nn.Module):
 @pytest.mark.parametrize(("prediction", "weighting"), WEIGHTED)
 def test_a_perfect_model_has_no_loss(path, prediction, weighting):
     config = Flow(name="flow", path=path, prediction=prediction, weighting=weighting)
-    objective = FlowObjective(config, null_label=10)
+    objective = FlowObjective(config, NULL)
     data = drawn(6, *SHAPE)
     loss = objective.loss(Perfect(data, path, prediction), data, LABELS, random())
     assert loss.total < 1e-6
@@ -56,7 +57,7 @@ def test_a_perfect_model_has_no_loss(path, prediction, weighting):
 def test_the_velocity_weighting_is_the_loss_of_the_velocity(path, prediction):
     """An error of any prediction counts as much as the error of the velocity that follows."""
     config = Flow(name="flow", path=path, prediction=prediction, weighting="velocity")
-    objective = FlowObjective(config, null_label=10)
+    objective = FlowObjective(config, NULL)
     data, noise = drawn(6, *SHAPE), drawn(6, *SHAPE, seed=2)
     time = torch.linspace(0.1, 0.9, 6)
     sample, velocity = objective.path.interpolate(data, noise, time)
@@ -74,7 +75,7 @@ def test_likelihood_weights_are_the_same_for_noise_and_data():
     losses = []
     for prediction in ("noise", "score", "x"):
         config = Flow(name="flow", prediction=prediction, weighting="likelihood")
-        objective = FlowObjective(config, null_label=10)
+        objective = FlowObjective(config, NULL)
         sample, _ = objective.path.interpolate(data, noise, time)
         output = objective.path.convert(wrong, "noise", prediction, sample, time)
         losses.append(objective.terms(output, data, noise, time))
@@ -97,24 +98,25 @@ class Watching(nn.Module):
 def test_the_defaults_are_rectified_flow_to_the_last_bit():
     """Runs that were started before there were other paths continue as they were."""
     data, model = drawn(6, *SHAPE), Watching()
-    objective = FlowObjective(Flow(name="flow", time_scale=1000.0), null_label=10)
+    objective = FlowObjective(Flow(name="flow", time_scale=1000.0), NULL)
     loss = objective.loss(model, data, LABELS, random())
     same = random()
     time, noise = same.uniform(), same.normal(*SHAPE)
-    labels = drop_labels(LABELS, 10, 0.1, same)
+    told = drop(LABELS, NULL, 0.1, same)
     t = time[:, None, None, None]
     sample = t * data + (1 - t) * noise
     (seen,) = model.calls
     assert torch.equal(seen[0], sample)
     assert torch.equal(seen[1], time * 1000.0)
-    assert torch.equal(seen[2], labels)
+    assert torch.equal(seen[2], told["class_labels"])
     expected = (0.5 * sample - (data - noise)).square().flatten(1).mean(dim=1).mean()
     assert torch.equal(loss.total, expected)
 
 
 def test_passes_share_the_time_and_nothing_else():
-    objective = FlowObjective(Flow(name="flow", label_dropout=0.5), null_label=10)
-    data, labels, model = drawn(64, *SHAPE), torch.arange(64) % 10, Watching()
+    objective = FlowObjective(Flow(name="flow", label_dropout=0.5), NULL)
+    data, model = drawn(64, *SHAPE), Watching()
+    labels = {"class_labels": torch.arange(64) % 10}
     loss = objective.loss(model, data, labels, random(64), ({}, {"mask": 0.3}))
     (first, t1, labels1, none), (second, t2, labels2, masked) = model.calls
     assert (none, masked) == ({}, {"mask": 0.3})
@@ -138,13 +140,13 @@ def test_passes_share_the_time_and_nothing_else():
 )
 def test_times_keep_their_distance_from_the_ends(time, options, first, last):
     config = Flow(name="flow", time=time, logit_std=5.0, **options)
-    times = FlowObjective(config, 10).draw_time(random(20_000))
+    times = FlowObjective(config, NULL).draw_time(random(20_000))
     assert first - 1e-6 <= times.min() < first + 0.01
     assert last - 0.01 < times.max() <= last + 1e-6
 
 
 def test_scores_are_compared_as_noise():
-    objective = FlowObjective(Flow(name="flow", prediction="score"), 10)
+    objective = FlowObjective(Flow(name="flow", prediction="score"), NULL)
     data, noise, time = drawn(3, *SHAPE), drawn(3, *SHAPE, seed=2), torch.tensor([0.1, 0.5, 0.9])
     score = -noise / per_sample(1 - time, noise) + 1
     torch.testing.assert_close(objective.terms(score, data, noise, time), (1 - time).square())

@@ -4,12 +4,14 @@ from torch import nn
 
 from gensynth.config import DDPM, Flow
 from gensynth.models import create_model
-from gensynth.objectives import create_objective, drop_labels
+from gensynth.objectives import create_objective, drop
 from gensynth.objectives.ddpm import DDPMObjective, full_chain, loss_terms
 from gensynth.objectives.flow import FlowObjective
 from gensynth.seeding import StepRandom
 
 SHAPE = (4, 8, 8)
+LABELS = {"class_labels": torch.zeros(6, dtype=torch.int64)}
+NULL = {"class_labels": torch.tensor([10])}
 
 
 def random(step: int = 0, size: int = 6) -> StepRandom:
@@ -31,11 +33,10 @@ class PerfectVelocity(nn.Module):
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 def test_perfect_velocity_has_no_loss(time, scale):
     data = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(1))
-    objective = FlowObjective(Flow(name="flow", time=time, time_scale=scale), null_label=10)
-    labels = torch.zeros(6, dtype=torch.int64)
-    loss = objective.loss(PerfectVelocity(data, scale), data, labels, random())
+    objective = FlowObjective(Flow(name="flow", time=time, time_scale=scale), NULL)
+    loss = objective.loss(PerfectVelocity(data, scale), data, LABELS, random())
     assert loss.total < 1e-6
-    worse = objective.loss(PerfectVelocity(data + 0.1, scale), data, labels, random())
+    worse = objective.loss(PerfectVelocity(data + 0.1, scale), data, LABELS, random())
     assert worse.total > 1e-3
 
 
@@ -54,9 +55,8 @@ class PerfectNoise(nn.Module):
 
 def test_perfect_noise_has_no_loss_above_the_first_step():
     data = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
-    objective = DDPMObjective(DDPM(name="ddpm"), null_label=10)
-    labels = torch.zeros(6, dtype=torch.int64)
-    loss = objective.loss(PerfectNoise(data, objective.diffusion), data, labels, random())
+    objective = DDPMObjective(DDPM(name="ddpm"), NULL)
+    loss = objective.loss(PerfectNoise(data, objective.diffusion), data, LABELS, random())
     assert loss.total < 1e-4
     assert set(loss.parts) == {"mse", "vb"}
 
@@ -134,18 +134,19 @@ def test_unknown_losses_are_refused(options):
 class Watching(nn.Module):
     """Notes what it is called with."""
 
-    def __init__(self):
+    def __init__(self, twice: bool = True):
         super().__init__()
-        self.calls = []
+        self.twice, self.calls = twice, []
 
-    def forward(self, sample, timestep, class_labels, **keywords):
+    def forward(self, sample, timestep, class_labels=None, **keywords):
         self.calls.append((sample, timestep, class_labels, keywords))
-        return torch.cat([0.5 * sample, torch.zeros_like(sample)], dim=1)
+        return torch.cat([0.5 * sample, torch.zeros_like(sample)][: 1 + self.twice], dim=1)
 
 
 def test_passes_share_the_timesteps_and_nothing_else():
-    objective = DDPMObjective(DDPM(name="ddpm", label_dropout=0.5), null_label=10)
-    data, labels, model = drawn(64, *SHAPE), torch.arange(64) % 10, Watching()
+    objective = DDPMObjective(DDPM(name="ddpm", label_dropout=0.5), NULL)
+    data, model = drawn(64, *SHAPE), Watching()
+    labels = {"class_labels": torch.arange(64) % 10}
     passes = ({}, {"mask": 0.3})
     loss = objective.loss(model, data, labels, random(size=64), passes)
     (first, t1, labels1, none), (second, t2, labels2, masked) = model.calls
@@ -161,9 +162,9 @@ def test_passes_share_the_timesteps_and_nothing_else():
 
 @pytest.mark.parametrize("options", [{"betas": "cosine"}, {"prediction": "v", "min_snr": 5.0}])
 def test_options_reach_the_loss(options):
-    objective = DDPMObjective(DDPM(name="ddpm", **options), null_label=10)
-    data, labels, model = drawn(6, *SHAPE), torch.zeros(6, dtype=torch.int64), Watching()
-    loss = objective.loss(model, data, labels, random())
+    objective = DDPMObjective(DDPM(name="ddpm", **options), NULL)
+    data, model = drawn(6, *SHAPE), Watching()
+    loss = objective.loss(model, data, LABELS, random())
     sample, t, _, _ = model.calls[0]
     chain = objective.diffusion
     noise = (sample - chain.at("signal", t) * data) / chain.at("noise", t)
@@ -182,7 +183,9 @@ def test_options_reach_the_loss(options):
 
 def test_label_dropout_share():
     labels = torch.arange(2000) % 10
-    dropped = drop_labels(labels, 10, 0.1, random(size=2000))
+    told = drop({"class_labels": labels}, NULL, 0.1, random(size=2000))
+    dropped = told.pop("class_labels")
+    assert told == {}
     share = (dropped == 10).float().mean().item()
     assert 0.07 < share < 0.13
     kept = dropped != 10
@@ -194,20 +197,39 @@ def test_label_dropout_share():
 )
 def test_create_objective(config, kind):
     model = create_model("DiCo-nano", num_classes=7, hidden_size=8, depth=[1, 1, 1, 1, 1])
-    objective = create_objective(config, model)
+    objective = create_objective(config, model, {"class_labels": torch.tensor([7])})
     assert isinstance(objective, kind)
-    assert objective.null_label == 7
+    told = {"class_labels": torch.zeros(64, dtype=torch.int64)}
+    watching = Watching(twice=kind is DDPMObjective)
+    objective.loss(watching, drawn(64, *SHAPE), told, random(size=64))
+    assert set(watching.calls[0][2].tolist()) == {0, 7}
+
+
+@pytest.mark.parametrize(
+    "config", [Flow(name="flow", label_dropout=1.0), DDPM(name="ddpm", label_dropout=1.0)]
+)
+def test_without_a_null_label_nothing_is_dropped_and_the_draws_stay(config):
+    data, model = drawn(64, *SHAPE), Watching(twice=config.name == "ddpm")
+    told = {"class_labels": torch.arange(64) % 10}
+    for conditions, none in ((told, None), (told, NULL), ({}, None)):
+        create_objective(config, model, none).loss(model, data, conditions, random(size=64))
+    kept, dropped, unconditional = model.calls
+    assert torch.equal(kept[2], told["class_labels"])
+    assert dropped[2].tolist() == [10] * 64
+    assert unconditional[2] is None
+    for one in (dropped, unconditional):
+        assert torch.equal(one[0], kept[0]) and torch.equal(one[1], kept[1])
 
 
 def test_split_batch_sees_the_draws_of_the_whole():
     """The mean of two halves is the loss of the batch, whatever the split over processes."""
     data = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels = torch.zeros(6, dtype=torch.int64)
-    objective = FlowObjective(Flow(name="flow"), null_label=10)
-    whole = objective.loss(PerfectVelocity(data + 0.1), data, labels, random()).total
+    objective = FlowObjective(Flow(name="flow"), NULL)
+    whole = objective.loss(PerfectVelocity(data + 0.1), data, LABELS, random()).total
     halves = []
     for rows in (slice(0, 3), slice(3, 6)):
         part = StepRandom(0, 0, rows, 6)
         model = PerfectVelocity(data[rows] + 0.1)
-        halves.append(objective.loss(model, data[rows], labels[rows], part).total)
+        told = {"class_labels": LABELS["class_labels"][rows]}
+        halves.append(objective.loss(model, data[rows], told, part).total)
     torch.testing.assert_close(torch.stack(halves).mean(), whole)

@@ -18,7 +18,7 @@ LOCAL = {"height": 2, "width": 2, "window": 1}
 
 
 @pytest.mark.parametrize(
-    ("mode", "refusal", "loss", "expected"),
+    ("mode", "refusal", "slower", "expected"),
     [
         ("auto", None, None, True),
         ("auto", None, "small", False),
@@ -27,9 +27,9 @@ LOCAL = {"height": 2, "width": 2, "window": 1}
         ("triton", None, "small", True),
     ],
 )
-def test_choice(mode, refusal, loss, expected):
+def test_choice(mode, refusal, slower, expected):
     with use(mode):
-        assert choice.kernel_chosen("op", refusal, loss) is expected
+        assert choice.kernel_chosen("op", refusal, slower) is expected
 
 
 def test_a_demanded_kernel_that_cannot_run_is_an_error():
@@ -156,7 +156,7 @@ def test_what_is_no_tensor_is_refused_by_name(name, value):
     ("changes", "words"),
     [
         ({"window": 10**12}, "window must be at most 32768, got 1000000000000"),
-        ({"scale": "a"}, "scale must be a number or none, got 'a'"),
+        ({"scale": "a"}, "scale must be a number or None, got 'a'"),
         ({"pool_weight": torch.ones(2, 2, dtype=torch.int64), "down_factor": 2}, "floating type"),
         ({"pool_weight": 3, "down_factor": 2}, "pool_weight must be a tensor, got int"),
     ],

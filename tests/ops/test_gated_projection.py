@@ -11,8 +11,8 @@ from gensynth.ops import choice
 from gensynth.ops.gated_projection import (
     folded,
     gated_projection,
-    loss_of_fold,
     step_by_step,
+    why_not_fold,
 )
 
 
@@ -81,27 +81,27 @@ def image(channels: int, height: int, width: int, device: torch.device) -> Tenso
 
 def test_not_folded_on_a_cpu():
     x = image(512, 64, 32, torch.device("cpu"))
-    assert loss_of_fold(x, x) == "the device is cpu"
+    assert why_not_fold(x, x) == "the device is cpu"
 
 
 @pytest.mark.gpu
 def test_when_folding_does_not_pay(device):
     x, gate = image(512, 64, 32, device), torch.zeros(1, 512, device=device, requires_grad=True)
-    assert loss_of_fold(x, x, gate) == "a gradient is needed"
+    assert why_not_fold(x, x, gate) == "a gradient is needed"
     with torch.no_grad():
-        assert loss_of_fold(x, x, gate) is None
-    assert "not channels-last" in loss_of_fold(x, x.contiguous())
-    assert "not channels-last" in loss_of_fold(x.contiguous(), x)
-    assert "different types" in loss_of_fold(x, x.bfloat16())
+        assert why_not_fold(x, x, gate) is None
+    assert "not channels-last" in why_not_fold(x, x.contiguous())
+    assert "not channels-last" in why_not_fold(x.contiguous(), x)
+    assert "different types" in why_not_fold(x, x.bfloat16())
     part, few = image(512, 32, 32, device), image(8, 64, 64, device)
-    assert loss_of_fold(part, part) == "there are not twice as many positions as channels"
-    assert loss_of_fold(few, few) == "residual has fewer than 1048576 elements"
+    assert why_not_fold(part, part) == "there are not twice as many positions as channels"
+    assert why_not_fold(few, few) == "residual has fewer than 1048576 elements"
 
 
 @pytest.mark.gpu
 def test_folded_on_a_gpu_unless_definitions_are_asked_for(device):
     inputs = arguments(2, 256, 256, 64, 64, dtype=torch.bfloat16, device=device)
-    assert loss_of_fold(*inputs) is None
+    assert why_not_fold(*inputs) is None
     assert torch.equal(gated_projection(*inputs), folded(*inputs))
     with choice.use("reference"):
         assert torch.equal(gated_projection(*inputs), step_by_step(*inputs))

@@ -12,7 +12,7 @@ from gensynth.errors import UsageError
 from gensynth.models.layers.grid import Grid
 from gensynth.models.layers.mixers.local import LocalAttention
 from gensynth.ops import choice, local_attention
-from gensynth.ops.local_attention import loss, operator, refusal
+from gensynth.ops.local_attention import operator, refusal, why_slower
 from gensynth.ops.local_attention.launches import LAUNCHES, candidates
 from gensynth.ops.local_attention.specimens import SPECIMENS
 
@@ -94,7 +94,7 @@ def test_refusals(reason, dtype, device, head_dim):
 )
 def test_losses(height, width, window, reason):
     q = torch.zeros(1, 1, height * width, 8)
-    assert loss(q, q, q, height=height, width=width, window=window) == reason
+    assert why_slower(q, q, q, height=height, width=width, window=window) == reason
 
 
 def test_the_kernel_runs_when_demanded(kernels, device, monkeypatch):

@@ -66,7 +66,7 @@ def test_training_losses(variant):
         prediction=prediction,
         weighting=weighting[0] if weighting else "none",
     )
-    objective = FlowObjective(config, null_label=0)
+    objective = FlowObjective(config, None)
     theirs = reference.config["variants"][variant]
     assert objective.path.default_eps(prediction) == (theirs["train_eps"], theirs["sample_eps"])
     x = reference.input

@@ -1,5 +1,7 @@
 """Guidance is that of the published models; they return the unconditional half too, we do not."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from reference import Reference, load_reference
@@ -16,6 +18,17 @@ def official(system: str, reference: Reference, *settings: str) -> torch.nn.Modu
     return load_official(system, reference.state, **config).eval()
 
 
+def guided_model(model: torch.nn.Module, reference: Reference, scale) -> Callable:
+    """The guided model for a sample, times and labels."""
+
+    def predict(sample, time, conditions):
+        return model(sample, time, **conditions)
+
+    null = {"class_labels": torch.tensor([reference.config["num_classes"]])}
+    guided = classifier_free(predict, scale, null, CHANNELS)
+    return lambda sample, time, labels: guided(sample, time, {"class_labels": labels})
+
+
 def conditional(reference: Reference, name: str) -> torch.Tensor:
     return reference.output[name].chunk(2)[0]
 
@@ -24,8 +37,7 @@ def conditional(reference: Reference, name: str) -> torch.Tensor:
 def test_three_channels(system):
     reference = load_reference(f"{system}/forward_with_cfg.safetensors")
     model = official(system, reference, "cfg_scale")
-    null_label = reference.config["num_classes"]
-    guided = classifier_free(model, reference.config["cfg_scale"], null_label, CHANNELS)
+    guided = guided_model(model, reference, reference.config["cfg_scale"])
     x = reference.input
     with torch.inference_mode():
         output = guided(*(x[key].chunk(2)[0] for key in ("x", "t", "y")))
@@ -37,8 +49,7 @@ def test_three_channels(system):
 def test_three_channels_of_a_flow():
     reference = load_reference("sit/forward.safetensors")
     model = official("sit", reference, "cfg_scale")
-    null_label = reference.config["num_classes"]
-    guided = classifier_free(model, reference.config["cfg_scale"], null_label, CHANNELS)
+    guided = guided_model(model, reference, reference.config["cfg_scale"])
     x = reference.input
     with torch.inference_mode():
         output = guided(*(x[key].chunk(2)[0] for key in ("x", "cfg_t", "cfg_y")))
@@ -65,7 +76,7 @@ def test_power_cosine(case):
     model = official("mdt", reference, "cfg_cases")
     settings = reference.config["cfg_cases"][case]
     scale = power_cosine(settings["cfg_scale"], settings["scale_pow"], noise_level)
-    guided = classifier_free(model, scale, reference.config["num_classes"], CHANNELS)
+    guided = guided_model(model, reference, scale)
     x = reference.input
     with torch.inference_mode():
         output = guided(*(x[key].chunk(2)[0] for key in ("x", "t", "y")))
@@ -79,4 +90,5 @@ def test_no_scale_is_the_plain_model():
     model = official("mdt", reference, "cfg_cases")
     x = reference.input
     with torch.inference_mode():
-        reference.check("out_no_scale", classifier_free(model, 1, 10)(x["x"], x["t"], x["y"]))
+        guided = guided_model(model, reference, 1)
+        reference.check("out_no_scale", guided(x["x"], x["t"], x["y"]))

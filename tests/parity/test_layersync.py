@@ -44,7 +44,7 @@ def test_published_case_of_several_pairs_is_its_last_pair(reference):
 
 def test_total(reference):
     x, config = reference.input, reference.config
-    objective = FlowObjective(Flow(name="flow"), null_label=0)
+    objective = FlowObjective(Flow(name="flow"), None)
     loss = objective.terms(x["model_output"], x["x1"], x["x0"], x["u"])
     for name in ("vanilla", "layer_sync", "multiple_sync"):
         reference.check(f"{name}.loss", loss)

@@ -9,7 +9,7 @@ from reference import load_reference, reference_path
 
 from gensynth.config import Masked
 from gensynth.convert import load_official
-from gensynth.convert.maskgit import NAMES, build
+from gensynth.convert.families.maskgit import NAMES, build
 from gensynth.objectives.masked import MaskedObjective
 
 
@@ -58,14 +58,15 @@ def test_three_training_steps():
     settings = Masked(
         name="masked", schedule=config["sched_mode"], label_dropout=config["drop_label"]
     )
-    objective = MaskedObjective(settings, mask_token=config["model"]["codebook_size"])
+    null = {"class_labels": torch.tensor([model.config.num_classes])}
+    objective = MaskedObjective(settings, config["model"]["codebook_size"], null)
     average = [parameter.detach().clone() for parameter in model.parameters()]
     for step in range(3):
         draws = Replayed([x["rand_r"][step], x["rand_mask"][step], x["rand_drop"][step]])
         rate = config["lr"] * (config["first_iter"] + step) / config["warm_up"]
         assert rate == pytest.approx(float(reference.output["lr"][step]))
         optimizer.param_groups[0]["lr"] = rate
-        loss = objective.loss(model, x["code"][step], x["y"][step], draws)
+        loss = objective.loss(model, x["code"][step], {"class_labels": x["y"][step]}, draws)
         torch.testing.assert_close(
             loss.total, reference.output["loss"][step], atol=reference.atol, rtol=reference.rtol
         )

@@ -19,9 +19,7 @@ def reference():
 
 
 def flow(path, **settings):
-    return FlowObjective(
-        Flow(name="flow", path=PATHS[path], train_eps=0.0, **settings), null_label=0
-    )
+    return FlowObjective(Flow(name="flow", path=PATHS[path], train_eps=0.0, **settings), None)
 
 
 class Stored:

@@ -5,7 +5,7 @@ import json
 import torch
 from reference import load_reference, reference_path
 
-from gensynth.convert.vq import IGNORED, build, ours
+from gensynth.convert.families.vq import IGNORED, build, ours
 
 
 def official(reference):

@@ -9,15 +9,16 @@ from diffusers.models.modeling_utils import ModelMixin
 
 import gensynth
 from gensynth.errors import UsageError
-from gensynth.samplers.registry import SCHEDULERS, create_scheduler
+from gensynth.models.backbone import Backbone
+from gensynth.samplers.registry import SAMPLERS, create_scheduler, fitting, predictions
 
-EVERY = [(prediction, name) for prediction, names in SCHEDULERS.items() for name in names]
+EVERY = [(prediction, name) for prediction in predictions() for name in fitting(prediction)]
 every_scheduler = pytest.mark.parametrize(("prediction", "scheduler"), EVERY)
 
 
 @pytest.fixture(scope="module")
 def pipelines(make_pipeline):
-    return {name: make_pipeline(name) for name in SCHEDULERS}
+    return {prediction: make_pipeline(prediction) for prediction in predictions()}
 
 
 def arrays(pictures) -> np.ndarray:
@@ -41,11 +42,10 @@ def test_a_picture_does_not_depend_on_its_batch(pipelines, prediction, scheduler
             assert abs(together[one] - together[other]).max() > 1
 
 
-class KnowsThePicture(ModelMixin, ConfigMixin):
+class KnowsThePicture(ModelMixin, ConfigMixin, Backbone):
     """The model that training on one picture would end in: exact noise, velocity, score, data."""
 
     size_multiple = 4
-    works_on = "latents"
 
     @register_to_config
     def __init__(self, prediction: str, time_scale: float, num_classes: int = 10):
@@ -73,7 +73,7 @@ class KnowsThePicture(ModelMixin, ConfigMixin):
         return torch.cat([noise, torch.zeros_like(noise)], dim=1)
 
 
-class KnowsTheTokens(ModelMixin, ConfigMixin):
+class KnowsTheTokens(ModelMixin, ConfigMixin, Backbone):
     """The model that training on the tokens of one picture would end in."""
 
     size_multiple = 1
@@ -85,7 +85,7 @@ class KnowsTheTokens(ModelMixin, ConfigMixin):
         self.mask_token = codebook_size
         self.register_buffer("picture", (torch.arange(64) * 5 % 16).view(1, 8, 8))
 
-    def forward(self, token_ids, class_labels, drop_label):
+    def forward(self, token_ids, time, class_labels):
         logits = torch.nn.functional.one_hot(self.picture.flatten(1), self.mask_token + 1)
         return 100.0 * logits.expand(len(token_ids), -1, -1)
 
@@ -199,7 +199,8 @@ def test_unknown_classes_are_refused(tiny_pipeline, label, expected):
     [
         ({"steps": 0}, "steps must be from 1 to 1000, got 0"),
         ({"steps": -3}, "steps must be from 1 to 1000, got -3"),
-        ({"guidance": 0.5}, "guidance .* 0.5"),
+        ({"guidance": -0.5}, "guidance .* -0.5"),
+        ({"stepz": 5}, "no setting 'stepz'. Did you mean '?steps.* Known: steps"),
         ({"guidance": float("nan")}, "guidance .* nan"),
         ({"guidance": float("inf")}, "guidance .* inf"),
         ({"size": 30}, "30x30 .* multiple of 8.* 32x32"),
@@ -210,7 +211,7 @@ def test_unknown_classes_are_refused(tiny_pipeline, label, expected):
         ({"labels": []}, "0 labels and 1 seeds"),
         ({"labels": [], "seeds": []}, "label"),
         ({"seeds": [2**64]}, "seed"),
-        ({"scheduler": "FlowMatchEulerDiscreteSchedule"}, "Did you mean FlowMatchEuler"),
+        ({"scheduler": "FlowMatchEulerDiscreteSchedule"}, "Did you mean '?FlowMatchEuler"),
         ({"scheduler": "DDPMScheduler"}, "does not fit .* velocity.* Fitting: FlowMatch"),
         ({"scheduler": "os.system"}, "Fitting: FlowMatch"),
     ],
@@ -305,6 +306,33 @@ def test_class_names_keep_their_letters(make_pipeline, tmp_path):
     assert gensynth.load(tmp_path).label_id("猫") == 1
 
 
-@pytest.mark.parametrize("prediction", SCHEDULERS)
+DEFAULTS = {
+    "velocity": "FlowMatchEulerDiscreteScheduler",
+    "epsilon": "DDPMScheduler",
+    "noise": "FlowODEScheduler",
+    "score": "FlowODEScheduler",
+    "x": "FlowODEScheduler",
+    "tokens": "HaltonDecoder",
+}
+
+
+@pytest.mark.parametrize("prediction", predictions())
 def test_the_default_scheduler_is_the_first(prediction):
-    assert type(create_scheduler(None, prediction)).__name__ == next(iter(SCHEDULERS[prediction]))
+    assert type(create_scheduler(None, prediction)).__name__ == DEFAULTS[prediction]
+    assert fitting(prediction)[0] == DEFAULTS[prediction]
+
+
+def test_every_scheduler_fits_something():
+    assert {name for _, name in EVERY} == set(SAMPLERS)
+
+
+@pytest.mark.parametrize("prediction", predictions())
+def test_guidance_of_nought_draws_no_class_in_particular(pipelines, prediction, monkeypatch):
+    draw = pipelines[prediction]
+    zero = arrays(draw([1, 7], [5, 5], guidance=0))
+    assert abs(zero[0] - zero[1]).max() <= 1
+    half, plain = (arrays(draw([1, 7], [5, 5], guidance=scale)) for scale in (0.5, 1))
+    assert not np.array_equal(half, plain) and not np.array_equal(half, zero)
+    null = {"class_labels": torch.full((2,), draw.model.config.num_classes)}
+    monkeypatch.setattr(draw.condition, "encode", lambda *_: null)
+    assert abs(arrays(draw([1, 7], [5, 5])) - zero).max() <= 1

@@ -24,6 +24,7 @@ from gensynth.pipelines.editing.edit import (
 )
 from gensynth.samplers.masking import decided_counts, halton_order
 from gensynth.samplers.token_decoders import ConfidenceDecoder
+from gensynth.settings import Settings
 
 CODES = 16
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"]
@@ -48,7 +49,10 @@ def seen(pipeline, **arguments) -> list[tuple[torch.Tensor, list[int]]]:
     """Tokens and labels of every model call of an edit."""
     calls = []
     hook = pipeline.model.register_forward_pre_hook(
-        lambda module, inputs: calls.append((inputs[0].clone(), inputs[1].tolist()))
+        lambda module, inputs, told: calls.append(
+            (inputs[0].clone(), told["class_labels"].tolist())
+        ),
+        with_kwargs=True,
     )
     try:
         pipeline.edit(**arguments)
@@ -60,7 +64,7 @@ def seen(pipeline, **arguments) -> list[tuple[torch.Tensor, list[int]]]:
 @torch.inference_mode()
 def last(pipeline, plan, seeds) -> torch.Tensor:
     """The tokens after the last step."""
-    return list(states(pipeline, plan, seeds))[-1][0]
+    return list(states(pipeline, plan, seeds))[-1].sample
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -189,7 +193,7 @@ def test_an_interval_of_guidance_is_kept_to(grey):
 def test_variations_redraw_the_first_places_of_the_halton_order(grey, strength, count):
     image = noise(32, 32)
     encoded = grey.autoencoder.encode(torch.from_numpy(np.array(image))[None, None])[0]
-    plan = make_plan(grey, Edit(image, strength=strength, settings={"steps": 1}))
+    plan = make_plan(grey, Edit(image, strength=strength, settings=Settings(steps=1)))
     order = halton_order(8)[:count]
     expected = torch.zeros(8, 8, dtype=torch.bool)
     expected[order[:, 0], order[:, 1]] = True
@@ -260,8 +264,8 @@ def test_there_are_never_more_steps_than_redrawn_tokens(grey, given, used):
     grey.edit(image, mask=mask, steps=given, seeds=[0, 1], on_step=progress.append)
     assert [(p.step, p.steps) for p in progress] == [(k + 1, used) for k in range(used)]
     assert progress[-1].preview().shape == (2, 1, 32, 32)
-    plan = make_plan(grey, Edit(image, mask=mask, settings={"steps": given}))
-    assert (plan.settings.steps, plan.num_masked) == (used, 6)
+    plan = make_plan(grey, Edit(image, mask=mask, settings=Settings(steps=given)))
+    assert (plan.resolved.steps, plan.num_masked) == (used, 6)
 
 
 def test_a_default_of_more_steps_than_a_small_canvas_has_tokens_is_lowered(make):
@@ -290,7 +294,8 @@ WHITE, BLACK = Image.new("L", (28, 28), 255), Image.new("L", (28, 28))
         ({"strength": 1.1}, "strength must be"),
         ({"strength": math.nan}, "strength must be"),
         ({"guidance": 2.0}, "give a label too, or guidance 1"),
-        ({"guidance": 0.5}, "guidance must be from 1"),
+        ({"guidance": 0.5}, "give a label too, or guidance 1"),
+        ({"guidance": -0.5, "label": 1}, "guidance must be from 0"),
         ({"label": 10}, "class 10 does not exist"),
         ({"label": "Jackel"}, "Did you mean 'Jackal'"),
         ({"outpaint": (28, 28)}, "outpaint 28x28 must be larger"),
@@ -340,7 +345,7 @@ def test_the_rows_that_lie_farthest_apart_are_chosen():
 
 def test_structures_are_previews_of_the_redrawn_part_at_half_of_the_tokens(grey):
     image, mask = noise(32, 32), box((32, 32), 8, 8, 24, 28)
-    wanted = Edit(image, mask=mask, label=1, settings={"steps": 10})
+    wanted = Edit(image, mask=mask, label=1, settings=Settings(steps=10))
     plan = make_plan(grey, wanted)
     counts = decided_counts("arccos", 10, 20)
     half = [2 * count >= 20 for count in counts].index(True) + 1

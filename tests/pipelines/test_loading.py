@@ -121,6 +121,14 @@ def test_only_named_modules_may_be_used(folder, name):
         gensynth.load(folder)
 
 
+@pytest.mark.parametrize("module", ["gensynth.models.dico", "gensynth.samplers.token_decoders"])
+def test_a_class_that_ours_do_not_know_is_said_to_be_new_or_your_own(folder, module):
+    edit(folder / "model_index.json", model=[module, "DiCoNext"])
+    with pytest.raises(InputError, match=r"its model is a DiCoNext, which this version") as caught:
+        gensynth.load(folder)
+    assert "A newer version may have written it, or a file of your own" in str(caught.value)
+
+
 def test_code_beside_the_weights_is_not_run(folder, tmp_path):
     touched = tmp_path / "touched"
     code = f"import pathlib\npathlib.Path({str(touched)!r}).touch()\nclass Model: pass\n"

@@ -10,18 +10,19 @@ from diffusers.models.modeling_utils import ModelMixin
 
 import gensynth
 from gensynth.errors import UsageError
-from gensynth.samplers.registry import SCHEDULERS, create_scheduler
+from gensynth.models.backbone import Backbone
+from gensynth.samplers.registry import create_scheduler, fitting
+from gensynth.settings import Settings
 
 
 def arrays(pictures) -> np.ndarray:
     return np.stack([np.asarray(picture).astype(int) for picture in pictures])
 
 
-class KnowsThePicture(ModelMixin, ConfigMixin):
+class KnowsThePicture(ModelMixin, ConfigMixin, Backbone):
     """A diffusion model that training on one picture would end in."""
 
     size_multiple = 4
-    works_on = "latents"
 
     @register_to_config
     def __init__(self, kind: str, learn_sigma: bool = True, num_classes: int = 10):
@@ -45,7 +46,7 @@ class KnowsThePicture(ModelMixin, ConfigMixin):
         return torch.cat([output, torch.zeros_like(output)], dim=1)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS["epsilon"])
+@pytest.mark.parametrize("scheduler", fitting("epsilon"))
 @pytest.mark.parametrize("kind", ["x", "v"])
 @pytest.mark.parametrize("learn_sigma", [True, False])
 def test_every_prediction_draws_its_picture(make_pipeline, scheduler, kind, learn_sigma):
@@ -63,18 +64,19 @@ def test_every_prediction_draws_its_picture(make_pipeline, scheduler, kind, lear
 
 def test_a_fixed_variance_is_the_large_one(make_pipeline, make_model):
     draw = make_pipeline("epsilon", make_model(learn_sigma=False))
-    assert draw.resolve().scheduler.config.variance_type == "fixed_large"
+    assert draw.resolve().sampler.scheduler.config.variance_type == "fixed_large"
     assert draw.scheduler.config.variance_type == "learned_range"
     learned = make_pipeline("epsilon")
-    assert learned.resolve().scheduler.config.variance_type == "learned_range"
+    assert learned.resolve().sampler.scheduler.config.variance_type == "learned_range"
     assert np.array_equal(arrays(draw([1], [1])), arrays(draw([1], [1])))
 
 
 def test_another_scheduler_has_the_betas_of_the_model(make_pipeline):
     draw = make_pipeline("epsilon")
     draw.register_modules(scheduler=create_scheduler(None, "epsilon", betas="cosine"))
-    for name in [None, *SCHEDULERS["epsilon"]]:
-        assert draw.resolve(scheduler=name).scheduler.config.beta_schedule == "squaredcos_cap_v2"
+    for name in [None, *fitting("epsilon")]:
+        chosen = draw.resolve(Settings(scheduler=name)).sampler.scheduler
+        assert chosen.config.beta_schedule == "squaredcos_cap_v2"
 
 
 class Counting(torch.nn.Module):
@@ -112,7 +114,7 @@ def test_guidance_settings_are_saved(make_pipeline, tmp_path):
     draw = make_pipeline(guidance=2.0, guidance_interval=[0.1, 0.9], **settings)
     draw.save_pretrained(tmp_path)
     loaded = gensynth.load(tmp_path, device="cpu")
-    assert loaded.resolve().guidance_interval == (0.1, 0.9)
+    assert loaded.resolve().settings.guidance_interval == (0.1, 0.9)
     assert np.array_equal(arrays(draw([1], [1])), arrays(loaded([1], [1])))
 
 
@@ -142,14 +144,19 @@ def test_a_guide_is_asked_in_the_interval_only(make_pipeline):
 
 
 def test_a_guide_replaces_the_null_label(make_pipeline, make_model):
-    draw = make_pipeline()
-    draw.model.register_to_config(null_label=False)
-    try:
-        with pytest.raises(UsageError, match="null label"):
-            draw([1], [1], guidance=2.0)
-        assert len(draw([1], [1], guidance=2.0, guide=make_pipeline())) == 1
-    finally:
-        draw.model.register_to_config(null_label=True)
+    draw = make_pipeline(model=trained_without_null_label(make_model()))
+    for guidance in (0, 0.5, 2.0):
+        with pytest.raises(
+            UsageError, match="no way to draw without its condition; guidance must be 1"
+        ):
+            draw([1], [1], guidance=guidance)
+    assert len(draw([1], [1])) == 1
+    assert len(draw([1], [1], guidance=2.0, guide=make_pipeline())) == 1
+
+
+def trained_without_null_label(model):
+    model.register_to_config(null_label=False)
+    return model
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from gensynth import load
 from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration.step_tables import Modulations
 from gensynth.pipelines.model_call import guided_model
+from gensynth.settings import Settings
 
 HEUN = {"scheduler": "FlowODEScheduler", "scheduler_options": {"method": "heun"}}
 DOPRI5 = {"scheduler": "FlowODEScheduler", "scheduler_options": {"method": "dopri5"}}
@@ -165,7 +166,9 @@ def test_an_optimized_pipeline_is_saved_as_ever(pair, tmp_path):
 
 
 def test_guided_model_of_a_plain_pipeline_needs_no_plan(tiny_pipeline):
-    settings = tiny_pipeline.resolve(guidance=2.0)
-    predict = guided_model(tiny_pipeline, settings.scheduler, 2.0, None, None)
-    output = predict(torch.zeros(1, 4, 16, 16), torch.tensor([500.0]), torch.tensor([3]))
+    resolved = tiny_pipeline.resolve(Settings(guidance=2.0))
+    told = {"class_labels": torch.tensor([3])}
+    predict, conditions = guided_model(tiny_pipeline, resolved, told)
+    assert conditions == told
+    output = predict(torch.zeros(1, 4, 16, 16), torch.tensor([500.0]), conditions)
     assert output.shape == (1, 4, 16, 16)

@@ -41,7 +41,7 @@ def test_cuda_graphs_draw_the_same(pair, name, tables):
     optimized.optimize(compile=False, tables=tables)
     for guidance in (1.0, 3.0, 1.0):
         assert_same(plain, optimized, guidance=guidance)
-    graphed = optimized.optimized.with_rows if tables else optimized.optimized.plain
+    graphed = optimized.optimized.recordings[("class_labels",), tables]
     assert len(graphed.recordings) == 2  # with and without the null label
 
 
@@ -50,12 +50,12 @@ def test_cuda_graphs_draw_the_same(pair, name, tables):
 def test_a_replayed_graph_is_the_call_itself(pair):
     pipeline = pair()[0].to("cuda")
     pipeline.optimize(compile=False, tables=False)
-    ask = pipeline.optimized.at([], None)
+    ask = pipeline.optimized.at([], {}, None)
     generator = torch.Generator().manual_seed(0)
     earlier = []
     for time in (10.0, 500.0):
         sample = torch.randn(2, 4, 16, 16, generator=generator).cuda()
-        inputs = sample, torch.full((2,), time), torch.tensor([3, 10])
+        inputs = sample, torch.full((2,), time), {"class_labels": torch.tensor([3, 10])}
         earlier.append((ask(*inputs), asked(pipeline.model, *inputs)))
     for replayed, expected in earlier:  # a replay does not write over what an earlier one gave
         assert torch.equal(replayed, expected)

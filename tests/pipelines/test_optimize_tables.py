@@ -10,8 +10,8 @@ from torch import nn
 
 from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration import optimize as optimizing
-from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable, conditions_of
-from gensynth.pipelines.model_call import asked
+from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable
+from gensynth.pipelines.model_call import ROW, asked, with_rows
 
 
 def test_many_pictures_at_once_have_no_table(pair):
@@ -44,38 +44,131 @@ def test_a_table_that_would_be_too_large_is_not_made(pair, monkeypatch, caplog):
 def test_rows_of_a_table_are_what_the_layers_give(name, times, labels, data):
     model = tiny_model(name)
     modulations = Modulations(model)
-    table = StepTable(modulations, times, labels)
+    table = StepTable(modulations, times, {"class_labels": torch.tensor(labels)})
+    assert table.num_columns == len(set(labels))
     time = data.draw(st.sampled_from(times))
-    asked_for = torch.tensor(data.draw(st.lists(st.sampled_from(labels), min_size=1)))
-    timestep = torch.full((len(asked_for),), time)
-    expected = modulations.rows(conditions_of(model, timestep, asked_for))
-    torch.testing.assert_close(table.find(timestep, asked_for), expected)
+    row = torch.tensor(data.draw(st.lists(st.integers(0, len(labels) - 1), min_size=1)))
+    timestep = torch.full((len(row),), time)
+    expected = modulations.rows(model.embed(timestep, torch.tensor(labels)[row]))
+    torch.testing.assert_close(table.find(timestep, row), expected)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_a_table_without_conditions_has_one_row_a_step(name):
+    model = tiny_model(name, num_classes=0)
+    modulations = Modulations(model)
+    table = StepTable(modulations, [100.0, 300.0, 100.0], {})
+    assert len(table.rows) == 2
+    timestep = torch.full((3,), 300.0)
+    torch.testing.assert_close(table.find(timestep, None), modulations.rows(model.embed(timestep)))
+    assert table.find(torch.full((3,), 200.0), None) is None
+
+
+@torch.inference_mode()
+def test_rows_are_found_by_number_whatever_the_conditions_are():
+    """Several tensors of any shape and format; equal pictures share a row of the table."""
+    seen = []
+
+    class Model(nn.Module):
+        device = torch.device("cpu")
+
+        def __init__(self):
+            super().__init__()
+            self.modulation = nn.Linear(8, 3)
+
+        def embed(self, time, text, size):
+            seen.append(len(time))
+            return [torch.cat([time[:, None], text.flatten(1), size[:, None].float()], dim=1)]
+
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randn(3, 2, 3, generator=generator)[[0, 1, 0, 2, 0]]
+    size = torch.tensor([1, 1, 1, 1, 2])
+    model = Model()
+    modulations = Modulations(model)
+    table = StepTable(modulations, [0.25, 0.75], {"text": text, "size": size})
+    assert seen == [2 * 4]  # rows 0 and 2 are alike, and 4 has another size
+    row, timestep = torch.tensor([4, 2, 3, 0, 1]), torch.full((5,), 0.75)
+    expected = model.modulation(model.embed(timestep, text[row], size[row])[0])
+    torch.testing.assert_close(table.find(timestep, row), expected)
+
+
+def told(*labels: int) -> dict[str, torch.Tensor]:
+    """The conditions of pictures, with the numbers of their rows."""
+    return with_rows({"class_labels": torch.tensor(labels)}, None)[0]
+
+
+def rows(conditions, *numbers: int) -> dict[str, torch.Tensor]:
+    """Some rows of conditions."""
+    return {name: tensor[list(numbers)] for name, tensor in conditions.items()}
+
+
+def test_nothing_follows_the_pictures():
+    pictures, none = {"class_labels": torch.tensor([3, 5])}, {"class_labels": torch.tensor([10])}
+    conditions, nothing = with_rows(pictures, none)
+    assert {name: tensor.tolist() for name, tensor in conditions.items()} == {
+        "class_labels": [3, 5],
+        ROW: [0, 1],
+    }
+    assert {name: tensor.tolist() for name, tensor in nothing.items()} == {
+        "class_labels": [10],
+        ROW: [2],
+    }
+    assert set(pictures) == set(none) == {"class_labels"}
+    assert with_rows({}, None) == ({}, None)
 
 
 @torch.inference_mode()
 def test_what_is_not_in_a_table_is_never_taken_from_it(pair):
     pipeline = pair()[0]
     pipeline.optimize(tables=True)
-    ask = pipeline.optimized.at([100.0, 200.0], torch.tensor([3, 5, 5]))
+    products = count_products(pipeline)
+    one_call = len(Modulations(pipeline.model).layers)
+    walk = told(3, 5, 5)
+    ask = pipeline.optimized.at([100.0, 200.0], walk, None)
+    assert products == [one_call]
     sample = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([5, 3])
+    some = rows(walk, 2, 0)
     for times in ([150.0, 150.0], [100.0, 200.0], [100.0, 150.0]):
         timestep = torch.tensor(times)
-        expected = asked(pipeline.model, sample, timestep, labels)
-        torch.testing.assert_close(ask(sample, timestep, labels), expected, rtol=0, atol=0)
-    for unknown in (4, 9):
+        expected = asked(pipeline.model, sample, timestep, some)
+        before = products[0]
+        torch.testing.assert_close(ask(sample, timestep, some), expected, rtol=0, atol=0)
+        assert products[0] == before + one_call
+    before, timestep = products[0], torch.full((2,), 200.0)
+    found = ask(sample, timestep, some)
+    assert products[0] == before
+    torch.testing.assert_close(found, asked(pipeline.model, sample, timestep, some))
+    for unknown in (3, 9):  # there are rows 0 to 2
         with pytest.raises(IndexError):
-            ask(sample, torch.full((2,), 100.0), torch.tensor([5, unknown]))
+            ask(sample, timestep, {**some, ROW: torch.tensor([1, unknown])})
+
+
+@torch.inference_mode()
+def test_nothing_is_in_the_table_where_it_will_be_asked_for(pair):
+    pipeline = pair()[0]
+    pipeline.optimize(tables=True)
+    walk, none = with_rows(
+        {"class_labels": torch.tensor([3, 5])}, {"class_labels": torch.tensor([10])}
+    )
+    sample = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    timestep = torch.tensor([100.0])
+    ask = pipeline.optimized.at([100.0], walk, none)
+    expected = asked(pipeline.model, sample, timestep, none)
+    torch.testing.assert_close(ask(sample, timestep, none), expected)
+    ask = pipeline.optimized.at([100.0], walk, None)
+    with pytest.raises(IndexError):
+        ask(sample, timestep, none)
 
 
 def test_gradients_flow_as_ever(pair):
     plain, optimized = pair()
     optimized.optimize(tables=True)
-    ask = optimized.optimized.at([100.0], torch.tensor([3]))
+    ask = optimized.optimized.at([100.0], told(3), None)
     gradients = []
     for call in (lambda *inputs: asked(plain.model, *inputs), ask):
         sample = torch.ones(1, 4, 16, 16, requires_grad=True)
-        call(sample, torch.tensor([100.0]), torch.tensor([3])).square().sum().backward()
+        call(sample, torch.tensor([100.0]), told(3)).square().sum().backward()
         gradients.append(sample.grad)
     torch.testing.assert_close(*gradients)
     model = optimized.model
@@ -129,9 +222,9 @@ def test_layers_are_back_after_an_error(pair):
     pipeline = pair()[0]
     pipeline.optimize(tables=True)
     before = list(pipeline.model.modules())
-    ask = pipeline.optimized.at([100.0], torch.tensor([3]))
+    ask = pipeline.optimized.at([100.0], told(3), None)
     with pytest.raises(ValueError, match="divisible by 4"):
-        ask(torch.zeros(1, 4, 15, 16), torch.tensor([100.0]), torch.tensor([3]))
+        ask(torch.zeros(1, 4, 15, 16), torch.tensor([100.0]), told(3))
     assert all(a is b for a, b in zip(before, pipeline.model.modules(), strict=True))
 
 

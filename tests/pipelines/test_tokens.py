@@ -29,9 +29,11 @@ def draw(make_pipeline):
 
 
 def calls(pipeline) -> list[tuple[torch.Tensor, ...]]:
-    """What the model will be called with."""
+    """Tokens and labels that the model will be called with."""
     seen: list[tuple[torch.Tensor, ...]] = []
-    pipeline.model.register_forward_pre_hook(lambda module, given: seen.append(given))
+    pipeline.model.register_forward_pre_hook(
+        lambda module, given, told: seen.append((*given, told["class_labels"])), with_kwargs=True
+    )
     return seen
 
 

@@ -6,7 +6,7 @@ import torch
 from gensynth.errors import DivergedError, UsageError
 from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowSDEScheduler
 from gensynth.samplers.paths import PATHS, per_sample
-from gensynth.samplers.registry import SCHEDULERS, create_scheduler
+from gensynth.samplers.registry import create_scheduler, fitting, predictions
 
 MEAN, STD = 0.7, 0.5
 
@@ -170,9 +170,9 @@ def test_settings_survive_a_file(tmp_path, name, options):
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("FlowODEScheduler", {"methd": "rk4"}, "no option 'methd'. Did you mean method.* Known:"),
+        ("FlowODEScheduler", {"methd": "rk4"}, "no option 'methd'. Did you mean 'method'.* Known:"),
         ("FlowODEScheduler", {"path": "vp"}, "no option 'path'"),
-        ("FlowODEScheduler", {"method": "heun2"}, "Did you mean heun"),
+        ("FlowODEScheduler", {"method": "heun2"}, "Did you mean '?heun"),
         ("FlowODEScheduler", {"rtol": 0}, "above 0"),
         ("FlowODEScheduler", {"rtol": "much"}, "rtol='much'"),
         ("FlowODEScheduler", {"sample_eps": 0.5}, "sample_eps .* below 0.5, got 0.5"),
@@ -182,7 +182,7 @@ def test_settings_survive_a_file(tmp_path, name, options):
         ("FlowSDEScheduler", {"last_step": "none"}, "mean, euler, tweedie, null"),
         ("FlowSDEScheduler", {"last_step_size": 1}, "between 0 and 1"),
         ("FlowSDEScheduler", {"norm": -1}, "norm"),
-        ("FlowMatchEulerDiscreteScheduler", {"shfit": 3.0}, "Did you mean shift"),
+        ("FlowMatchEulerDiscreteScheduler", {"shfit": 3.0}, "Did you mean 'shift'"),
         ("UniPCMultistepScheduler", {"solver_type": "x"}, "solver_type='x'"),
         ("UniPCMultistepScheduler", {"prediction_type": "epsilon"}, "no option"),
     ],
@@ -204,6 +204,9 @@ def test_options_reach_diffusers_schedulers():
 
 
 def test_ours_fit_every_prediction_of_a_flow():
-    for prediction, fitting in SCHEDULERS.items():
-        both = {"FlowODEScheduler", "FlowSDEScheduler"} <= fitting.keys()
-        assert both == (prediction not in ("epsilon", "tokens"))
+    ours = {"FlowODEScheduler", "FlowSDEScheduler"}
+    for prediction in predictions():
+        flow = prediction not in ("epsilon", "tokens")
+        assert (ours <= set(fitting(prediction))) == flow
+        for path in ("gvp", "vp"):  # and there are no others off the linear path
+            assert set(fitting(prediction, path)) == (ours if flow else set())

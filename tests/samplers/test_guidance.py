@@ -13,7 +13,7 @@ from gensynth.samplers.guidance import (
     scheduled,
 )
 
-NULL = 10
+NULL = {"class_labels": torch.tensor([10])}
 
 
 class Recorder:
@@ -22,7 +22,8 @@ class Recorder:
     def __init__(self, out_channels: int):
         self.out_channels, self.calls = out_channels, []
 
-    def __call__(self, sample, timestep, labels):
+    def __call__(self, sample, timestep, conditions):
+        labels = conditions["class_labels"]
         self.calls.append((sample, timestep, labels))
         channel = torch.arange(self.out_channels)[None, :, None, None]
         return 10.0 * labels[:, None, None, None] + channel + sample.mean(1, keepdim=True)
@@ -31,13 +32,13 @@ class Recorder:
 @pytest.fixture
 def inputs():
     sample = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    return sample, torch.tensor([5.0, 6.0]), torch.tensor([1, 3])
+    return sample, torch.tensor([5.0, 6.0]), {"class_labels": torch.tensor([1, 3])}
 
 
 def expected(model, inputs, scale, guided):
-    sample, timestep, labels = inputs
-    conditional = model(sample, timestep, labels)
-    null = model(sample, timestep, torch.full_like(labels, NULL))
+    sample, timestep, conditions = inputs
+    conditional = model(sample, timestep, conditions)
+    null = model(sample, timestep, {"class_labels": torch.full((len(sample),), 10)})
     mixed = null + scale * (conditional - null)
     return torch.cat([mixed[:, :guided], conditional[:, guided:]], dim=1)
 
@@ -53,10 +54,10 @@ def test_one_call_with_the_batch_twice(inputs):
     ((sample, timestep, labels),) = model.calls
     assert torch.equal(sample, torch.cat([inputs[0]] * 2))
     assert timestep.tolist() == [5, 6, 5, 6]
-    assert labels.tolist() == [1, 3, NULL, NULL]
+    assert labels.tolist() == [1, 3, 10, 10]
 
 
-@pytest.mark.parametrize("scale", [1.5, 2.0, 7.5])
+@pytest.mark.parametrize("scale", [0, 0.5, 1.5, 2.0, 7.5])
 @pytest.mark.parametrize(("channels", "guided"), [(None, 4), (3, 3), (1, 1)])
 @pytest.mark.parametrize("out_channels", [4, 8])
 def test_formula(inputs, scale, channels, guided, out_channels):
@@ -72,10 +73,92 @@ def test_variances_keep_the_conditional_value(inputs):
     assert not torch.allclose(output[:, :4], model(*inputs)[:, :4])
 
 
-@pytest.mark.parametrize("scale", [0.99, 0, -1, float("nan")])
-def test_scales_below_one_are_refused(scale):
-    with pytest.raises(ValueError, match="guidance must be at least 1"):
+def test_scale_zero_draws_nothing_in_particular(inputs):
+    model = Recorder(4)
+    output = classifier_free(model, 0, NULL)(*inputs)
+    null = {"class_labels": torch.tensor([10, 10])}
+    torch.testing.assert_close(output, model(*inputs[:2], null))
+    guide = Recorder(4)
+    output = autoguidance(model, lambda *given: 0.5 * guide(*given), 0)(*inputs)
+    torch.testing.assert_close(output, 0.5 * model(*inputs))
+
+
+@pytest.mark.parametrize("scale", [-0.01, -1, float("nan")])
+def test_scales_below_zero_are_refused(scale):
+    with pytest.raises(ValueError, match="guidance must be at least 0"):
         classifier_free(Recorder(4), scale, NULL)
+    with pytest.raises(ValueError, match="guidance must be at least 0"):
+        autoguidance(Recorder(4), Recorder(4), scale)
+
+
+def test_without_nothing_there_is_nothing_to_lead_away_from():
+    model = Recorder(4)
+    assert classifier_free(model, 1, None) is model
+    for scale in (2.0, 0, power_cosine(2.5, 1.0, level)):
+        with pytest.raises(ValueError, match="lead away from; guidance must be 1"):
+            classifier_free(model, scale, None)
+
+
+def test_every_tensor_of_a_condition_is_doubled():
+    """Of any shape and format, also where "nothing" is one row of another format."""
+    seen = {}
+
+    def predict(sample, time, conditions):
+        seen.update(conditions)
+        return sample
+
+    text = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0)).half()
+    mask, empty = torch.tensor([[True, False], [True, True]]), torch.full((1, 3, 5), 0.25)
+    none = {"mask": torch.tensor([[False, True]]), "text": empty, "pooled": torch.ones(1, 2)}
+    told = {"text": text, "mask": mask}
+    classifier_free(predict, 2.0, none)(torch.zeros(2, 1, 2, 2), torch.zeros(2), told)
+    assert set(seen) == {"text", "mask"}
+    assert torch.equal(seen["text"], torch.cat([text, empty.half().expand(2, -1, -1)]))
+    assert torch.equal(seen["mask"][2:], torch.tensor([[False, True]] * 2))
+
+
+@pytest.mark.parametrize("scale", [0, 0.5, 3.0, lambda time: 1 + time])
+def test_what_a_model_returned_is_never_written_to(scale):
+    """It may be a tensor that the model keeps, as one that replays a graph does."""
+    generator = torch.Generator().manual_seed(0)
+    kept = torch.randn(4, 8, 3, 3, generator=generator)
+    weak = torch.randn(2, 8, 3, 3, generator=generator)
+    before, weak_before = kept.clone(), weak.clone()
+    given = torch.zeros(2, 4, 3, 3), torch.tensor([0.3, 0.7]), {"class_labels": torch.zeros(2)}
+    free = classifier_free(lambda *_: kept, scale, NULL, 3)
+    auto = autoguidance(lambda *_: kept[:2], lambda *_: weak, scale, 3)
+    for guided in (free, auto):
+        first = guided(*given).clone()
+        assert not torch.equal(first, kept[:2])
+        assert torch.equal(guided(*given), first)
+        guided(*given).add_(1)  # the result is the caller's own
+        assert torch.equal(kept, before) and torch.equal(weak, weak_before)
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 3), (6, 5)], ids=["[B, V, h, w]", "[B, N, V]"])
+@pytest.mark.parametrize("by", ["nothing", "guide"])
+@pytest.mark.parametrize("scale", [0.5, 3.0, lambda time: 1 + time])
+def test_logits_of_tokens_are_guided_whole(shape, by, scale):
+    generator = torch.Generator().manual_seed(0)
+    strong, weak = (torch.randn(2, *shape, generator=generator) for _ in range(2))
+    tokens, time = torch.zeros(2, 2, 3, dtype=torch.int64), torch.tensor([0.25, 0.75])
+    told = {"class_labels": torch.tensor([1, 3])}
+    if by == "nothing":
+        guided = classifier_free(lambda *_: torch.cat([strong, weak]), scale, NULL)
+    else:
+        guided = autoguidance(lambda *_: strong, lambda *_: weak, scale)
+    factor = scale(time).view(2, *[1] * len(shape)) if callable(scale) else scale
+    expected = weak + factor * (strong - weak)
+    torch.testing.assert_close(guided(tokens, time, told), expected)
+
+
+def test_tokens_have_no_channels():
+    tokens, time = torch.zeros(2, 2, 3, dtype=torch.int64), torch.zeros(2)
+    logits, told = torch.zeros(4, 5, 2, 3), {"class_labels": torch.tensor([1, 3])}
+    with pytest.raises(ValueError, match="guided whole, got channels 3"):
+        classifier_free(lambda *_: logits, 2.0, NULL, 3)(tokens, time, told)
+    with pytest.raises(ValueError, match="guided whole, got channels 3"):
+        autoguidance(lambda *_: logits, lambda *_: logits, 2.0, 3)(tokens, time, told)
 
 
 def level(timestep):

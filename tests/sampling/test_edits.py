@@ -16,6 +16,7 @@ from gensynth.pipelines.editing.edit import Edit, Plan, make_plan, structures
 from gensynth.pipelines.loading import load
 from gensynth.sampling.edits import SHEET, EditJob, diverse_seeds, run
 from gensynth.sampling.outputs import read_recipe
+from gensynth.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def test_a_folder_of_variants(job, tmp_path, pipeline):
-    changes = {"label": "Jackal", "settings": {"steps": 3, "guidance": 2.0}}
+    changes = {"label": "Jackal", "settings": Settings(steps=3, guidance=2.0)}
     out = run(job(num=3, seed=5, similar=True, changes=changes), tmp_path / "out")
     assert sorted(path.name for path in out.iterdir()) == [
         *(f"00000{k}.png" for k in range(3)),
@@ -156,12 +157,12 @@ def test_the_steps_that_were_taken_are_recorded(job, tmp_path):
     mask = Image.new("1", (28, 28))
     mask.putpixel((3, 3), 1)
     mask.save(tmp_path / "mask.png")
-    run(job(changes={"settings": {"steps": 50}}), tmp_path / "a.png")
+    run(job(changes={"settings": Settings(steps=50)}), tmp_path / "a.png")
     assert read_recipe(tmp_path / "a.png")["steps"] == 1
 
 
 def test_options_of_the_decoder_are_recorded(job, tmp_path):
-    run(job(changes={"settings": {"scheduler_options": {"top_k": 3}}}), tmp_path / "a.png")
+    run(job(changes={"settings": Settings(scheduler_options={"top_k": 3})}), tmp_path / "a.png")
     assert read_recipe(tmp_path / "a.png")["scheduler_options"] == {"top_k": 3}
 
 
@@ -185,7 +186,7 @@ def test_pictures_of_cameras_are_turned_upright(job, tmp_path):
 
 @pytest.fixture(scope="module")
 def plan(pipeline) -> Plan:
-    return make_plan(pipeline, Edit(noise(), label=2, mask=half(), settings={"steps": 6}))
+    return make_plan(pipeline, Edit(noise(), label=2, mask=half(), settings=Settings(steps=6)))
 
 
 def spread(rows: np.ndarray) -> float:
@@ -210,7 +211,7 @@ def test_diverse_seeds_lie_further_apart_than_consecutive_ones(pipeline, plan):
 
 
 def test_every_diverse_variant_is_reproduced_by_its_own_seed(job, tmp_path, pipeline, plan):
-    changes = {"label": "2", "settings": {"steps": 6}}
+    changes = {"label": "2", "settings": Settings(steps=6)}
     out = run(job(num=4, seed=20, batch_size=3, changes=changes), tmp_path / "out")
     recipes = [read_recipe(out / f"00000{k}.png") for k in range(4)]
     assert [recipe["seed"] for recipe in recipes] == diverse_seeds(pipeline, plan, 4, seed=20)
@@ -229,7 +230,7 @@ def test_every_diverse_variant_is_reproduced_by_its_own_seed(job, tmp_path, pipe
         ({"batch_size": 0}, "x", "batch size must be at least 1"),
         ({"changes": {"strength": 2.0}}, "x", "strength must be"),
         ({"changes": {"label": "Jackel"}}, "x", "Did you mean 'Jackal'"),
-        ({"changes": {"settings": {"guidance": 3.0}}}, "x.png", "give a label too"),
+        ({"changes": {"settings": Settings(guidance=3.0)}}, "x.png", "give a label too"),
     ],
 )
 def test_a_job_that_cannot_work_writes_nothing(job, tmp_path, fields, out, words):
@@ -312,7 +313,7 @@ def test_the_command(model_folder, tmp_path):
 
 
 def test_variants_that_would_be_alike_are_refused(job, tmp_path):
-    changes = {"settings": {"scheduler_options": {"greedy": True}}}
+    changes = {"settings": Settings(scheduler_options={"greedy": True})}
     with pytest.raises(UsageError, match="all variants would be alike"):
         run(job(num=2, changes=changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()

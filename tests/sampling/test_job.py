@@ -13,16 +13,17 @@ from PIL import Image
 from gensynth.data.files.image_set import open_images
 from gensynth.errors import OutputError, RefusedError, UsageError
 from gensynth.pipelines.loading import load
-from gensynth.sampling.generate import Picture, generate, parse_labels, plan
+from gensynth.sampling.generate import Picture, generate, plan
 from gensynth.sampling.job import Job, run
 from gensynth.sampling.outputs import SampleFolder, read_recipe, save_picture
+from gensynth.settings import Settings
 
 
 @pytest.fixture
 def job(tiny_model_folder):
     def make(**changes) -> Job:
-        settings = changes.pop("settings", {"steps": 2})
-        given = {"labels": None, "num": 6, "seed": 3, **changes}
+        settings = Settings(**changes.pop("settings", {"steps": 2}))
+        given = {"shown": None, "num": 6, "seed": 3, **changes}
         return Job(str(tiny_model_folder), settings=settings, **given)
 
     return make
@@ -60,18 +61,18 @@ def test_the_plan_takes_labels_in_turn():
     ],
 )
 def test_labels_are_numbers_ranges_and_names(tiny_pipeline, text, labels):
-    assert parse_labels(text, tiny_pipeline) == labels
+    assert tiny_pipeline.condition.parse(text) == labels
 
 
 @pytest.mark.parametrize("text", ["", " , ", "5-2", "0-10", "Unicorn", "1;2", "-1"])
 def test_labels_that_are_refused(tiny_pipeline, text):
     with pytest.raises(UsageError):
-        parse_labels(text, tiny_pipeline)
+        tiny_pipeline.condition.parse(text)
 
 
 def test_batch_sizes_below_one_are_refused(tiny_pipeline):
     with pytest.raises(UsageError, match="batch size"):
-        list(generate(tiny_pipeline, plan([0], 1, 0), 0))
+        list(generate(tiny_pipeline.draw, plan([0], 1, 0), 0))
 
 
 @pytest.mark.parametrize("kind", ["png", "webp"])
@@ -92,7 +93,7 @@ def test_a_folder_of_pictures(job, tmp_path, tiny_pipeline, kind):
 
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_a_picture_carries_the_recipe_that_draws_it_again(job, tmp_path, kind, tiny_pipeline):
-    out = run(job(kind=kind, labels="Fox", num=1, settings={"steps": 2, "guidance": 1.5}), tmp_path)
+    out = run(job(kind=kind, shown="Fox", num=1, settings={"steps": 2, "guidance": 1.5}), tmp_path)
     recipe = read_recipe(out / f"000000.{kind}")
     assert (recipe["class"], recipe["label"], recipe["seed"]) == ("Fox", 5, 3)
     (again,) = tiny_pipeline(
@@ -117,7 +118,7 @@ def guide_folder(make_pipeline, make_model, tmp_path_factory) -> Path:
 
 def test_a_guided_picture_carries_its_recipe(job, tmp_path, tiny_pipeline, guide_folder):
     settings = {"steps": 2, "guidance": 2.5, "guidance_interval": (0.1, 0.8)}
-    out = run(job(num=1, settings=settings, guide=str(guide_folder)), tmp_path)
+    out = run(job(num=1, settings={**settings, "guide": str(guide_folder)}), tmp_path)
     recipe = read_recipe(out / "000000.png")
     assert (recipe["guide"], recipe["guidance_interval"]) == (str(guide_folder), [0.1, 0.8])
     (again,) = tiny_pipeline(
@@ -133,13 +134,13 @@ def test_a_guided_picture_carries_its_recipe(job, tmp_path, tiny_pipeline, guide
 
 def test_a_job_with_another_guide_is_refused(job, tmp_path, guide_folder, tiny_model_folder):
     settings = {"steps": 1, "guidance": 2.0}
-    guided = job(num=1, settings=settings, guide=str(guide_folder))
+    by_worse = {**settings, "guide": str(guide_folder)}
+    guided = job(num=1, settings=by_worse)
     out = run(guided, tmp_path)
     before = stamps(out)
     assert run(guided, tmp_path) == out
-    own = job(num=1, settings=settings, guide=str(tiny_model_folder))
-    inside = {**settings, "guidance_interval": (0.2, 0.7)}
-    limited = job(num=1, settings=inside, guide=str(guide_folder))
+    own = job(num=1, settings={**settings, "guide": str(tiny_model_folder)})
+    limited = job(num=1, settings={**by_worse, "guidance_interval": (0.2, 0.7)})
     for other, words in [
         (own, "guide was"),
         (job(num=1, settings=settings), "guide was '.*', now None"),
@@ -166,8 +167,8 @@ def test_recipes_keep_letters_of_all_languages(tmp_path, kind):
 
 
 def test_the_array_has_the_layout_of_adms_evaluator(job, tmp_path):
-    files = run(job(num=5, labels="2,4"), tmp_path / "files")
-    out = run(job(num=5, labels="2,4", kind="npz"), tmp_path / "array")
+    files = run(job(num=5, shown="2,4"), tmp_path / "files")
+    out = run(job(num=5, shown="2,4", kind="npz"), tmp_path / "array")
     with np.load(out / "samples.npz") as stored:
         assert stored.files == ["arr_0", "arr_1"]
         images, labels = stored["arr_0"], stored["arr_1"]
@@ -252,7 +253,7 @@ def test_the_number_can_grow(job, tmp_path):
     ("changes", "keys"),
     [
         ({"seed": 4}, ["seed was 3, now 4"]),
-        ({"labels": "1"}, ["labels was"]),
+        ({"shown": "1"}, ["labels was"]),
         ({"kind": "webp"}, ["format was 'png', now 'webp'"]),
         ({"settings": {"steps": 3}}, ["steps was 2, now 3"]),
         ({"settings": {"steps": 2, "guidance": 2.0}}, ["guidance was 1.0, now 2.0"]),
@@ -287,15 +288,14 @@ def test_an_array_of_another_length_is_refused(job, tmp_path):
         {"seed": -1},
         {"seed": 2**64},
         {"kind": "gif"},
-        {"labels": "Unicorn"},
+        {"shown": "Unicorn"},
         {"batch_size": 0},
         {"settings": {"size": 30}},
         {"settings": {"steps": 0}},
-        {"settings": {"guidance": 0.5}},
-        {"settings": {"guidance": 0}},
+        {"settings": {"guidance": -0.1}},
         {"settings": {"scheduler": "DDPMScheduler"}},
         {"settings": {"guidance_interval": (0.5, 0.1)}},
-        {"guide": "dico-nano-fashion"},
+        {"settings": {"guide": "dico-nano-fashion"}},
     ],
 )
 def test_a_job_that_cannot_work_writes_nothing(job, tmp_path, changes):
@@ -313,7 +313,7 @@ def test_a_folder_of_samples_can_be_evaluated(job, tmp_path):
 
 def test_sharded_weights_can_be_sampled(tiny_pipeline, tmp_path):
     tiny_pipeline.save_pretrained(tmp_path / "model", max_shard_size="20KB")
-    out = run(Job(str(tmp_path / "model"), None, 1, 0, {"steps": 1}), tmp_path / "out")
+    out = run(Job(str(tmp_path / "model"), None, 1, 0, Settings(steps=1)), tmp_path / "out")
     assert len(pictures(out)) == 1
 
 

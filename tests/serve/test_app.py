@@ -9,6 +9,7 @@ import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from PIL import Image
 from starlette.testclient import TestClient
 
 from gensynth.errors import InputError, OutputError, UsageError
@@ -16,7 +17,7 @@ from gensynth.sampling.outputs import read_recipe
 from gensynth_serve.web.app import create_app, serve
 
 PATIENCE = 120  # seconds until something is taken for stuck, also on a busy machine
-GOOD = {"labels": [8], "num": 2, "seed": 7, "steps": 3, "guidance": 2.0}
+GOOD = {"labels": [8], "num": 2, "seed": 7, "steps": 3, "guidance": 2.0, "settings": ""}
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_one_public_endpoint(client):
     api = client.view_api(return_format="dict")["named_endpoints"]
     assert list(api) == ["/generate"]
     names = [parameter["parameter_name"] for parameter in api["/generate"]["parameters"]]
-    assert names == ["model", "labels", "num", "seed", "steps", "guidance"]
+    assert names == ["model", "labels", "num", "seed", "steps", "guidance", "settings"]
 
 
 def test_a_program_can_generate(client, model_folder):
@@ -96,6 +97,22 @@ def test_a_program_can_generate(client, model_folder):
     assert {recipe["model"] for recipe in recipes} == {str(model_folder)}
 
 
+def test_further_settings_are_drawn_with_and_recorded(client, model_folder):
+    further = {
+        "guidance_interval": [0.1, 0.7],
+        "scheduler": "FlowODEScheduler",
+        "scheduler_options": {"method": "heun"},
+        "size": [16, 24],
+        "guide": str(model_folder),
+    }
+    asked = {**GOOD, "num": 1, "settings": json.dumps(further)}
+    _, gallery = client.predict(str(model_folder), **asked, api_name="/generate")
+    recipe = read_recipe(gallery[0]["image"])
+    assert further.items() <= recipe.items()
+    with Image.open(gallery[0]["image"]) as picture:
+        assert picture.size == (24, 16)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -103,13 +120,30 @@ def test_a_program_can_generate(client, model_folder):
         ({"num": True}, "whole number from 1 to 16"),
         ({"steps": 20.7}, "whole number from 1 to 250"),
         ({"steps": 251}, "maximum value 250"),
-        ({"guidance": float("nan")}, "number from 1 to 20"),
+        ({"guidance": float("nan")}, "number from 0 to 20"),
         ({"guidance": 1e999}, "maximum value 20"),
         ({"seed": 2**32}, "maximum value"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"labels": []}, "at least one class"),
         ({"labels": [10]}, "knows 0-9"),
         ({"labels": ["Bagg"]}, "Did you mean 'Bag'"),
+        (
+            {"settings": '{"shceduler": "x"}'},
+            "There is no setting 'shceduler'. Known: guidance_int",
+        ),
+        ({"settings": '{"guide": "/etc"}'}, "There is no guide '/etc' here. Served: "),
+        ({"settings": '{"scheduler_options": {"rtol": 1e-12}}'}, "Allowed here: form, greedy"),
+        (
+            {"settings": '{"scheduler_options": {"num_train_timesteps": 9}}'},
+            "Allowed here: form, greedy",
+        ),
+        ({"settings": '{"size": [32, 136]}'}, "may have 128 pixels at most"),
+        ({"settings": '{"size": 30}'}, "Nearest: 32x32"),
+        ({"settings": '{"scheduler": "DDPMScheduler"}'}, "does not fit"),
+        ({"settings": '{"guidance_interval": [0.7, 0.2]}'}, "low < high"),
+        ({"settings": "scheduler=x"}, "Settings are JSON"),
+        ({"settings": "[" * 9000}, "Settings are JSON"),
+        ({"settings": '["scheduler"]'}, "names with values"),
     ],
     ids=str,
 )

@@ -70,7 +70,10 @@ def test_generate_stop_and_recipe(page, tmp_path):
     thumbnails.nth(1).click()
     page.wait_for_function("document.querySelector('#command textarea').value.includes('--seed 5')")
     command = page.locator("#command textarea").input_value()
-    assert command.endswith("--labels 0 --num 1 --seed 5 --steps 3 --guidance 2 --out DIR")
+    assert command.endswith(
+        "--labels 0 --num 1 --seed 5 --steps 3 --guidance 2 --size 32x32 "
+        "--scheduler FlowMatchEulerDiscreteScheduler --out DIR"
+    )
     assert '"schema": 1' in page.locator("#recipe .cm-content").inner_text()
     with page.expect_download() as download:
         page.locator("#gallery").get_by_label("Download", exact=True).click()

@@ -28,7 +28,7 @@ class SlowPipeline(ClassConditionalPipeline):
     log: list[tuple[float, float]]
     steps_taken = 0
 
-    def __call__(self, labels, seeds, on_step, **settings):
+    def draw(self, items, seeds, settings, on_step):
         def slow_step(progress):
             time.sleep(STEP_SECONDS)
             self.steps_taken += 1
@@ -36,7 +36,7 @@ class SlowPipeline(ClassConditionalPipeline):
 
         started = time.monotonic()
         try:
-            return super().__call__(labels, seeds, on_step=slow_step, **settings)
+            return super().draw(items, seeds, settings, slow_step)
         finally:
             self.log.append((started, time.monotonic()))
 
@@ -46,13 +46,13 @@ class FailingPipeline(ClassConditionalPipeline):
 
     error: BaseException | None = None
 
-    def __call__(self, labels, seeds, on_step, **settings):
+    def draw(self, items, seeds, settings, on_step):
         def step(progress):
             if self.error is not None:
                 raise self.error
             on_step(progress)
 
-        return super().__call__(labels, seeds, on_step=step, **settings)
+        return super().draw(items, seeds, settings, step)
 
 
 @pytest.fixture
@@ -103,6 +103,7 @@ def test_pictures_are_stored_with_their_recipe(start, make_pipeline, tmp_path):
     assert isinstance(news[0], Queued)
     assert isinstance(news[-1], Done)
     assert [item.recipe["label"] for item in made] == [8, 3, 8]
+    assert [item.shown for item in made] == ["Bag", "3", "Bag"]
     assert [item.recipe["seed"] for item in made] == [7, 8, 9]
     assert all(tmp_path in item.path.parents for item in made)
     recipe = read_recipe(made[0].path)
@@ -258,6 +259,28 @@ def test_the_oldest_pictures_are_deleted(start, make_pipeline, monkeypatch):
 def test_unknown_classes_are_refused_before_the_queue(start, make_pipeline, label):
     with pytest.raises(UsageError, match="class"):
         start(make_pipeline()).submit(order(labels=[label]))
+
+
+def test_a_guide_is_one_that_is_served(start, make_pipeline):
+    engine = start(make_pipeline())
+    job = engine.submit(order(further={"guide": "tiny", "guidance_interval": [0.1, 0.7]}))
+    assert job.settings.guide is engine.pipelines["tiny"]
+    assert wait_for(job, Made).recipe["guidance_interval"] == [0.1, 0.7]
+    with pytest.raises(UsageError, match=r"no guide '../x' here\. Served: tiny"):
+        engine.submit(order(further={"guide": "../x"}))
+
+
+def test_pictures_grow_to_four_times_the_side(start, make_pipeline):
+    engine = start(make_pipeline())
+    assert wait_for(engine.submit(order(further={"size": 128})), Made).recipe["size"] == [128, 128]
+    with pytest.raises(UsageError, match="128 pixels at most"):
+        engine.submit(order(further={"size": [32, 136]}))
+
+
+@pytest.mark.parametrize("labels", [[None], [8, None]])
+def test_a_model_of_classes_is_told_one(start, make_pipeline, labels):
+    with pytest.raises(UsageError, match="a class is a whole number or a name, got None"):
+        start(make_pipeline()).submit(order(labels=labels))
 
 
 def test_an_unknown_model_is_refused(start, make_pipeline):

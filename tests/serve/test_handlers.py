@@ -1,7 +1,11 @@
 """What the page offers suits the model that is chosen."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from gensynth.conditions import Nothing
+from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.loading import load
 from gensynth.pretrained import PRETRAINED
 from gensynth_serve.pages.handlers import Handlers
@@ -23,3 +27,14 @@ def handlers(tmp_path_factory):
 def test_steps_go_as_far_as_the_model(handlers, model, steps, most):
     _, slider, _ = handlers.choose_model(model)
     assert (slider.value, slider.maximum) == (steps, most)
+
+
+def test_nothing_chosen_is_for_models_with_nothing_to_choose(handlers):
+    assert handlers.unchosen("maskgit-fashion") == handlers.unchosen("../x") == []
+    free = DrawingPipeline(**handlers.engine.pipelines["dico-nano-fashion"].components)
+    free.condition = Nothing()
+    beside = Handlers(SimpleNamespace(pipelines={"free": free}))
+    assert (beside.choices("free"), beside.unchosen("free")) == ([], [None])
+    classes, *_ = beside.choose_model("free")
+    assert (classes.value, classes.visible) == ([], False)
+    assert beside.all_classes("free") == ([None], 1)

@@ -40,7 +40,7 @@ def test_one_picture_has_one_seed():
 def test_every_picture_of_the_job_has_its_place():
     box = LiveBox(job(16))
     assert box.show(preview(8)).count("<img") == 8
-    box.show(Made(0, Path("x.png"), {}, b"done"))
+    box.show(Made(0, "Bag", Path("x.png"), {}, b"done"))
     page = box.show(preview(8, first=8))
     assert page.count("<img") == 16
     assert "images 9-16 of 16" in page

@@ -20,7 +20,7 @@ GOOD = {"model": "m", "labels": [8], "num": 4, "seed": 7, "steps": 30, "guidance
         ("seed", MAX_SEED - 3),
         ("steps", 1),
         ("steps", 250),
-        ("guidance", 1),
+        ("guidance", 0),
         ("guidance", 20),
         ("labels", ["Bag", 3]),
     ],
@@ -53,7 +53,7 @@ def test_values_that_are_no_number_or_out_of_range_are_refused(field, value):
         ("steps", 0),
         ("steps", 251),
         ("steps", 20.7),
-        ("guidance", 0.99),
+        ("guidance", -0.01),
         ("guidance", 20.01),
     ],
 )
@@ -64,11 +64,38 @@ def test_limits_and_fractions(field, value):
 
 @pytest.mark.parametrize(
     "labels",
-    [[], None, "Bag", 8, [None], [True], [2.5], [math.nan], ["x" * 101], [0] * 1001, [[1]]],
+    [[], None, "Bag", 8, [True], [2.5], [math.nan], ["x" * 101], [0] * 1001, [[1]]],
 )
 def test_labels_must_be_numbers_or_names(labels):
     with pytest.raises(UsageError):
         Order(**{**GOOD, "labels": labels})
+
+
+def test_further_settings_join_steps_and_guidance():
+    further = {"guidance_interval": [0.1, 0.7], "scheduler": "UniPCMultistepScheduler"}
+    settings = Order(**GOOD, further=further).settings
+    assert settings.to_json() == {"steps": 30, "guidance": 2.0, **further}
+    assert settings.guidance_interval == (0.1, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("further", "words"),
+    [
+        ({"scale": 2}, "there is no setting 'scale'. Known: guidance_interval"),
+        ({"steps": 10**9}, "there is no setting 'steps'"),  # around its limit
+        ({"guidance": 1e9}, "there is no setting 'guidance'"),
+        ({"further": {}}, "there is no setting 'further'"),
+        ({"scheduler_options": {"rtol": 1e-30}}, "Allowed here: form, greedy"),
+        ({"scheduler_options": {"method": "dopri5", "atol": 0}}, "Allowed here: form, greedy"),
+        ({"scheduler_options": [["rtol", 0]]}, "names with values"),
+        ([], "names with values"),
+        ("steps", "names with values"),
+        (None, "names with values"),
+    ],
+)
+def test_further_settings_that_are_refused(further, words):
+    with pytest.raises(UsageError, match=words):
+        Order(**GOOD, further=further)
 
 
 def test_the_last_seed_may_not_go_past_the_largest():

@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from gensynth import create_model
+from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.errors import InputError
+from gensynth.pipelines.unconditional import UnconditionalPipeline
+from gensynth.samplers.registry import create_scheduler
 from gensynth.sampling.outputs import save_picture
 from gensynth_serve.pages.restore import MAX_RECIPE_CHARS, command, restored
 
@@ -54,15 +58,26 @@ def test_what_gensynth_saves_comes_back(tmp_path, pipelines):
     [
         ({"model": "elsewhere"}, "not served here"),
         ({"model": ["x"]}, "not served here"),
-        ({"size": [64, 64]}, "another size"),
-        ({"scheduler": "UniPC"}, "another scheduler"),
+        ({"size": [640, 640]}, "its other settings cannot be used here: a side of a picture may"),
+        ({"size": "x"}, "cannot be used here: size must be a whole number of pixels"),
+        ({"scheduler": "UniPC"}, "cannot be used here: scheduler 'UniPC' does not fit"),
+        ({"guide": "/etc"}, "cannot be used here: there is no guide '/etc' here"),
+        ({"scheduler_options": {"solver_order": 9}}, "cannot be used here: scheduler_options"),
         ({"unknown": "<script>"}, "Restored"),
     ],
 )
 def test_what_the_page_cannot_do_is_said(tmp_path, pipelines, change, words):
     order, text = restored(png(tmp_path / "a.png", {**RECIPE, **change}), pipelines, "first")
     assert words in text
-    assert order.model in pipelines
+    assert order.model in pipelines and order.further == {}
+
+
+def test_other_settings_come_back_too(tmp_path, pipelines):
+    more = {"size": [64, 32], "scheduler": "FlowODEScheduler", "guidance_interval": [0.1, 0.5]}
+    more |= {"guide": "first", "scheduler_options": {"method": "euler"}}
+    order, text = restored(png(tmp_path / "a.png", {**RECIPE, **more}), pipelines, "tiny")
+    assert order.further == more
+    assert text == "Restored: Bag, seed 7, 30 steps."
 
 
 @pytest.mark.parametrize(
@@ -111,13 +126,6 @@ def test_an_edited_picture_is_said_to_be_one(tmp_path, pipelines):
     order, text = restored(png(tmp_path / "a.png", EDITED), pipelines, "tiny")
     assert (order.labels, order.seed) == ([8], 7)
     assert text.startswith("Restored: Bag") and "edited from another picture" in text
-
-
-def test_options_of_the_scheduler_are_not_passed_over(tmp_path, pipelines):
-    path = png(tmp_path / "a.png", {**RECIPE, "scheduler_options": {"top_k": 3}})
-    assert "drawn with options of the scheduler" in restored(path, pipelines, "tiny")[1]
-    plain = restored(png(tmp_path / "b.png", RECIPE), pipelines, "tiny")[1]
-    assert "options of the scheduler" not in plain
 
 
 def test_an_edited_picture_without_a_class_is_refused(tmp_path, pipelines):
@@ -177,6 +185,27 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, pipelines):
 def test_the_command_line_draws_the_picture_again():
     assert command(RECIPE) == (
         "gensynth sample --model tiny --labels 8 --num 1 --seed 7 --steps 30 "
-        "--guidance 2.5 --out DIR"
+        "--guidance 2.5 --size 32x32 --scheduler FlowMatchEulerDiscreteScheduler --out DIR"
     )
     assert "--model 'a b; rm'" in command({**RECIPE, "model": "a b; rm"})
+    further = {"guidance_interval": [0.1, 0.7], "guide": "$x", "scheduler_options": {"shift": 3.0}}
+    line = command({**RECIPE, **further, "size": [16, 24]})
+    assert "--guidance 2.5 --guidance-interval 0.1,0.7 --guide '$x' --size 16x24 " in line
+    assert "--option shift=3.0 --out" in line
+
+
+def test_a_picture_of_nothing_in_particular_comes_back(tmp_path, pipelines):
+    pipeline = UnconditionalPipeline(
+        create_model("DiCo-nano", num_classes=0, hidden_size=8, depth=[1] * 5, learn_sigma=False),
+        create_scheduler(None, "velocity"),
+        PixelAutoencoder(1, 2),
+        condition_kind="none",
+    )
+    recipe = {key: value for key, value in RECIPE.items() if key not in ("label", "class")}
+    recipe["guidance"] = 1.0
+    order, text = restored(png(tmp_path / "a.png", recipe), {"tiny": pipeline}, "tiny")
+    assert (order.labels, order.seed) == ([None], 7)
+    assert text == "Restored: anything, seed 7, 30 steps."
+    assert command(recipe).startswith("gensynth sample --model tiny --num 1 --seed 7 --steps 30 ")
+    with pytest.raises(InputError, match="cannot be used"):  # which class, it does not say
+        restored(tmp_path / "a.png", pipelines, "tiny")

@@ -10,7 +10,8 @@ from tiny import losses, write_experiment, write_tokenizer
 from gensynth import load
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
-from gensynth.experiments.build import build_model, compile_blocks
+from gensynth.experiments.apply import compile_blocks
+from gensynth.experiments.build import build_condition, build_model
 from gensynth.experiments.read import load_experiment
 from gensynth.models import create_model, example_inputs
 from gensynth.objectives.hidden_states import hidden_states
@@ -95,8 +96,9 @@ def test_default_compiles_nothing(tmp_path, traced):
 
 def test_inside_of_a_block(tmp_path):
     experiment = load_experiment(write_experiment(tmp_path), ["training.compile=true"])
+    model = build_model(experiment, build_condition(experiment, [*"0123456789"]))
     with pytest.raises(UsageError, match=r"inside of the compiled levels\.0\.0"):
-        compile_blocks(build_model(experiment, 10), [f"{BLOCK}.conv_in"])
+        compile_blocks(model, [f"{BLOCK}.conv_in"])
 
 
 def test_nothing_to_compile(tmp_path):

@@ -130,7 +130,7 @@ def test_best_is_the_model_that_was_measured(run, real, tmp_path):
     best = [entry for entry in lines(run) if entry["best"]][-1]
     assert json.loads((run / "best" / "evaluation.json").read_text()) == best
     assert gensynth.load(run / "best").classes[8] == "Bag"
-    assert len(list(sample(Job(str(run / "best"), None, 3, 0, {}), tmp_path).glob("0*.png"))) == 3
+    assert len(list(sample(Job(str(run / "best"), None, 3, 0), tmp_path).glob("0*.png"))) == 3
     drawn = DrawnImages(str(run / "best"), 20, batch_size=64)
     _, report = evaluate(drawn, str(real), metrics=["frechet"], fit=Fit(32, "pad"))
     score = next(score for score in report["scores"] if score["name"] == best["metric"])

@@ -10,6 +10,7 @@ from tiny import losses, weights, write_experiment
 
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
+from gensynth.experiments.build import build_condition, build_model
 from gensynth.experiments.encoders import create_encoder
 from gensynth.experiments.read import load_experiment
 from gensynth.experiments.regularization import Regularization
@@ -139,8 +140,9 @@ def test_refused_before_anything_loads(value, tmp_path):
 def test_group_across_processes_is_refused(tmp_path):
     terms = "regularizers=[{name: dispersive, block: blocks.0, group_size: 8}]"
     experiment = load_experiment(write_experiment(tmp_path), [DIT, terms])
+    model = build_model(experiment, build_condition(experiment, [*"0123456789"]))
     with pytest.raises(UsageError, match="group_size 8 does not divide the 4 images"):
-        Regularization(experiment, processes=2)
+        Regularization(experiment, model, processes=2)
 
 
 def images(size: int, channels: int = 3) -> torch.Tensor:

@@ -20,6 +20,7 @@ from gensynth.experiments.read import load_experiment
 from gensynth.pipelines.tokenizer import TokenizerPipeline
 from gensynth.sampling.job import Job
 from gensynth.sampling.job import run as sample
+from gensynth.settings import Settings
 from gensynth.training.averages.export import export_decay, open_averages
 from gensynth.training.loop import train
 from gensynth.training.run import Run
@@ -129,7 +130,7 @@ def test_two_processes_sample_the_pictures_of_one(two, tmp_path):
     job = ["sample", "--model", model, "-n", "5", "--out"]
     done = launch(command, *job, str(tmp_path / "two"), "--batch-size", "2", processes=2)
     assert done.returncode == 0, done.stderr
-    one = sample(Job(model, None, 5, 0, {}), tmp_path / "one")
+    one = sample(Job(model, None, 5, 0), tmp_path / "one")
     names = sorted(path.name for path in one.glob("0*.png"))
     assert len(names) == 5
     assert names == sorted(path.name for path in (tmp_path / "two").glob("0*.png"))
@@ -142,7 +143,7 @@ def test_what_a_masked_run_draws_is_evaluated(whole, tmp_path):
     model = str(whole["masked"])
     one, other = (
         sample(
-            Job(model, None, 4, seed, {}),
+            Job(model, None, 4, seed),
             tmp_path / f"{seed}",
         )
         for seed in (0, 10)
@@ -289,9 +290,9 @@ def test_a_spoilt_discriminator_is_never_saved(kinds, tmp_path):
 def test_a_tokenizer_draws_nothing(whole, tmp_path):
     tokenizer = str(whole["tokenizer"])
     with pytest.raises(UsageError, match=r"is a tokenizer, .* autoencoder\.path"):
-        sample(Job(tokenizer, None, 2, 0, {}), tmp_path / "out")
+        sample(Job(tokenizer, None, 2, 0), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    guided = Job(str(whole["masked"]), None, 2, 0, {"guidance": 2.0}, guide=tokenizer)
+    guided = Job(str(whole["masked"]), None, 2, 0, Settings(guidance=2.0, guide=tokenizer))
     with pytest.raises(UsageError, match="is a tokenizer"):
         sample(guided, tmp_path / "out")
     from gensynth_serve.web.app import create_app

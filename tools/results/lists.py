@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 VELOCITY, TOKENS = MODELS = ("dico-nano-fashion", "maskgit-fashion")
-# Options of `gensynth sample`; every one is drawn without guidance and with.
+# Options of `gensynth sample`; every one is drawn with each scale of guidance.
+SCALES, SCALES_WITH_GUIDE = ("1", "2"), ("1.5", "2")
 WAYS = {
     VELOCITY: (
         "",
@@ -63,7 +64,7 @@ EDITS = (
     "tshirt.png --strength 0.3 --num-variants 2 --similar --option roll=false",
     "shoe.png --label Sneaker --strength 0.6",
 )
-# Options of `gensynth evaluate`; without --model, of 64 pictures drawn before.
+# Options of `gensynth evaluate`; without --model, of 64 pictures that were drawn before.
 EVALUATIONS = (
     "",
     "--num 48 --seed 1 --metrics frechet,kid",
@@ -84,10 +85,9 @@ SMALL = (
     "training.log_every=1",
     "training.compile=false",  # tens of seconds
     "data.workers=0",
+    "sampling.every=0",  # grids take long
 )
-TOKENIZERS = ("vq", "demo_vq")  # how the names of their experiments begin: they draw nothing
-ENCODED = ("maskgit_nano_full",)  # experiments on the output of `gensynth encode`
-NOISE_SCHEDULERS = (
+EPSILON_WAYS = (
     "",
     "--scheduler RespacedDDIMScheduler",
     "--scheduler DPMSolverMultistepScheduler",
@@ -101,6 +101,8 @@ DIT = "cifar10/dit_nano.yaml"
 SIT = "cifar10/sit_nano.yaml"
 VQ = "fashion_mnist/vq_nano.yaml"
 MASKGIT = "fashion_mnist/maskgit_nano.yaml"
+# Ways to draw with the results of trainings, by experiment; the others are drawn as they say.
+RUN_WAYS = {DIT: EPSILON_WAYS, DICO: ("", f"--guide {VELOCITY} --guidance 2")}
 # Further trainings, for what no configuration asks for: an experiment, and overrides.
 VARIANTS = (
     (DICO, "objective.path=gvp objective.prediction=x objective.weighting=velocity"),
@@ -111,10 +113,11 @@ VARIANTS = (
     ),
     (DICO, "training.gradient_accumulation=2 training.gradient_checkpointing=true"),
     (DICO, "ema.decay=[0.9,0.99] ema.stds=[0.05] training.mixed_precision=bf16"),
-    (DICO, "regularizers=[{name:repa,block:levels.2.0,projector_dim:64}]"),
+    (DICO, 'regularizers=[{"name":"repa","block":"levels.2.0","projector_dim":64}]'),
     (DICO, "checkpoint.every=5 evaluation.every=5 evaluation.num=16 sampling.steps=2"),
-    (SIT, "regularizers=[{name:dispersive,block:blocks.2,group_size:4}]"),
-    (SIT, "regularizers=[{name:layersync,pairs:[[blocks.2,blocks.6]]}]"),
+    (DICO, "sampling.every=5 sampling.num=4 sampling.steps=2"),
+    (SIT, 'regularizers=[{"name":"dispersive","block":"blocks.2","group_size":4}]'),
+    (SIT, 'regularizers=[{"name":"layersync","pairs":[["blocks.2","blocks.6"]]}]'),
     *((SIT, f"model.mixer={mixer}") for mixer in ("linear", "rala", "inline", "nala")),
     (SIT, "model.mixer=local model.window=2"),
     (SIT, "data.zoom=[1,1.5] data.streaming=true data.shuffle_buffer=8"),
@@ -124,7 +127,7 @@ VARIANTS = (
     ("tiny_imagenet/mdtv2_nano.yaml", "model.mask_ratio=0.3"),
     (MASKGIT, "objective.schedule=cosine objective.loss_on=masked objective.label_smoothing=0.1"),
     (VQ, "objective.adversarial_start=2 objective.revive_every=2 objective.entropy=0.1"),
-    (VQ, "objective.pixel=l2 objective.perceptual=0 objective.adversarial=0"),
+    (VQ, "objective.pixel=l2 objective.perceptual=0 objective.adversarial=0 sampling.every=5"),
 )
 
 
@@ -134,3 +137,5 @@ def small_model(section: dict[str, Any]) -> Iterator[str]:
     if "hidden_size" in section:
         yield "model.hidden_size=32"
         yield "model.depth=[1,1,1,1,1]"
+    if "decode_layer" in section:
+        yield "model.depth=8"  # an even number more

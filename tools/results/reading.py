@@ -54,7 +54,7 @@ def pictures_in(folder: Path) -> Results:
 
 
 def training(folder: Path) -> Results:
-    """Each step of a run's log, a hash of the weights at the end, and what was measured."""
+    """Each step of a run's log, a hash of the weights at the end, evaluations and grids."""
     found: Results = {}
     for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
         values = {k: v for k, v in json.loads(line).items() if k not in OF_THE_CLOCK}
@@ -62,7 +62,7 @@ def training(folder: Path) -> Results:
     found["weights"] = weights_of(folder / "model")
     for file in folder.glob("evaluations.jsonl"):
         found["evaluation"] = json.loads(file.read_text(encoding="utf-8"))["value"]
-    return found
+    return found | pictures(sorted(folder.glob("samples/*.png")))
 
 
 def weights_of(folder: Path) -> str:

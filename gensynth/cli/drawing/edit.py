@@ -5,11 +5,12 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.drawing.sample import options_of, size_of
+from gensynth.cli.options import drawing_options
+from gensynth.settings import Settings, read_size
 
 
 def register(app: typer.Typer) -> None:
-    app.command("edit")(edit)
+    app.command("edit")(drawing_options(edit, without=("size",)))
 
 
 def edit(
@@ -36,16 +37,7 @@ def edit(
     similar: bool = typer.Option(
         False, "--similar", help="Take seed, seed + 1, ...; not those that differ most."
     ),
-    steps: int = typer.Option(
-        None, "--steps", help="Model calls, at most one a token. [default: the model's]"
-    ),
-    guidance: float = typer.Option(
-        None, "--guidance", help="Guidance scale from 1 (none). [default: the model's]"
-    ),
-    scheduler: str = typer.Option(None, "--scheduler", help="HaltonDecoder or ConfidenceDecoder."),
-    option: list[str] = typer.Option(
-        [], "--option", metavar="KEY=VALUE", help="Of the scheduler, such as top_k=50; repeatable."
-    ),
+    settings: Settings = Settings(),
     edge: int = typer.Option(
         None, "--edge", help="Pixels inside the mask that are blended. [default: 1/4 token]"
     ),
@@ -63,12 +55,10 @@ def edit(
     results promise to differ most. A folder also gets sheet.png: the picture, what is redrawn in
     red, the results.
     """
-    canvas = size_of(outpaint, "--outpaint")
-    canvas = (canvas, canvas) if isinstance(canvas, int) else canvas
+    canvas = None if outpaint is None else read_size(outpaint, "--outpaint")
     changes: dict[str, Any] = {"label": label, "strength": strength, "outpaint": canvas}
     changes |= {"anchor": anchor, "edge": edge}
-    changes["settings"] = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
-    changes["settings"]["scheduler_options"] = options_of(option)
+    changes["settings"] = settings
     from gensynth.sampling.edits import EditJob, run
 
     job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes)

@@ -55,7 +55,7 @@ def bench(
     masked tokens beside diffusion, and what a decoding step spends beside the transformer. ops:
     the operators beside their peers on a GPU; on a CPU exact counts, and from where on linear and
     local attention are ahead (3 to 5 minutes, half of them for compiling kernels for two GPUs).
-    compile: the kernels compiled for GPUs, none needed. evaluation: what distances do under blur
+    compile: the kernels compiled for GPUs, without one. evaluation: how distances react to blur
     and noise, their memory, and their speed beside others.
     """
     if what is What.ops:

@@ -6,11 +6,15 @@ from typing import Any
 
 import typer
 
+from gensynth.cli.options import drawing_options
 from gensynth.evaluation.request import Request
+from gensynth.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    app.command("evaluate")(evaluate)
+    about = "With --model: "
+    # --size is of the real images here.
+    app.command("evaluate")(drawing_options(evaluate, without=("size",), before=about))
 
 
 def evaluate(
@@ -34,9 +38,7 @@ def evaluate(
     labels: str = typer.Option(
         None, "--labels", help="With --model: balanced or random. [default: balanced]"
     ),
-    steps: int = typer.Option(None, "--steps", help="With --model: as of sample."),
-    guidance: float = typer.Option(None, "--guidance", help="With --model: as of sample."),
-    scheduler: str = typer.Option(None, "--scheduler", help="With --model: as of sample."),
+    settings: Settings = Settings(),
     protocol: str = typer.Option(
         None, "--protocol", help="All of it as for a published number; 'list' names them."
     ),
@@ -88,13 +90,12 @@ def evaluate(
     gensynth evaluate --protocol dit-xl2-256-cfg1.5 --model dit --weights FILE --out report
 
     torchrun --nproc-per-node 2 -m gensynth evaluate ... shares the work; the numbers stay the same
-    (torchrun takes --num for an option of its own; -n is the same). A command that was stopped goes
-    on where it was.
+    (torchrun takes --num for an option of its own; -n is the same). A stopped command continues
+    where it was.
     """
     if protocol == "list":
         list_protocols()
         return
-    drawing = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
     request = Request(
         samples=samples,
         model=model,
@@ -102,7 +103,7 @@ def evaluate(
         num=num,
         seed=seed,
         labels=labels,
-        drawing=drawing,
+        drawing=settings,
         protocol=protocol,
         extractor=extractor,
         weights=weights,
@@ -158,7 +159,7 @@ def list_protocols() -> None:
 
 
 def check_installation(request: Request, effort: Any) -> None:
-    """Prints published numbers beside what comes out here."""
+    """Prints published numbers beside those computed here."""
     from gensynth.evaluation.checking.selfcheck import selfcheck
 
     assert request.samples is not None

@@ -1,4 +1,4 @@
-"""Images to compare, from wherever they are, by number and as uint8 batches."""
+"""Images to compare, from any kind of file, by number and as uint8 batches."""
 
 import hashlib
 import re
@@ -49,7 +49,7 @@ class ImageSet:
         read: number -> uint8 [1 or 3, H, W].
         fingerprint: the same as long as the same files are read in the same way: a hash of their
             names, sizes and times, and of the size the images are brought to.
-        labels: number -> class; none where the source does not say.
+        labels: number -> class; None where the source does not say.
         lossy: stored as JPEG or the like, which changes distances.
         classes: names of the labels, where the source knows them.
         name_of: number -> how to find the image.
@@ -137,6 +137,7 @@ def open_images(
         raise InputError(f"there are no pictures in {place} ({', '.join(ENDINGS)}).")
     if place == "fashion_mnist":
         size, how = size or FASHION_SIZE, "pad"
+    # The size belongs to the fingerprint: features of the same files at another size are others.
     form = "as they are" if size is None else f"{size} {how}"
     return ImageSet(
         where,
@@ -162,6 +163,7 @@ def _read(pictures: Pictures, size: int | None, how: str, index: int) -> Tensor:
 def _without_split(where: str) -> tuple[str, str | None]:
     """A place, and the split behind it if there is one."""
     found = re.fullmatch(r"(.+?):(\w+(?:\[[^\]]*\])?)", where)
+    # "hub:" is no place with a split, and a name may have a colon of its own.
     if found is None or found[1] == "hub" or Path(where).exists():
         return where, None
     return found[1], found[2]
@@ -169,6 +171,7 @@ def _without_split(where: str) -> tuple[str, str | None]:
 
 def _open(place: str, split: str | None) -> Pictures:
     if place == "fashion_mnist":
+        # the images no bundled model was trained on
         return Rows(Data(split=split or "test", channels=1))
     if place.startswith("hub:"):
         path = place.removeprefix("hub:")

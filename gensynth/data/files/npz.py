@@ -54,12 +54,12 @@ def read_array(path: Path, name: str) -> np.ndarray:
 class StoredArray:
     """One array [N, ...] of an .npz: `row(index)` reads a single row and nothing else.
 
-    A member that is stored as it is is read inside the zip. A deflated one is unpacked when its
+    A member that is stored uncompressed is read inside the zip; a deflated one is unpacked when its
     first row is read, into a temporary file that goes with this object. No file is held open, so
     that the object may be used in other processes.
 
     Raises:
-        InputError: no .npz, cut off, no such array in it, or none that can be read by rows.
+        InputError: no .npz, cut off, no such array in it, or one that cannot be read by rows.
     """
 
     def __init__(self, path: Path, name: str):
@@ -83,6 +83,7 @@ class StoredArray:
                 "of numbers in C order: numpy.ascontiguousarray."
             )
         self.row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        # Checked here, as a row in the middle would otherwise read the bytes of what follows.
         if member.file_size != values + self.shape[0] * self.row_bytes:
             raise InputError(f"{path}: {name} is cut off. Fetch or make it again.")
         stored = member.compress_type == zipfile.ZIP_STORED
@@ -113,6 +114,7 @@ class StoredArray:
         with zipfile.ZipFile(self.path) as archive, archive.open(member) as source:
             try:
                 handle, name = tempfile.mkstemp(prefix="gensynth-", suffix=".npy")
+                # also at the end of the program, which `__del__` does not promise
                 weakref.finalize(self, _remove, Path(name), os.getpid())
                 with os.fdopen(handle, "wb") as target:
                     shutil.copyfileobj(source, target, 2**20)
@@ -147,7 +149,7 @@ class ArrayImages:
         labels: those in `arr_1`, if it is N whole numbers.
 
     Raises:
-        InputError: another array, or none.
+        InputError: no `arr_0`, or one of something else.
     """
 
     lossy = False

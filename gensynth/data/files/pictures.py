@@ -26,7 +26,7 @@ class Pictures(Protocol):
     Attributes:
         labels, classes: the class of each picture, and the names of classes, where they are known.
         lossy: stored as JPEG or the like.
-        stamp: another one if the files are others.
+        stamp: changes when the files change.
     """
 
     labels: list[int] | None
@@ -141,9 +141,9 @@ def natural(path: Path) -> tuple[list[int | str], str]:
 
 
 def stamp_of(files: Sequence[Path]) -> str:
-    """A hash of the places, sizes and times of files, also the time that no program can set.
+    """A hash of the places, sizes and times of files, among them one that no program can set.
 
-    Two files of one name, size and date, as archives and copies leave them, have different ones.
+    So two files of the same name, size and date, as archives and copies leave them, differ.
     """
     digest = hashlib.sha256()
     for file in files:

@@ -1,1 +1,1 @@
-"""Whether our numbers are those of others."""
+"""Our numbers compared with published ones, and with those of other programs."""

@@ -29,7 +29,7 @@ Features = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """A number, by us and by the peer."""
+    """One number as computed here and by the peer."""
 
     key: str
     name: str
@@ -38,8 +38,8 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """Relative to the larger of both."""
-        largest = max(abs(self.ours), abs(self.theirs))
+        """Difference relative to the larger of the two."""
+        largest = max(abs(self.ours), abs(self.theirs))  # neither of the two is the truth
         return abs(self.ours - self.theirs) / largest if largest else 0.0
 
 
@@ -49,7 +49,7 @@ def cross_check(
     effort: Effort | None = None,
     peer: str = PEERS[0],
 ) -> list[Row]:
-    """The numbers of an evaluation that torch-fidelity has too.
+    """Recomputes with torch-fidelity the numbers of an evaluation that it knows too.
 
     Images are read and their features computed anew; of a reference that is a file of statistics
     only those are compared.
@@ -76,7 +76,7 @@ def cross_check(
 
 
 def check_available(peer: str, extractor: str) -> None:
-    """Whether a cross-check is possible, to be asked before the evaluation.
+    """Refuses a cross-check that is not possible; called before the evaluation.
 
     Raises:
         UsageError: another peer, or another feature space than inception-2015.
@@ -132,7 +132,7 @@ def features_of(
     device = next(network.parameters()).device
     for _, batch in images.batches(order, effort.batch_size, effort.workers):
         with exact_float32():
-            found = network(batch.to(device).expand(-1, 3, -1, -1))
+            found = network(batch.to(device).expand(-1, 3, -1, -1))  # grey counts as RGB
         parts.append(tuple(features.cpu() for features in found))
         effort.tick(len(batch))
     whole = (torch.cat(features) for features in zip(*parts, strict=True))
@@ -142,7 +142,7 @@ def features_of(
 def their_numbers(
     generated: Features, real: Features | None, measured: Measured
 ) -> dict[str, float]:
-    """What torch-fidelity's functions make of its features, by our keys."""
+    """The numbers torch-fidelity computes from its features, by our keys."""
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
@@ -150,6 +150,7 @@ def their_numbers(
 
     pool, found = generated["pool"], {}
     details = {score.key: score.details for score in measured.scores}
+    # In its units and with its defaults, so that only the implementation differs.
     statistics = real_statistics(real, measured)
     if statistics is not None:
         numbers = fid_statistics_to_metric(
@@ -174,14 +175,15 @@ def their_numbers(
 
 
 def real_statistics(real: Features | None, measured: Measured) -> dict[str, np.ndarray] | None:
-    """Mean and covariance of the reference, under torch-fidelity's names; none if it has none.
+    """Mean and covariance of the reference, under torch-fidelity's names; None if it has neither.
 
-    Those of its features where the reference is images; a file of statistics says its own, though
-    it may hold some of the images too.
+    From its features where the reference is images; a file of statistics has its own, even if
+    it holds some of the images too.
     """
     from torch_fidelity.metric_fid import fid_features_to_statistics
 
     reference, images = measured.reference, measured.real
+    # The images may be a part of what the statistics are of, as in ADM's reference batches.
     whole = images is not None and reference.meta.get("fingerprint") == images.fingerprint
     if real is not None and whole:
         return fid_features_to_statistics(real["pool"])
@@ -197,7 +199,7 @@ def widened(statistics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def print_rows(rows: Sequence[Row], console: Console | None = None) -> None:
-    """A table of both."""
+    """Prints both side by side."""
     table = Table()
     for column in ("number", "gensynth", "torch-fidelity", "relative difference"):
         table.add_column(column, justify="left" if column == "number" else "right")

@@ -34,6 +34,7 @@ METRIC_OF = {
     "precision": "precision-recall",
     "recall": "precision-recall",
 }
+# Wider than what the port above missed the numbers by.
 TOLERANCES = {
     "fid": 0.005,
     "sfid": 0.005,
@@ -46,7 +47,7 @@ TOLERANCES = {
 
 @dataclass(frozen=True)
 class Download:
-    """A file or folder to place by hand, and where it is to be had."""
+    """A file or folder to place by hand, and where to get it."""
 
     name: str
     url: str
@@ -59,7 +60,7 @@ class Golden:
     Attributes:
         expected: by the key of the number; "is_in_file_order" is ADM's Inception Score.
         source: who published them.
-        reference: none if the numbers only need the samples.
+        reference: None if the numbers only need the samples.
     """
 
     name: str
@@ -158,7 +159,7 @@ def selfcheck(
 
     Raises:
         InputError: none of the files is there, or one cannot be read.
-        RefusedError: other weights than the published ones, with which nothing is to be expected.
+        RefusedError: weights other than the published ones, for which no number is known.
         PartialError: a number is not as published.
     """
     present = complete(folder, goldens)
@@ -174,13 +175,13 @@ def selfcheck(
 
 
 def place(folder: Path, file: Download) -> Path | None:
-    """Where a file lies: in a folder, or where published references are kept; none if nowhere."""
+    """Where a file lies: in a folder, or where published references are kept; None if nowhere."""
     paths = (folder / file.name, cache_folder("references") / file.name)
     return next((path for path in paths if path.exists()), None)
 
 
 def complete(folder: Path, goldens: Sequence[Golden]) -> list[Golden]:
-    """The ones whose files are all in a folder.
+    """Those whose files are all in a folder.
 
     Raises:
         InputError: there are none; the message says which files to place.
@@ -197,7 +198,7 @@ def complete(folder: Path, goldens: Sequence[Golden]) -> list[Golden]:
 def check(
     golden: Golden, folder: Path, extractor: Extractor, effort: Effort | None = None
 ) -> list[Row]:
-    """The numbers of one set of samples; none in all processes but the main one.
+    """The numbers of one set of samples; empty in all processes but the main one.
 
     Raises:
         InputError: a file that cannot be read, or samples that were stored with loss.
@@ -214,7 +215,7 @@ def check(
     if not processes().is_main_process:
         return []
     return [
-        Row(golden.name, key, value, TOLERANCES[key], found.get(key, math.nan))
+        Row(golden.name, key, value, TOLERANCES[key], found.get(key, math.nan))  # NaN fails
         for key, value in golden.expected.items()
     ]
 
@@ -226,7 +227,7 @@ def computed(
     extractor: Extractor,
     effort: Effort,
 ) -> dict[str, float]:
-    """Our numbers by their keys, of these metrics; none in all processes but the main one."""
+    """Our numbers by their keys, of these metrics; empty in all processes but the main one."""
     if not reference:
         effort.expect(images.length)
         files = extract(images, range(images.length), extractor, effort)
@@ -247,7 +248,7 @@ def computed(
 def conclude(
     rows: Sequence[Row], absent: Sequence[Golden] = (), console: Console | None = None
 ) -> None:
-    """Prints a table of what was expected and found.
+    """Prints a table of expected and found numbers.
 
     Raises:
         PartialError: a number is not as published.

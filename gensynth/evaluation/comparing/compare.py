@@ -30,10 +30,10 @@ BUDGETS = {"images": "at {:,} images", "seconds": "after {:,.0f} s"}
 
 @dataclass(frozen=True)
 class Row:
-    """One number of every run; none where a run does not have it.
+    """One number of every run; None where a run does not have it.
 
     Attributes:
-        best: which run is best, by position; none if they are not ranked, or several are.
+        best: which run is best, by position; None if they are not ranked, or several are.
         apart: differences to the best in units of the combined standard error.
         equal: the runs that share the best number.
     """
@@ -64,7 +64,7 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
 
     Args:
         places: metrics.json files, folders with one, or folders of training runs.
-        force: compare also what is unlike, without ranking it.
+        force: compare numbers that are unlike too, without ranking them.
 
     Raises:
         InputError: no numbers there, or not readable.
@@ -88,6 +88,7 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
 
 def unlike(runs: Sequence[Run]) -> Iterator[str]:
     """A sentence for each condition in which the runs differ."""
+    # One hash in common is enough: files and images of a reference have each their own.
     if not frozenset.intersection(*(one.hashes for run in runs for one in run.references)):
         yield (
             "They differ in the reference: "
@@ -97,13 +98,14 @@ def unlike(runs: Sequence[Run]) -> Iterator[str]:
         values = {run.name: run.conditions[key] for run in runs}
         if key in IF_KNOWN:
             values = {name: value for name, value in values.items() if value != [None]}
+        # What is not recorded may differ. A protocol may be absent, and so may a label rule.
         unknown = key not in ("protocol", *IF_KNOWN) and [None] in values.values()
         if unknown or len(different([one for value in values.values() for one in value])) > 1:
             yield f"They differ in the {key}: {each_in_words(values)}."
 
 
 def drawn_apart(runs: Sequence[Run]) -> Iterator[str]:
-    """A sentence for each setting with which samples were drawn otherwise."""
+    """A sentence for each setting that differs in how samples were drawn."""
     for key in DRAWING:
         values = {
             run.name: ["none" if value is None else value for value in run.drawing[key]]
@@ -132,16 +134,17 @@ def in_words(value: Any) -> str:
 
 
 def rows_of(runs: Sequence[Run], ranked: bool) -> Iterator[Row]:
-    """The numbers of all runs, and of training runs those at the budget that all of them spent."""
+    """The numbers of all runs; of training runs, those at the largest budget they all reached."""
     names = dict.fromkeys(name for run in runs for name in run.scores)
     for name in names:
         curves = [of_metric(run.curve, name) for run in runs]
         best = [run.scores.get(name) for run in runs]
-        if not all(curves):
+        if not all(curves):  # not all are training runs
             yield row(name, best, ranked)
             continue
         yield row(f"{name}, best", best, ranked)
         for axis, words in BUDGETS.items():
+            # the budget that every run has reached: the shortest one's
             budget = min(max(line[axis] for line in curve) for curve in curves)
             within = [latest(curve, axis, budget) for curve in curves]
             yield row(f"{name}, {words.format(budget)}", within, ranked)
@@ -158,7 +161,7 @@ def row(name: str, scores: list[Score | None], ranked: bool) -> Row:
     present = {at: score for at, score in enumerate(scores) if score and math.isfinite(score.value)}
     if not ranked or len(present) < 2:
         return Row(name, scores, None, [None] * len(scores))
-    least = min(map(worth, present.values()))
+    least = min(map(worth, present.values()))  # smaller is better, whatever the number
     equal = tuple(
         at for at, score in present.items() if math.isclose(worth(score), least, rel_tol=ROUNDING)
     )
@@ -176,5 +179,6 @@ def standard_errors(score: Score, best: Score) -> float | None:
     """How many combined standard errors a number is behind the best."""
     if score.standard_error is None or best.standard_error is None:
         return None
+    # of a difference of independent numbers
     combined = math.hypot(score.standard_error, best.standard_error)
     return abs(score.value - best.value) / combined if combined else None

@@ -76,8 +76,9 @@ def found(place: Path) -> Path:
     """The file with the numbers of a run.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file.
     """
+    # a report first, where a folder holds both
     candidates = [place] if place.is_file() else [place / METRICS_FILE, place / EVALUATIONS_FILE]
     for path in candidates:
         if path.is_file():
@@ -89,7 +90,7 @@ def found(place: Path) -> Path:
 
 
 def short_names(places: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Names of folders, of files that are not called as usual; as typed where names are equal."""
+    """Names of the folders, or of files with an unusual name; as typed where two are equal."""
     usual = (METRICS_FILE, EVALUATIONS_FILE)
     names = [path.resolve().parent.name if path.name in usual else path.stem for path in paths]
     return names if len(set(names)) == len(names) else list(places)
@@ -120,7 +121,7 @@ def read_run(name: str, path: Path) -> Run:
 
 
 def inner(tree: Any, keys: Sequence[str]) -> Any:
-    """The entry of a tree at this path; none if there is none."""
+    """The entry of a tree at this path; None if there is nothing."""
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
@@ -130,7 +131,7 @@ def training_run(name: str, lines: list[dict[str, Any]]) -> Run:
     """
     Raises:
         InputError: there is no evaluation.
-        KeyError: lines that are no evaluations.
+        KeyError: lines that are not evaluations.
     """
     if not lines:
         raise InputError(f"{name} has no evaluation yet.")
@@ -154,7 +155,7 @@ def reference_of(line: dict[str, Any]) -> KnownReference:
 
 
 def different(values: Sequence[Any]) -> list[Any]:
-    """Each value once, in order; some cannot be hashed."""
+    """Each value once, in order; without a set, since some cannot be hashed."""
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
@@ -176,7 +177,7 @@ def score_of(line: dict[str, Any]) -> Score:
 
 
 def worth(score: Score) -> float:
-    """The smaller the better; a number that is not finite is worth nothing."""
+    """A sort key, smaller for better; a number that is not finite comes last."""
     if not math.isfinite(score.value):
         return math.inf
     return score.value if score.better == "lower" else -score.value

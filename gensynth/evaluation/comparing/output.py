@@ -174,7 +174,7 @@ def draw_curves(comparison: Comparison, metric: str, axis: str, axes: Axes) -> N
         floors += [line["floor"] for line in lines if line.get("floor")]
     if floors:
         axes.axhline(min(floors), color=COLOURS[6], linestyle="--", label="real images")
-    axes.set(xlabel=AXES[axis], ylabel=metric, yscale="log")
+    axes.set(xlabel=AXES[axis], ylabel=metric, yscale="log")  # early distances dwarf late ones
     axes.locator_params(axis="x", nbins=5)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
@@ -192,7 +192,7 @@ def draw_bars(comparison: Comparison, row: Row, axes: Axes) -> None:
         error, colour = score.standard_error, COLOURS[at % len(COLOURS)]
         bar = axes.barh([at], [score.value], 0.6, xerr=error, capsize=3, color=colour)
         axes.bar_label(bar, [with_error(score.value, error)], padding=4, fontsize=8)
-    axes.margins(x=0.3)
+    axes.margins(x=0.3)  # room for the numbers beside the bars
     floors = [score.floor for score in finite.values() if score.floor]
     if floors:
         axes.axvline(min(floors), color=COLOURS[6], linestyle="--", label="real images")
@@ -200,6 +200,6 @@ def draw_bars(comparison: Comparison, row: Row, axes: Axes) -> None:
     names = [shortened(run.name) for run in comparison.runs]
     names = [f"{name}\nbest" if row.best == at else name for at, name in enumerate(names)]
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first run on top
     axes.grid(visible=False, axis="y")
     axes.set_title(headed(row).replace("$", r"\$"), fontsize=10)

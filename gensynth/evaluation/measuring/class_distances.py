@@ -25,7 +25,7 @@ class ClassDistance:
     Attributes:
         num_samples, num_reference: how many of them `value` compares.
         floor: what `num_samples` other real images of the class score against the same reference
-            images; none if there are too few.
+            images; None if there are too few.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ClassDistance:
 def class_distances(measured: Measured) -> tuple[list[ClassDistance], list[str]]:
     """The distances in the feature of the headline, and the classes left out.
 
-    The class that is most times its floor comes first: classes that vary much score high anyway.
+    Sorted by their ratio to the floor, largest first: a class that varies much scores high anyway.
 
     Both are empty if the classes of the samples or of the reference images are not known, or if
     the headline is no Fréchet distance. A class is left out that has fewer than two images on one
@@ -66,6 +66,7 @@ def class_distances(measured: Measured) -> tuple[list[ClassDistance], list[str]]
     left_out = sorted((fake_classes | real_classes).keys() - set(used))
     if not used:
         return [], left_out
+    # All classes share the memory: many of them get fewer images each.
     most = max(2, min(MOST_OF_A_CLASS, MOST_IMAGES // len(used)))
     fake_rows = rows_of(measured.files, feature, chosen(fake_classes, used, most))
     real_rows = rows_of(files, feature, chosen(real_classes, used, 2 * most))
@@ -75,7 +76,7 @@ def class_distances(measured: Measured) -> tuple[list[ClassDistance], list[str]]
 
 
 def chosen(classes: dict[str, list[int]], names: Sequence[str], most: int) -> dict[str, list[int]]:
-    """At most so many positions of each of these classes, drawn at random."""
+    """At most `most` positions of each of these classes, drawn at random."""
     return {
         name: [classes[name][at] for at in in_random_order(len(classes[name]))[:most]]
         for name in names
@@ -86,7 +87,7 @@ def rows_of(
     files: FeatureFiles, feature: str, positions: dict[str, list[int]]
 ) -> dict[str, Tensor]:
     """The features [n, D] of these positions, read in one pass."""
-    owner = np.full(files.count, -1)
+    owner = np.full(files.count, -1)  # number of the class of each position; -1: not chosen
     for number, places in enumerate(positions.values()):
         owner[places] = number
     parts: list[list[Tensor]] = [[] for _ in positions]
@@ -98,9 +99,9 @@ def rows_of(
 
 
 def class_distance(name: str, fake: Tensor, real: Tensor) -> ClassDistance:
-    """One class; where there are enough real images, value and floor are of equal counts."""
+    """The distance of one class; with enough real images, value and floor compare equal numbers."""
     count = min(len(fake), len(real) // 2)
-    if count < 2:
+    if count < 2:  # too few for a covariance of each half
         return ClassDistance(name, distance(fake, real), None, len(fake), len(real))
     # Every other one: images that follow each other in a dataset are often alike.
     fake, others, reference = fake[:count], real[1::2][:count], real[::2]
@@ -115,11 +116,11 @@ def distance(one: Tensor, other: Tensor) -> float:
     With fewer images than features the trace of the root of the covariances' product is the sum of
     the singular values of X Y^T / sqrt((n - 1)(m - 1)), X and Y centred: a small matrix.
     """
-    if min(len(one), len(other)) > one.shape[1]:
+    if min(len(one), len(other)) > one.shape[1]:  # the covariances are smaller than x @ y.T
         a, b = Statistics.of(one), Statistics.of(other)
         return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
     x, y = one.double(), other.double()
     between = float((x.mean(0) - y.mean(0)).square().sum())
     x, y = (z.sub(z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
-    shared = float(torch.linalg.svdvals(x @ y.T).sum())
+    shared = float(torch.linalg.svdvals(x @ y.T).sum())  # [n, m]; tr of the root of the product
     return max(0.0, between + float(x.square().sum() + y.square().sum()) - 2 * shared)

@@ -39,7 +39,7 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How the work is done; no number depends on it.
+    """How the work is divided; the numbers do not depend on it.
 
     Attributes:
         batch_size: images that go through the extractor together.
@@ -89,13 +89,14 @@ class FeatureFiles:
     def ranges(self) -> list[range]:
         """The positions of each file."""
         starts = range(0, self.count, IMAGES_OF_A_FILE)
+        # small files: what an interrupted process loses is at most one of them
         return [range(start, min(start + IMAGES_OF_A_FILE, self.count)) for start in starts]
 
     def path(self, positions: range) -> Path:
         return self.folder / f"{positions.start:09d}-{positions.stop:09d}.safetensors"
 
     def missing(self) -> list[range]:
-        """The positions that nobody has written yet."""
+        """The positions that are not written yet."""
         return [positions for positions in self.ranges if not readable(self.path(positions))]
 
     def write(self, positions: range, features: dict[str, Tensor]) -> None:
@@ -106,6 +107,7 @@ class FeatureFiles:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # at once, whole or not at all: another process may read the folder meanwhile
             replace_file(self.path(positions), save(features))
         except OSError as error:
             raise OutputError(
@@ -135,17 +137,17 @@ class FeatureFiles:
         return torch.cat([features for _, features in self.read(name)])
 
     def used(self) -> None:
-        """Notes that somebody needs the files now."""
+        """Marks the files as needed now, so that `remove_unused` leaves them."""
         if self.folder.is_dir():
-            os.utime(self.folder)
+            os.utime(self.folder)  # its time of change is what `remove_unused` looks at
 
     def remove(self) -> None:
-        """Deletes the files; the work would have to be done again."""
+        """Deletes the files, so that the features have to be computed again."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def remove_unused() -> None:
-    """Deletes the features in the cache that nobody has needed for a week."""
+    """Deletes the features in the cache that have not been used for a week."""
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     for folder in cache_folder("features").glob("*"):
         if folder.is_dir() and folder.stat().st_mtime < oldest:
@@ -165,6 +167,7 @@ def feature_files(images: Images, order: Sequence[int], extractor: Extractor) ->
     """Where the features of these images lie in the cache: one folder for each set and space."""
     whole = list(order) == list(range(images.length))
     chosen = "all" if whole else hashlib.sha256(np.asarray(order).tobytes()).hexdigest()
+    # Everything that a feature depends on, so that a change of any of it finds another folder.
     key = [images.fingerprint, extractor.fingerprint, chosen, IMAGES_OF_A_FILE, LAYOUT]
     folder = cache_folder("features") / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     return FeatureFiles(folder, len(order))
@@ -196,6 +199,7 @@ def extract(
     for _ in range(ROUNDS):
         if not missing:
             break
+        # In turn, so that the parts differ by one file at most.
         mine = missing[state.process_index :: state.num_processes]
         write_features(images, order, extractor, effort, files, mine)
         state.wait_for_everyone()
@@ -204,7 +208,7 @@ def extract(
 
 
 def agreed(ranges: list[range]) -> list[range]:
-    """What the main process has found missing: another program may write files as well."""
+    """The files the main process found missing; other programs may be writing some too."""
     [found] = broadcast_object_list([ranges])
     return found
 
@@ -220,6 +224,7 @@ def write_features(
     """Computes and writes the files of these positions."""
     state = processes()
     indices = [order[position] for positions in mine for position in positions]
+    # Batches and files have other lengths: features wait here until a file is full.
     waiting: dict[str, list[Tensor]] = {}
     left = iter(mine)
     current = next(left, None)
@@ -231,6 +236,7 @@ def write_features(
             count = len(current)
             files.write(current, {name: x[:count].contiguous() for name, x in whole.items()})
             waiting = {name: [x[count:]] for name, x in whole.items()}
+            # the main process counts for all, which work at about the same speed
             effort.tick(count * state.num_processes if state.is_main_process else 0)
             current = next(left, None)
 
@@ -241,7 +247,7 @@ def described(batch: Tensor, extractor: Extractor) -> dict[str, Tensor]:
     A grey image is the same whether it is stored with one channel or with three.
     """
     found = {name: features.cpu() for name, features in extractor(batch).items()}
-    rgb = batch.expand(-1, 3, -1, -1)
+    rgb = batch.expand(-1, 3, -1, -1)  # [B, 3, H, W]
     digests = [hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest() for image in rgb]
     found[PIXELS] = torch.from_numpy(np.frombuffer(b"".join(digests), dtype=np.int64).copy())
     return found
@@ -257,7 +263,7 @@ def size_of(images: Images) -> tuple[int, int]:
 
 
 def pixels_sha256(files: FeatureFiles, sort: bool) -> str:
-    """A hash of the pixels of all images: of a sorted list, the same in whatever order."""
+    """A hash of the pixels of all images; with `sort` the same in whatever order they are."""
     hashes = files.all(PIXELS)
     hashes = hashes.sort().values if sort else hashes
     return hashlib.sha256(hashes.numpy().astype("<i8").tobytes()).hexdigest()
@@ -271,7 +277,7 @@ def duplicates(files: FeatureFiles) -> int:
 
 def selection(length: int, num: int | None, seed: int) -> Sequence[int]:
     """Indices of `num` of `length` images, the same ones every time; all of them in order if `num`
-    is none or not smaller."""
+    is None or not smaller."""
     if num is None or num >= length:
         return range(length)
     return np.random.default_rng(seed).permutation(length)[: max(num, 0)].tolist()

@@ -19,13 +19,13 @@ def without_floor(
     real: Images | None,
     others: Images | None,
 ) -> str | None:
-    """Why `count` samples have no floor, in words that end in what to do; none if they have one.
+    """Why `count` samples have no floor, in words that end in what to do; None if they have one.
 
     Args:
-        real: all images of the reference; none where it is a file of statistics.
+        real: all images of the reference; None where it is a file of statistics.
     """
     if "frechet" not in metrics:
-        return "of these numbers none has one; a Fréchet distance has"
+        return "none of these numbers has a floor; a Fréchet distance has one"
     if others is not None:
         few = others.length < count
         reason = f"{others.name} has {others.length:,} images, fewer than the {count:,} samples"
@@ -46,10 +46,10 @@ def add_floors(
     spare: FeatureFiles | None,
     others: Images | None,
 ) -> str | None:
-    """Sets the floors of the Fréchet distances; says what they compare, none if there are none.
+    """Sets the floors of the Fréchet distances; says what they compare, or None.
 
-    A floor is of as many images as there are samples: with fewer it would be higher. So it would be
-    against a small rest of the reference, as the bias goes with one over the number on each side.
+    A floor compares as many images as there are samples; fewer would score higher. So would a floor
+    against a small rest of the reference: the bias falls as 1 / count on either side.
 
     Args:
         real: all images of the reference, of which a part is compared with the rest.
@@ -70,9 +70,9 @@ def add_floors(
             sample = sums_of(spare, feature).statistics()
         else:
             assert real is not None and part is not None
-            reference = sums_of(real, feature, among=~part).statistics()
+            reference = sums_of(real, feature, among=~part).statistics()  # the rest
             sample = sums_of(real, feature, among=part).statistics()
-        score.floor = sum(distance_terms(reference, sample))
+        score.floor = sum(distance_terms(reference, sample))  # of means and of covariances
     if others is not None:
         return f"{count} images of {others.name}"
     assert real is not None

@@ -46,11 +46,11 @@ def measure(
     others: Images | None = None,
     effort: Effort | None = None,
 ) -> Measured | None:
-    """The numbers of samples against a reference; none in all processes but the main one.
+    """The numbers of samples against a reference; None in all processes but the main one.
 
     Args:
-        num: how many samples; none for all. A part is drawn at random by `seed`.
-        metrics: some of `measures.METRICS`; none for all that fit the extractor.
+        num: how many samples; None for all. A part is drawn at random by `seed`.
+        metrics: some of `measures.METRICS`; None for all that fit the extractor.
         others: real images that are not in the reference: what as many of them as there are samples
             score is the floor. None: in spaces whose numbers cannot be read without it, the floor
             compares as many images of the reference as there are samples with its others, if it
@@ -67,8 +67,10 @@ def measure(
         raise UsageError(f"a distance needs at least 2 samples, {samples.name} has {len(order)}.")
     start = time.perf_counter()
     images = reference.images if isinstance(reference, Reference) else reference
+    # A file's few images are only needed where features of single images are.
     if images is not reference and not NEEDS_FEATURES.keys() & set(wanted):
         images = None
+    # Decided before anything is extracted, so that images of no use are not looked at.
     reason = without_floor(wanted, len(order), images, others)
     drawn = selection(others.length, len(order), seed) if others and not reason else ()
     effort.expect(len(order) + (images.length if images else 0) + len(drawn))
@@ -76,6 +78,7 @@ def measure(
     spare = extract(others, drawn, extractor, effort) if others and drawn else None
     files = extract(samples, order, extractor, effort)
     extracted = time.perf_counter()
+    # Extracting is shared; the numbers are a small part of the work and made once.
     if not processes().is_main_process:
         return None
     known = completed(reference, real, extractor)
@@ -130,7 +133,7 @@ def completed(
 def make_reference(
     images: Images, extractor: Extractor, num: int | None = None, effort: Effort | None = None
 ) -> Reference | None:
-    """The statistics of real images; none in all processes but the main one.
+    """The statistics of real images; None in all processes but the main one.
 
     Raises:
         UsageError: fewer than two images.
@@ -154,6 +157,7 @@ def reference_of(images: Images, files: FeatureFiles, extractor: Extractor) -> R
     space = space_of(extractor)
     statistics = {}
     for feature in space.frechet.values():
+        # with the root, so that no later distance has to compute it
         statistics[feature] = sums_of(files, feature).statistics().with_root()
     kept = {space.main: some_of(files, space.main)}
     meta = {
@@ -169,6 +173,7 @@ def reference_of(images: Images, files: FeatureFiles, extractor: Extractor) -> R
         "weights_sha256": extractor.weights_sha256,
     }
     write_reference(path, statistics, kept, meta)
+    # Read back: the same object whether it was in the cache or not.
     return read_reference(path, extractor)
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, and what it found it in."""
+"""What an evaluation found, and what it was computed from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from gensynth.metrics.extractors import Extractor
 
 @dataclass
 class Measured:
-    """What came out, and what it came from.
+    """The scores of an evaluation, and what they were computed from.
 
     Attributes:
         order: which images of `samples` were used; positions in `files` are positions in it.
         real, real_files: the images of the reference and all their features, if it is not a file of
             statistics.
-        floor_of: what the floors of the scores compare; none if they have none.
+        floor_of: what the floors of the scores compare; None without floors.
         no_floor: why they have none, where one is to be expected.
         left_out: a sentence for each metric that could not be computed.
-        asked: how many samples were asked for; none for all.
+        asked: how many samples were asked for; None for all.
         copies: how many samples repeat an earlier one pixel for pixel.
         seen: whether every sample is an image of the reference, pixel for pixel.
         sizes: width and height of the samples, and of the images of the reference and of the floor

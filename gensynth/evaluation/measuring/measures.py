@@ -1,4 +1,4 @@
-"""Which numbers belong to a feature space, what they are called, and computing them."""
+"""Which numbers belong to a feature space, their names, and how they are computed."""
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ from gensynth.metrics.extractors import Extractor
 
 PUBLISHED_COUNT = 50_000  # samples of published numbers
 FEATURES_OF_REFERENCE = 10_000  # kept for precision and recall, as in ADM's reference batches
-SUBSETS, SUBSET_SIZE = 100, 1000
+SUBSETS, SUBSET_SIZE = 100, 1000  # for KID, as torch-fidelity's defaults
 GROUPS = 10  # left out in turn for the standard error
 # What people call a metric after the numbers that it makes.
 ALSO = {
@@ -95,6 +95,7 @@ class Score:
 
 
 def space_of(extractor: Extractor) -> Space:
+    # by a feature that only this kind of extractor has
     return next(space for name, space in SPACES.items() if name in extractor.dims)
 
 
@@ -145,9 +146,10 @@ def frechet_scores(
 ) -> Iterator[Score]:
     """A distance for every feature that the reference has statistics of."""
     for key, feature in space_of(extractor).frechet.items():
-        statistics = reference.statistics.get(feature)
+        statistics = reference.statistics.get(feature)  # files of others often lack sFID's
         if statistics is None:
             continue
+        # In groups: the standard error leaves out one of them in turn (`frechet_estimate`).
         sums = sums_of(samples, feature, GROUPS)
         check_varied(sums.statistics())
         found = frechet_estimate(statistics, sums)
@@ -170,7 +172,7 @@ def sums_of(
 ) -> GroupedSums:
     """Sums over the features of all images, or of those for which `among` [N] is true.
 
-    Not in a `FrechetDistance`, of whose states torchmetrics keeps a second copy.
+    Without a `FrechetDistance`: torchmetrics keeps a second copy of its states.
     """
     sums = None
     for positions, features in files.read(feature):
@@ -197,6 +199,7 @@ def check_varied(statistics: Statistics) -> None:
 def inception_scores(extractor: Extractor, samples: FeatureFiles, _: Reference) -> Iterator[Score]:
     """Over ten splits in random order, and over splits of 5,000 in order, as ADM's evaluator."""
     logits = samples.all("logits")
+    # Both: torch-fidelity's permutes the images first, ADM's does not (`metrics.scores`).
     mean, deviation = inception_score(logits, min(10, len(logits)))
     in_order = inception_score_in_order(logits)
     official = extractor.official and extractor.name == "inception-2015"
@@ -264,7 +267,7 @@ COMPUTE: dict[str, Callable[[Extractor, FeatureFiles, Reference], Iterator[Score
     "cmmd": cmmd_scores,
 }
 # Metrics that need features of the reference, and how many images on each side.
-NEEDS_FEATURES = {"precision-recall": 4, "density-coverage": 6, "kid": 2, "cmmd": 2}
+NEEDS_FEATURES = {"precision-recall": 4, "density-coverage": 6, "kid": 2, "cmmd": 2}  # k + 1
 
 
 def compute(
@@ -288,7 +291,7 @@ def compute(
 def missing_for(
     metric: str, feature: str, samples: FeatureFiles, reference: Reference
 ) -> str | None:
-    """Why a metric cannot be computed; none if it can."""
+    """Why a metric cannot be computed; None if it can."""
     if metric not in NEEDS_FEATURES:
         return None
     if feature not in reference.features:

@@ -1,10 +1,10 @@
-"""Numbers with the digits that mean something."""
+"""Numbers rounded to their significant digits."""
 
 import math
 
 
 def number(value: float) -> str:
-    """With the digits that matter: 0.8123, 12.34, 358.9."""
+    """With its significant digits: 0.8123, 12.34, 358.9."""
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
 
 
@@ -17,7 +17,7 @@ def rounded(value: float, error: float | None) -> tuple[str, str]:
         return number(value), ""
     if not error or not math.isfinite(error):
         return number(value), number(error)
-    decimals = max(0, 1 - math.floor(math.log10(error)))
+    decimals = max(0, 1 - math.floor(math.log10(error)))  # two digits of the error
     return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
 
 

@@ -1,16 +1,17 @@
 """What published numbers depended on, by name: model, sampler, guidance, labels, reference, count.
 
 Values come from the papers and from the repositories that belong to them, as each entry says. What
-neither of them says, or where they disagree, stands in `unverified`.
+neither of them says, or where they disagree, is listed in `unverified`.
 """
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gensynth.errors import UsageError
 from gensynth.evaluation.drawn import LabelRule
+from gensynth.settings import Settings
 
 # How floats x in [-1, 1] became whole levels.
 HALF_UP = "floor(127.5 x + 128)"  # DiT and what came from it; `gensynth.autoencoders.levels`
@@ -18,14 +19,14 @@ CUT_OFF = "floor(127.5 (x + 1))"
 DDPM: dict[str, Any] = {
     "variance_type": "learned_range",
     "timestep_spacing": "linspace",
-    "clip_sample": False,
+    "clip_sample": False,  # latents are not confined to [-1, 1]
 }
 EULER_MARUYAMA: dict[str, Any] = {
     "method": "euler",
     "form": "sigma",
     "norm": 1.0,
     "last_step": "mean",
-    "last_step_size": 0.04,
+    "last_step_size": 0.04,  # SiT's, for 250 steps
 }
 HALTON: dict[str, Any] = {
     "temperature": 1.0,
@@ -39,6 +40,12 @@ HALTON: dict[str, Any] = {
 }
 
 
+# DiT's, from which the others differ.
+USUAL = Settings(
+    steps=250, guidance=1.5, size=256, scheduler="DDPMScheduler", scheduler_options=DDPM
+)
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Everything a published number depended on.
@@ -48,12 +55,10 @@ class Protocol:
         model: the preset, a key of `gensynth.models.MODELS`.
         published: the numbers, by the keys of a report: fid, sfid, is, precision, recall.
         source: paper with table, and repository with file.
-        size: pixels of a side.
-        steps, guidance: as our pipelines count them: guidance from 1 (none).
-        scheduler, scheduler_options: of `gensynth.samplers.registry`.
+        settings: of the pipeline's call; guidance counts from 1 (no guidance).
         prediction: what the model says, as of a pipeline.
         guided_channels: how many leading channels guidance acts on; None for all.
-        guidance_schedule, guidance_power, guidance_interval: as of a pipeline.
+        guidance_schedule, guidance_power: as of a pipeline.
         autoencoder: hub id of the VAE, or file of the tokenizer.
         labels: "random" (uniform) or "balanced" (the classes in turn).
         pixels: how floats became whole levels.
@@ -62,7 +67,7 @@ class Protocol:
         count: number of samples.
         reference: name of a published file of statistics.
         extractor: the feature space.
-        unmet: what the number depended on that is not to be had here.
+        unmet: what the number depended on that is not available here.
         unverified: what is taken from somewhere else, or was not found.
         notes: what a reader of the number should know.
     """
@@ -71,16 +76,11 @@ class Protocol:
     model: str
     published: Mapping[str, float]
     source: str
-    size: int = 256
-    steps: int = 250
-    guidance: float = 1.5
-    scheduler: str = "DDPMScheduler"
-    scheduler_options: Mapping[str, Any] = field(default_factory=lambda: DDPM)
+    settings: Settings = USUAL
     prediction: str = "epsilon"
     guided_channels: int | None = 3
     guidance_schedule: str = "constant"
     guidance_power: float = 4.0
-    guidance_interval: tuple[float, float] | None = None
     autoencoder: str = "stabilityai/sd-vae-ft-ema"
     labels: LabelRule = "random"
     pixels: str = HALF_UP
@@ -119,13 +119,15 @@ def halton(size: str, pixels: int, guidance: float, fid: float, score: float) ->
     return Protocol(
         name=f"maskgit-{size.lower()}-{pixels}-halton-cfg{guidance:g}",
         model=f"MaskGIT-{size}",
+        settings=USUAL.but(
+            size=pixels,
+            steps=32,
+            guidance=guidance,
+            scheduler="HaltonDecoder",
+            scheduler_options=HALTON,
+        ),
         published={"fid": fid, "is": score},
         source=HALTON_SOURCE,
-        size=pixels,
-        steps=32,
-        guidance=guidance,
-        scheduler="HaltonDecoder",
-        scheduler_options=HALTON,
         prediction="tokens",
         guided_channels=None,
         autoencoder="FoundationVision/LlamaGen, vq_ds16_c2i.pt",
@@ -149,7 +151,7 @@ _ENTRIES = (
     Protocol(
         name="dit-xl2-512-cfg1.5",
         model="DiT-XL/2",
-        size=512,
+        settings=USUAL.but(size=512),
         reference="imagenet512",
         published={"fid": 3.04, "sfid": 5.02, "is": 240.82, "precision": 0.84, "recall": 0.54},
         source=DIT.format("table 3"),
@@ -158,10 +160,12 @@ _ENTRIES = (
     Protocol(
         name="sit-xl2-256-cfg1.5-ode",
         model="SiT-XL/2",
+        settings=USUAL.but(
+            scheduler="FlowODEScheduler",
+            scheduler_options={"method": "heun", "sample_eps": None},
+            steps=125,
+        ),  # Heun calls the model twice in each
         prediction="velocity",
-        scheduler="FlowODEScheduler",
-        scheduler_options={"method": "heun", "sample_eps": None},
-        steps=125,  # Heun calls the model twice in each
         published={"fid": 2.15, "sfid": 4.60, "is": 258.09, "precision": 0.81, "recall": 0.60},
         source=f"{SIT}; willisma/SiT issue 18 (125 steps)",
         unverified=(SIT_DECODER,),
@@ -170,9 +174,8 @@ _ENTRIES = (
     Protocol(
         name="sit-xl2-256-cfg1.5-sde",
         model="SiT-XL/2",
+        settings=USUAL.but(scheduler="FlowSDEScheduler", scheduler_options=EULER_MARUYAMA),
         prediction="velocity",
-        scheduler="FlowSDEScheduler",
-        scheduler_options=EULER_MARUYAMA,
         published={"fid": 2.06, "sfid": 4.49, "is": 277.50, "precision": 0.83, "recall": 0.59},
         source=SIT,
         unverified=(
@@ -185,12 +188,14 @@ _ENTRIES = (
     Protocol(
         name="repa-sit-xl2-256-cfg1.8",
         model="SiT-XL/2",
+        settings=USUAL.but(
+            scheduler="FlowSDEScheduler",
+            scheduler_options=EULER_MARUYAMA,
+            guidance=1.8,
+            guidance_interval=(0.0, 0.7),
+        ),
         prediction="velocity",
-        scheduler="FlowSDEScheduler",
-        scheduler_options=EULER_MARUYAMA,
-        guidance=1.8,
         guided_channels=None,
-        guidance_interval=(0.0, 0.7),
         pixels=CUT_OFF,
         published={"fid": 1.42, "sfid": 4.70, "is": 305.7, "precision": 0.80, "recall": 0.65},
         source="arXiv 2410.06940; sihyun-yu/REPA, README.md, generate.py and samplers.py",
@@ -199,7 +204,7 @@ _ENTRIES = (
     Protocol(
         name="dico-xl-256-cfg1.4",
         model="DiCo-XL",
-        guidance=1.4,
+        settings=USUAL.but(guidance=1.4),
         seed=1234,
         published={"fid": 2.05, "is": 282.17, "precision": 0.83, "recall": 0.59},
         source=DICO.format("tables 1 and 7"),
@@ -207,7 +212,7 @@ _ENTRIES = (
     Protocol(
         name="dico-xl-256-400k",
         model="DiCo-XL",
-        guidance=1.0,
+        settings=USUAL.but(guidance=1.0),
         seed=1234,
         published={"fid": 11.67, "sfid": 5.38, "is": 100.42, "precision": 0.71, "recall": 0.61},
         source=DICO.format("tables 1, 7 and 8"),
@@ -215,7 +220,7 @@ _ENTRIES = (
     Protocol(
         name="dic-xl-256-400k",
         model="DiC-XL",
-        guidance=1.0,
+        settings=USUAL.but(guidance=1.0),
         published={"fid": 13.11, "is": 100.15},
         source=DIC,
         unverified=("DiC's own paper was not at hand",),
@@ -233,7 +238,7 @@ _ENTRIES = (
     Protocol(
         name="mdtv2-xl2-256-cfg3.8",
         model="MDTv2-XL/2",
-        guidance=3.8,
+        settings=USUAL.but(guidance=3.8),
         guidance_schedule="power-cosine",
         guidance_power=4.0,
         pixels=CUT_OFF,
@@ -258,7 +263,7 @@ def find_protocol(name: str) -> Protocol:
     """The protocol of that name.
 
     Raises:
-        UsageError: there is none; the message names the nearest.
+        UsageError: no protocol has that name; the message names the nearest.
     """
     if name not in PROTOCOLS:
         begun = [known for known in PROTOCOLS if known.startswith(name)]
@@ -266,17 +271,3 @@ def find_protocol(name: str) -> Protocol:
         hint = f" Did you mean {close[0]}?" if close else ""
         raise UsageError(f"there is no protocol {name!r}.{hint} Known: {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]
-
-
-def settings_of(protocol: Protocol) -> dict[str, Any]:
-    """Keywords for the call of a pipeline; what it cannot be told there, it must have itself."""
-    settings: dict[str, Any] = {
-        "steps": protocol.steps,
-        "guidance": protocol.guidance,
-        "size": protocol.size,
-        "scheduler": protocol.scheduler,
-        "scheduler_options": dict(protocol.scheduler_options),
-    }
-    if protocol.guidance_interval is not None:
-        settings["guidance_interval"] = protocol.guidance_interval
-    return settings

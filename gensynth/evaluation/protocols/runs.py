@@ -1,8 +1,8 @@
-"""An evaluation by a protocol, in what another one departs from it, and a protocol in words."""
+"""An evaluation by a protocol, how another one departs from it, and a protocol in words."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -11,10 +11,11 @@ from gensynth.evaluation.drawn import AtHand, DrawnImages
 from gensynth.evaluation.evaluate import evaluate
 from gensynth.evaluation.measuring.features import Effort, Images
 from gensynth.evaluation.measuring.measured import Measured
-from gensynth.evaluation.protocols.protocols import HALF_UP, Protocol, settings_of
+from gensynth.evaluation.protocols.protocols import HALF_UP, Protocol
 from gensynth.evaluation.references.published import PUBLISHED
 from gensynth.models import preset
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.drawing import DrawingPipeline
+from gensynth.settings import known_settings
 
 # Kind and settings of the autoencoders that protocols name. Which weights one has cannot be told.
 CODECS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -56,7 +57,7 @@ def evaluate_protocol(
 
     Args:
         model: name, folder or hub id, as for `gensynth.load`, or one that is in memory.
-        num: number of samples; none for the protocol's.
+        num: number of samples; None for the protocol's.
         reference: where its reference is, if not in the usual place.
         weights, download: of the extractor, see `evaluate`.
         batch_size: pictures that the model draws together.
@@ -94,7 +95,7 @@ def drawn_by(
         protocol.seed,
         protocol.labels,
         batch_size,
-        settings_of(protocol),
+        protocol.settings,
     )
 
 
@@ -128,7 +129,7 @@ def label(protocol: Protocol, found: list[str]) -> str:
 
 
 def departures(protocol: Protocol, samples: Images, report: dict[str, Any]) -> list[str]:
-    """In what an evaluation departs from a protocol, a few words each; none if it follows it."""
+    """How an evaluation departs from a protocol, a few words each; empty if it follows it."""
     drawing = _drawing(protocol, samples) if isinstance(samples, DrawnImages) else [UNKNOWN_DRAWING]
     return [*drawing, *_measuring(protocol, report), *protocol.unmet]
 
@@ -151,6 +152,7 @@ def _measuring(protocol: Protocol, report: dict[str, Any]) -> Iterator[str]:
 
 def _reference(protocol: Protocol, reference: dict[str, Any]) -> Iterator[str]:
     """Whether the reference is the published one; what it is called says nothing."""
+    # The hash decides wherever it is known; a name can be given to any file.
     expected = PUBLISHED[protocol.reference].sha256
     if expected is not None and reference["sha256"] == expected:
         return
@@ -164,21 +166,28 @@ def _reference(protocol: Protocol, reference: dict[str, Any]) -> Iterator[str]:
 
 def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
     """Departures in how the samples were drawn."""
-    resolved, pipeline = samples.resolved, samples.pipeline
+    resolved, found = samples.resolved, samples.resolved.settings.to_json()
+    pipeline = cast(DrawingPipeline, samples.pipeline)
+    wanted = protocol.settings.to_json()
     if samples.label_rule != protocol.labels:
         yield f"{samples.label_rule} labels"
     if samples.seed != protocol.seed:
         yield f"seed {samples.seed}"
-    names = ("steps", "guidance", "guidance_interval")
-    yield from _unlike(resolved._asdict(), {name: getattr(protocol, name) for name in names})
-    if resolved.size != (protocol.size, protocol.size):
+    apart = {"size", "scheduler", "scheduler_options", "guide"}  # in words of their own
+    for name in known_settings():
+        if name not in apart:
+            given = {name: resolved.settings.get(name)}
+            yield from _unlike(given, {name: protocol.settings.get(name)})
+    if resolved.settings.guide is not None:
+        yield f"guide {found['guide']}"
+    if found["size"] != wanted["size"]:
         yield f"size {resolved.size[0]}x{resolved.size[1]}"
-    scheduler = type(resolved.scheduler).__name__
-    if scheduler != protocol.scheduler:
-        yield f"scheduler {scheduler}"
+    if found["scheduler"] != wanted["scheduler"]:
+        yield f"scheduler {found['scheduler']}"
     else:
         betas = LINEAR_BETAS if protocol.prediction == "epsilon" else {}
-        yield from _unlike(resolved.scheduler.config, {**protocol.scheduler_options, **betas})
+        options = {**wanted["scheduler_options"], **betas}
+        yield from _unlike(resolved.sampler.scheduler.config, options)
     yield from _unlike(pipeline.config, _pipeline_settings(protocol))
     yield from _model(protocol, pipeline)
     kind, settings = CODECS[protocol.autoencoder]
@@ -186,22 +195,24 @@ def _drawing(protocol: Protocol, samples: DrawnImages) -> Iterator[str]:
         yield f"autoencoder {type(pipeline.autoencoder).__name__}"
     else:
         yield from _unlike(pipeline.autoencoder.config, settings)
-    if protocol.pixels != HALF_UP:
+    if protocol.pixels != HALF_UP:  # the rounding that gensynth draws with
         yield f"pixels {HALF_UP}"
 
 
 def _pipeline_settings(protocol: Protocol) -> dict[str, Any]:
-    """What a pipeline must have itself, as its call cannot be told."""
-    settings = {"prediction": protocol.prediction, "path": "linear", "ddpm_prediction": "epsilon"}
-    if protocol.guidance == 1:
+    """Settings that belong to the pipeline itself and cannot be given to its call."""
+    settings: dict[str, Any] = {"prediction": protocol.prediction, "path": "linear"}
+    settings["ddpm_prediction"] = "epsilon"
+    if protocol.settings.guidance == 1:  # then nothing about guidance changes a picture
         return settings
-    guided = ["guided_channels", "guidance_schedule"]
+    settings["guided_channels"] = protocol.guided_channels
+    settings["guidance_schedule"] = protocol.guidance_schedule
     if protocol.guidance_schedule != "constant":
-        guided.append("guidance_power")
-    return settings | {name: getattr(protocol, name) for name in guided}
+        settings["guidance_power"] = protocol.guidance_power
+    return settings
 
 
-def _model(protocol: Protocol, pipeline: ClassConditionalPipeline) -> Iterator[str]:
+def _model(protocol: Protocol, pipeline: DrawingPipeline) -> Iterator[str]:
     """Departures of the backbone; its weights are what is measured."""
     kind, keywords = preset(protocol.model)
     model = pipeline.model
@@ -211,7 +222,7 @@ def _model(protocol: Protocol, pipeline: ClassConditionalPipeline) -> Iterator[s
     other = list(_unlike(model.config, keywords))
     if other:
         yield f"model with {', '.join(other)}"
-    if model.dtype != torch.float32:
+    if model.dtype != torch.float32:  # half precision draws other pictures
         yield f"model in {str(model.dtype).removeprefix('torch.')}"
 
 
@@ -223,10 +234,10 @@ def _unlike(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[s
 
 
 def check_alone(protocol: Protocol, given: dict[str, Any]) -> None:
-    """Refuses flags that say otherwise than the protocol.
+    """Refuses flags that contradict the protocol.
 
     Args:
-        given: flag -> what the user gave; none where nothing was given.
+        given: flag -> what the user gave; None where nothing was given.
 
     Raises:
         UsageError: a flag that the protocol fixes.
@@ -244,30 +255,37 @@ def describe(protocol: Protocol) -> str:
 
 
 def _lines(protocol: Protocol) -> Iterator[str]:
+    settings = protocol.settings
     yield protocol.name
     numbers = ", ".join(f"{key} {value:g}" for key, value in protocol.published.items())
     yield f"  published: {numbers}"
     yield f"  source: {protocol.source}"
-    yield f"  model: {protocol.model} at {protocol.size} pixels, autoencoder {protocol.autoencoder}"
-    options = ", ".join(f"{key}={value}" for key, value in protocol.scheduler_options.items())
-    yield f"  sampler: {protocol.scheduler} ({options}), {protocol.steps} steps"
+    yield f"  model: {protocol.model} at {settings.size} pixels, autoencoder {protocol.autoencoder}"
+    options = ", ".join(
+        f"{key}={value}" for key, value in (settings.scheduler_options or {}).items()
+    )
+    yield f"  sampler: {settings.scheduler} ({options}), {settings.steps} steps"
     yield f"  guidance: {_guidance(protocol)}"
     yield f"  samples: {protocol.count:,}, {protocol.labels} labels, seeds from {protocol.seed}"
     yield f"  pixels: {protocol.pixels}"
     yield f"  measured: {protocol.extractor} against {protocol.reference}"
-    for title in ("unmet", "unverified", "notes"):
-        for text in getattr(protocol, title):
-            yield f"  {title.removesuffix('s')}: {text}"
+    for title, texts in (
+        ("unmet", protocol.unmet),
+        ("unverified", protocol.unverified),
+        ("note", protocol.notes),
+    ):
+        yield from (f"  {title}: {text}" for text in texts)
 
 
 def _guidance(protocol: Protocol) -> str:
-    if protocol.guidance == 1:
+    scale, interval = protocol.settings.guidance, protocol.settings.guidance_interval
+    if scale == 1:
         return "none"
     count = protocol.guided_channels
-    text = f"{protocol.guidance:g} in {'all' if count is None else f'the first {count}'} channels"
+    text = f"{scale:g} in {'all' if count is None else f'the first {count}'} channels"
     if protocol.guidance_schedule != "constant":
         text += f", {protocol.guidance_schedule} with power {protocol.guidance_power:g}"
-    if protocol.guidance_interval is not None:
-        low, high = protocol.guidance_interval
+    if interval is not None:
+        low, high = interval
         text += f", at noise levels from {low:g} to {high:g}"
     return text

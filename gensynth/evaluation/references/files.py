@@ -120,7 +120,7 @@ def _npz(path: Path) -> Stored:
     count = _whole(path, "n", read_array(path, "n")) if ours and "n" in names else None
     for name in names:
         kind, ending = _parts(name)
-        if not ours and ending not in WIDTHS:
+        if not ours and ending not in WIDTHS:  # of a feature space that is not known here
             continue
         if kind == "mu":
             keys = [name, *(f"{other}{name[2:]}" for other in ("sigma", "sqrt_sigma"))]
@@ -132,6 +132,7 @@ def _npz(path: Path) -> Stored:
         elif kind == "features":
             rows = read_array(path, name)
             stored.features[_feature(path, name, ending, rows, ours)] = _rows(path, name, rows)
+    # clean-fid and dgm-eval store features alone, of which the moments follow.
     if not ours:
         for feature in stored.features.keys() - stored.statistics.keys():
             stored.statistics[feature] = Statistics.of(stored.features[feature])
@@ -173,6 +174,7 @@ def _statistics(
         raise InputError(f"{path}: {error}") from error
     shift = NEGATIVE * float(statistics.covariance.trace())
     shifted = statistics.covariance + shift * torch.eye(len(statistics.mean))
+    # Cholesky fails where an eigenvalue is below -shift; a stored root proves there is none.
     if root is None and shift > 0 and bool(torch.linalg.cholesky_ex(shifted).info):
         raise InputError(f"{path}: {names[1]} is no covariance matrix: an eigenvalue is negative.")
     return statistics

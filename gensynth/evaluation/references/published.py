@@ -1,8 +1,8 @@
 """The published reference batches for ImageNet, and where their files belong on this machine.
 
 They are ADM's (openai/guided-diffusion, evaluations/README.md): statistics of Inception features,
-and 10,000 images for precision and recall. Of which images the statistics are is not documented,
-so that a reference made from ImageNet does not give the same numbers.
+and 10,000 images for precision and recall. The images behind the statistics are not documented,
+so a reference made from ImageNet does not give the same numbers.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches
 
 
 class Batch(NamedTuple):
-    """A file on the web; `sha256` is None where nobody has published it."""
+    """A file on the web; `sha256` is None where none is published."""
 
     url: str
     sha256: str | None = None

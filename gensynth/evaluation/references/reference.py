@@ -47,7 +47,7 @@ class Reference:
 
     @property
     def images_sha256(self) -> str | None:
-        """Of the pixels of all images it was made of; none of files that do not say it.
+        """Of the pixels of all images it was made of; None for files that do not say.
 
         The same wherever the images lie and however the sums over them were rounded.
         """
@@ -55,7 +55,7 @@ class Reference:
 
     @property
     def statistics_sha256(self) -> str:
-        """Of the means and covariances alone, or of the features where there are none.
+        """Of the means and covariances alone, or of the features where there are no moments.
 
         The same whatever the name, the kept features and the layout of the file. Statistics that
         are computed again with another number of threads may differ in the last bit, and so here.
@@ -67,6 +67,7 @@ class Reference:
         }
         digest = hashlib.sha256()
         for name, values in sorted((arrays or self.features).items()):
+            # with names and shapes: the same numbers cut otherwise are other statistics
             digest.update(f"{name} {values.shape}".encode())
             digest.update(np.ascontiguousarray(values, "<f8").tobytes())
         return digest.hexdigest()
@@ -89,6 +90,7 @@ class Reference:
                 f"features of {extractor.name} ({extractor.fingerprint}). Use the same extractor "
                 "and weights, or make another: gensynth reference."
             )
+        # A file of unknown origin may hold more than this extractor has; one of ours may not.
         unlike = [name for name, width in own.items() if extractor.dims.get(name) != width]
         if len(unlike) == len(own) or (made_by is not None and unlike):
             raise RefusedError(

@@ -115,7 +115,7 @@ class _Arrays:
         if not isinstance(value, _Call | dict | list | tuple):
             return value
         if id(value) not in self.done:
-            self.done[id(value)] = value
+            self.done[id(value)] = value  # first, for a container that holds itself
             self.done[id(value)] = self._built(value, name)
         return self.done[id(value)]
 
@@ -157,13 +157,14 @@ class _Arrays:
             raise InputError(f"{self.path}: {name} holds values of type {what}, not numbers.")
         kind = np.dtype(_byte_order(dtype) + code)
         content = _bytes(content)
+        # frombuffer and reshape trust what they are given; the file may say anything
         whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
         if not whole or math.prod(shape) * kind.itemsize != len(content) or order not in ("C", "F"):
             raise pickle.UnpicklingError(
                 f"the shape of {name} does not fit its {len(content)} bytes"
             )
         array = np.frombuffer(content, kind).reshape(shape, order=order)
-        return array.astype(kind.newbyteorder("="))
+        return array.astype(kind.newbyteorder("="))  # a copy: what `frombuffer` gives is read-only
 
 
 def _byte_order(dtype: _Dtype) -> str:

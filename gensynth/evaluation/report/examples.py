@@ -1,4 +1,4 @@
-"""Which samples and reference images a person looks at, and the pictures themselves."""
+"""Which samples and reference images the page shows, and the pictures themselves."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,13 +59,13 @@ def by_class(images: Images, order: Sequence[int], names: list[str] | None) -> d
 
 
 def kept_features(measured: Measured) -> Tensor | None:
-    """Features [M, D] of reference images; none if the reference is moments only."""
+    """Features [M, D] of reference images; None if the reference is moments only."""
     kept = measured.reference.features.get(space_of(measured.extractor).main)
     return None if kept is None else torch.as_tensor(kept)
 
 
 def realism_of(measured: Measured) -> Tensor | None:
-    """The realism [N] of each sample; none without features of enough reference images."""
+    """The realism [N] of each sample; None without features of enough reference images."""
     kept = kept_features(measured)
     if kept is None or len(kept) <= NEIGHBOURS:
         return None
@@ -88,6 +88,7 @@ def neighbours_of(measured: Measured, positions: Sequence[int]) -> list[Neighbou
         for squared, at in [nearest(features, block, min(NEIGHBOURS, len(block)))]
     ]
     squared, numbers = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    # the nearest of every block, of which the nearest of all are taken
     order = squared.argsort(dim=1, stable=True)[:, :NEIGHBOURS]
     rows = zip(positions, numbers.gather(1, order), squared.gather(1, order).sqrt(), strict=True)
     return [Neighbours(at, images.tolist(), far.tolist()) for at, images, far in rows]
@@ -108,12 +109,14 @@ def typical_distance(measured: Measured) -> float:
     kept = kept_features(measured)
     assert kept is not None
     chosen = kept[in_random_order(len(kept))[:TYPICAL]]
+    # the second nearest: the nearest is the image itself
     return float(nearest(chosen, kept, 2)[0][:, 1].sqrt().median())
 
 
 def pictures_of(images: Images, indices: Sequence[int]) -> dict[int, Image.Image]:
     """Pictures by number, of at most 128 pixels a side."""
     found = {}
+    # each picture once, also one that several sections show
     for numbers, batch in images.batches(sorted(set(indices)), BATCH):
         for number, pixels in zip(numbers.tolist(), batch, strict=True):
             found[number] = to_pil(pixels)

@@ -48,7 +48,7 @@ def drawn(draw: Callable[[], Figure], kind: str = "svg", theme: str = "light") -
 
 
 def trade_off(quality: dict[str, Any], variety: dict[str, Any]) -> Figure:
-    """Scores of quality over scores of variety: the further up and right, the better.
+    """Scores of quality over scores of variety: up and to the right is better.
 
     Args:
         quality, variety: entries of a report's scores. Where both are shares, lines join points
@@ -59,6 +59,7 @@ def trade_off(quality: dict[str, Any], variety: dict[str, Any]) -> Figure:
     across, up = variety["value"], quality["value"]
     if quality["key"] == "precision":
         for mean in (0.2, 0.4, 0.6, 0.8):
+            # From where precision is 1; p follows from mean = 2 p r / (p + r).
             recall = np.linspace(mean / (2 - mean), 1, 100)
             level = mean * recall / (2 * recall - mean)
             axes.plot(recall, level, color=COLOURS[6], linewidth=0.8, alpha=0.6)
@@ -89,7 +90,7 @@ def class_bars(classes: Sequence[ClassDistance], name: str) -> Figure:
         floors, at = zip(*marked, strict=True)
         axes.plot(floors, at, "|", color=COLOURS[1], markersize=13, mew=3, label="real images")
     axes.set_yticks(rows, [shortened(c.name) for c in classes])
-    axes.set_ylim(len(classes) - 0.4, -0.6)
+    axes.set_ylim(len(classes) - 0.4, -0.6)  # the first class on top
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=name, xlim=(0, None))
     figure.legend(loc="outside upper right", ncols=2)
@@ -99,7 +100,7 @@ def class_bars(classes: Sequence[ClassDistance], name: str) -> Figure:
 def panels(draws: Sequence[Callable[[Axes], None]], columns: int = 3) -> Figure:
     """Plots beside and below each other."""
     columns = min(columns, len(draws))
-    rows = -(-len(draws) // columns)
+    rows = -(-len(draws) // columns)  # rounded up
     figure = Figure(figsize=(4.4 * columns, 3.0 * rows), layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).flat
     for draw, axes in zip(draws, places, strict=False):

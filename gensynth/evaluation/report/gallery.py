@@ -23,8 +23,8 @@ from gensynth.evaluation.report.examples import (
 from gensynth.evaluation.report.page_parts import grid, paragraph, tile
 from gensynth.evaluation.report.report import number
 
-RANDOM, EXTREME = 40, 20
-CLASSES, OF_A_CLASS = 20, 10
+RANDOM, EXTREME = 40, 20  # samples at random, and of the best and worst each
+CLASSES, OF_A_CLASS = 20, 10  # classes shown, and samples of each
 CHECKED = 4  # for copies: of the most realistic samples, and as many at random
 NO_FEATURES = (
     f"features of more than {NEIGHBOURS} reference images, and the reference does not hold them."
@@ -37,7 +37,7 @@ class Gallery:
 
     Attributes:
         order: the number of the sample at each position.
-        realism: of each sample; none if it cannot be known.
+        realism: of each sample; None if it cannot be known.
         classes: class name -> some of its samples; empty if classes are not known.
         num_classes: how many there are.
         class_of: class names of the samples shown.

@@ -1,4 +1,4 @@
-"""`report.html`: what was measured, on one page for the person who has to judge a model."""
+"""`report.html`: what was measured, on one page for whoever has to judge a model."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -24,7 +24,7 @@ from gensynth.evaluation.report.page_parts import (
 from gensynth.evaluation.report.report import number
 from gensynth.files import write_text
 
-MOST_BARS = 30
+MOST_BARS = 30  # classes in one figure
 MEANING = {
     "is": "How sure a classifier is of each picture, and how varied its answers are.",
     "precision": "Share of samples that lie among reference images: quality.",
@@ -50,7 +50,7 @@ def write_page(measured: Measured, report: dict[str, Any], path: Path) -> None:
         OutputError: the disk is full or the folder not writable.
         InputError: a picture that is to be shown cannot be read.
     """
-    sections = {
+    sections = {  # in the order of the page
         "All numbers": numbers(report),
         "Quality against variety": trade_offs(report),
         **gallery_sections(measured),
@@ -80,7 +80,7 @@ def best_known_as(report: dict[str, Any]) -> str:
 
 def headline(measured: Measured, report: dict[str, Any]) -> Iterator[str]:
     """The number to read first, in plain words, and all warnings."""
-    unbroken = best_known_as(report).replace(" ± ", "\u00a0±\u00a0")
+    unbroken = best_known_as(report).replace(" ± ", "\u00a0±\u00a0")  # no line ends at ±
     yield f"<header>\n<h1>{escape(unbroken)}</h1>"
     samples, reference = report["samples"], report["reference"]
     of = "" if reference["count"] is None else f"{reference['count']:,} images of "
@@ -124,7 +124,7 @@ def how_to_read(measured: Measured, report: dict[str, Any]) -> Iterator[str]:
         yield text
     elif measured.no_floor is not None:
         yield f"What real images score (the floor) is not known: {measured.no_floor}."
-    if score["name"].startswith("FD("):
+    if score["name"].startswith("FD("):  # see `measures.frechet_name`
         yield (
             "This is no FID: it compares only with numbers of the same feature space, "
             f"{report['extractor']['name']}."

@@ -145,7 +145,7 @@ def tile(image: Image.Image, alt: str, *captions: str) -> str:
     """A picture above lines of text; small pictures are enlarged with hard edges."""
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
-    small = ' class="small"' if max(image.size) <= 64 else ""
+    small = ' class="small"' if max(image.size) <= 64 else ""  # not smoothed
     lines = "".join(f"<span>{escape(caption)}</span>" for caption in captions if caption)
     return (
         f'<figure class="tile"><img{small} src="{uri(stream.getvalue(), "png")}" '

@@ -24,7 +24,7 @@ from gensynth.metrics.extractors import Extractor
 
 SCHEMA = 2
 METRICS_FILE = "metrics.json"
-RELIABLE_OFFLINE = 1000
+RELIABLE_OFFLINE = 1000  # samples, where a floor is used
 # Ratio of both readings of the Inception Score above which samples lie in an order.
 ORDERED = 0.02
 
@@ -105,9 +105,10 @@ def warnings_of(found: Measured) -> Iterator[str]:
     few = too_few(found)
     if few is not None:
         yield few
-    elif not space.floor and count < PUBLISHED_COUNT:
+    elif not space.floor and count < PUBLISHED_COUNT:  # there are none where a floor is used
         yield f"{count:,} samples; published numbers are of {PUBLISHED_COUNT:,}"
     reference = found.reference.meta.get("count")
+    # A covariance from fewer than two images for each dimension is not to be relied on.
     if reference is not None and not space.floor and reference < 2 * widest(extractor):
         yield f"unreliable: {reference:,} reference images for {widest(extractor):,} dimensions"
     if found.asked is not None and count < found.asked:
@@ -123,7 +124,7 @@ def warnings_of(found: Measured) -> Iterator[str]:
         yield "every sample is an image of the reference, pixel for pixel"
     if found.copies:
         yield f"{found.copies:,} samples are copies of others, pixel for pixel"
-    if getattr(found.samples, "lossy", False):
+    if found.samples.lossy:
         yield "samples are stored with loss (JPEG or the like), which changes distances; use PNG"
     if "pool" in extractor.dims and not extractor.official:
         yield "the weights are not the published ones: this is not FID"
@@ -136,13 +137,13 @@ def warnings_of(found: Measured) -> Iterator[str]:
 
 
 def too_few(found: Measured) -> str | None:
-    """A warning if there are too few samples for a reliable number; none otherwise."""
+    """A warning if there are too few samples for a reliable number; None otherwise."""
     count, width = found.files.count, widest(found.extractor)
     if space_of(found.extractor).floor:
         few = count < RELIABLE_OFFLINE
         reason = f"{count} samples are too few for a reliable number; use {RELIABLE_OFFLINE:,}"
         return reason if few else None
-    if count < 2 * width:
+    if count < 2 * width:  # the covariance is nearly singular then
         return f"unreliable: {count:,} samples for features of {width:,} dimensions"
     return None
 
@@ -157,6 +158,7 @@ def other_sizes(found: Measured) -> Iterator[str]:
     drawn, reference = found.sizes.get("samples"), found.sizes.get("reference")
     for name in ("reference", "floor"):
         real = found.sizes.get(name)
+        # one sentence is enough where the floor has the reference's size
         if drawn is None or real in (None, drawn) or (name == "floor" and real == reference):
             continue
         size = f"--size {min(drawn)}"

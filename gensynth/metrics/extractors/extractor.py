@@ -58,7 +58,7 @@ class Extractor(nn.Module):
                 f"{self.name} takes uint8 images [B, 1 or 3, H, W], got {images.dtype} "
                 f"{list(images.shape)}. Round floats to whole levels first."
             )
-        images = images.to(self.device, non_blocking=True)
+        images = images.to(self.device, non_blocking=True)  # as uint8, a quarter of the bytes
         with exact_float32(), without_autocast(images):
             return self.features(self.preprocess(images.expand(-1, 3, -1, -1)))
 
@@ -83,7 +83,7 @@ def exact_float32() -> Iterator[None]:
     try:
         for unit in units:
             unit.fp32_precision = "ieee"
-        cudnn.benchmark = False
+        cudnn.benchmark = False  # it would choose another algorithm on another day
         yield
     finally:
         for unit, precision in zip(units, precisions, strict=True):

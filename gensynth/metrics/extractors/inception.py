@@ -178,12 +178,18 @@ class Inception2015(nn.Module):
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        # [B, 3, 299, 299] -> [B, 64, 147, 147]
         hidden = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(pixels)))
         hidden = self.Conv2d_3b_1x1(F.max_pool2d(hidden, 3, 2))
+        # [B, 192, 35, 35]
         hidden = F.max_pool2d(self.Conv2d_4a_3x3(hidden), 3, 2)
+        # [B, 288, 35, 35]
         hidden = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(hidden)))
+        # [B, 768, 17, 17]
         hidden = self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(hidden))))
+        # channels last before flattening, as TensorFlow stores them
         spatial = hidden[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
         hidden = self.Mixed_7a(self.Mixed_6e(hidden))
+        # [B, 2048, 8, 8] -> [B, 2048]
         pool = self.Mixed_7c(self.Mixed_7b(hidden)).mean(dim=(2, 3))
         return {"pool": pool, "spatial": spatial, "logits": pool @ self.fc.weight.T}

@@ -50,6 +50,7 @@ class InceptionFeatures(Extractor):
             weights.official,
         )
         self.clean = clean
+        # Without memory: the tensors of the file take the place of these, and nothing is drawn.
         with torch.device("meta"):
             self.network = Inception2015()
         self.network.load_state_dict(weights.tensors, assign=True)
@@ -92,7 +93,7 @@ def random_inception(seed: int) -> Weights:
     generator, tensors, digest = torch.Generator().manual_seed(seed), {}, hashlib.sha256()
     for name, shape in inception_shapes().items():
         noise = torch.randn(shape, generator=generator)
-        if name.endswith("conv.weight"):
+        if name.endswith("conv.weight"):  # He's scale, so that features neither die nor explode
             noise *= math.sqrt(2 / shape[1:].numel())
         elif name == "fc.weight":
             noise *= math.sqrt(1 / shape[1])

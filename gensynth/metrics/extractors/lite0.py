@@ -28,7 +28,7 @@ BLOCKS = (
 )
 # Feature name -> the block whose output is averaged over positions.
 STAGES = {"s40": 4, "s112": 10, "s320": 15}
-BATCH_NORM_EPS = 1e-3
+BATCH_NORM_EPS = 1e-3  # of the published network, not PyTorch's 1e-5
 PUBLISHED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -57,7 +57,7 @@ class Lite0Features(Extractor):
         )
         self.size = size
         for name, tensor in torch.load(path, map_location="cpu", weights_only=True).items():
-            if tensor.dim():
+            if tensor.dim():  # not the counters of batch norm
                 self.register_buffer(name.replace(".", "/"), tensor, persistent=False)
 
     def features(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ class Lite0Features(Extractor):
         """uint8 -> float32 [B, 3, size, size], (x - 127) / 128 as the network was trained."""
         pixels = images.float().expand(-1, 3, -1, -1)
         pixels = F.interpolate(pixels, (self.size, self.size), mode="bicubic", antialias=True)
-        return self.scaled(pixels.clamp(0, 255))
+        return self.scaled(pixels.clamp(0, 255))  # the bicubic filter overshoots at edges
 
     def scaled(self, pixels: Tensor) -> Tensor:
         """Floats [B, 1 or 3, H, W] from 0 to 255 -> what the network was trained on, RGB."""
@@ -95,6 +95,7 @@ class Lite0Features(Extractor):
         hidden = self.convolve(hidden, prefix + "_depthwise_conv", stride, hidden.shape[1])
         hidden = F.relu6(self.normalise(hidden, prefix + "_bn1"))
         hidden = self.normalise(self.convolve(hidden, prefix + "_project_conv"), prefix + "_bn2")
+        # the shortcut is only there where both shapes are the same
         return hidden + inputs if stride == 1 and inputs.shape[1] == channels else hidden
 
     def convolve(self, hidden: Tensor, name: str, stride: int = 1, groups: int = 1) -> Tensor:

@@ -28,11 +28,12 @@ def _resized(images: Tensor, dim: int, size: int) -> Tensor:
     # float32 throughout: the positions of TensorFlow are.
     scale = torch.tensor(length / size, dtype=torch.float32)
     position = torch.arange(size, dtype=torch.float32) * scale
-    lower = position.long()
+    lower = position.long()  # floor: positions are never negative
     upper = (lower + 1).clamp(max=length - 1)
     share = (position - lower).to(images).view((-1,) + (1,) * (-1 - dim))
     first = images.index_select(dim, lower.to(images.device))
     second = images.index_select(dim, upper.to(images.device))
+    # in this form, as TensorFlow computes it: the other order rounds differently
     return first + (second - first) * share
 
 

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 
-FREQUENCIES = 256
+FREQUENCIES = 256  # of DiT's TimestepEmbedder, and of all models after it
 
 
 def sinusoids(values: Tensor) -> Tensor:
     """[...] numbers -> [..., 256]: cosines, then sines, of periods up to 10000."""
+    # As DiT's: cosines first, and rates not shifted by a step. diffusers' defaults are neither.
     waves = get_timestep_embedding(
         values.flatten(), FREQUENCIES, flip_sin_to_cos=True, downscale_freq_shift=0
     )
@@ -27,11 +28,26 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, timestep: Tensor) -> Tensor:
         """[B] timesteps, fractional or whole -> [B, hidden_size]."""
+        # the sinusoids are made in float32 and only then rounded to the weights' type
         return self.mlp(sinusoids(timestep).to(self.mlp.linear_1.weight.dtype))
 
     def init_weights(self) -> None:
         nn.init.normal_(self.mlp.linear_1.weight, std=0.02)
         nn.init.normal_(self.mlp.linear_2.weight, std=0.02)
+
+
+def over_batch(timestep: Tensor | float, sample: Tensor) -> Tensor:
+    """Timesteps [B] for `sample` [B, ...]: as given, or one number or 0-d tensor for all of it."""
+    if isinstance(timestep, Tensor):
+        return timestep if timestep.dim() else timestep.to(sample.device).expand(len(sample))
+    return torch.full((len(sample),), timestep, device=sample.device)
+
+
+def labels_or_null(class_labels: Tensor | None, timestep: Tensor, num_classes: int) -> Tensor:
+    """The labels [B]; for None the null label, as often as there are timesteps [B]."""
+    if class_labels is not None:
+        return class_labels
+    return torch.full(timestep.shape[:1], num_classes, device=timestep.device)
 
 
 def stage_conditions(
@@ -72,6 +88,7 @@ class SizeEmbedder(nn.Module):
 
 def channel_norm(sample: Tensor, eps: float = 1e-6) -> Tensor:
     """[B, C, H, W] normalised over C at each position, without learned scale (LayerNorm2d)."""
+    # A view; with channels-last images it is contiguous, and nothing is copied.
     channels_last = sample.permute(0, 2, 3, 1)
     return F.layer_norm(channels_last, channels_last.shape[-1:], eps=eps).permute(0, 3, 1, 2)
 

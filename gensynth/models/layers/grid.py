@@ -10,9 +10,9 @@ class Grid(NamedTuple):
     """Tokens row by row, `height` x `width` of them, or the `kept` ones of these.
 
     Attributes:
-        rotary: cosine and sine tables [1 or B, 1, N, head width] of rotary positions, or none.
-        relative: index [N, N] into a table of relative position biases, or none.
-        kept: places [B, K] of the tokens that are there, in their order; none: all are.
+        rotary: cosine and sine tables [1 or B, 1, N, head width] of rotary positions, or None.
+        relative: index [N, N] into a table of relative position biases, or None.
+        kept: places [B, K] of the tokens that are there, in their order; None: all are.
     """
 
     height: int
@@ -26,6 +26,7 @@ class Grid(NamedTuple):
         if self.rotary is None:
             return x
         cosine, sine = self.rotary
+        # the tables are float32, so a half precision is turned in float32 and rounded once
         return (x * cosine + quarter_turn(x) * sine).to(x.dtype)
 
     def to_image(self, tokens: Tensor) -> Tensor:
@@ -34,6 +35,7 @@ class Grid(NamedTuple):
             places = self.kept[..., None].expand_as(tokens)
             empty = tokens.new_zeros(len(tokens), self.height * self.width, tokens.shape[2])
             tokens = empty.scatter(1, places, tokens)
+        # a view: its memory is channels-last, which convolutions like
         return tokens.transpose(1, 2).unflatten(2, (self.height, self.width))
 
     def to_tokens(self, image: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ def sincos_2d(width: int, rows: Tensor, columns: Tensor) -> Tensor:
     if width % 4:
         raise ValueError(f"sin-cos positions need a hidden_size divisible by 4, got {width}")
     count = width // 4
+    # float64 as in DiT's numpy code, rounded once: the same table to the last bit
     rate = PERIOD ** (-torch.arange(count, dtype=torch.float64, device=rows.device) / count)
 
     def axis(places: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def rotary_2d(
     count = head_dim // 4
     steps = torch.arange(count, dtype=torch.float32, device=rows.device)
     rate = PERIOD ** (-steps / (max(1, count - 1) if inclusive else count))
-    rate = rate.repeat_interleave(2)
+    rate = rate.repeat_interleave(2)  # one rate for both of a pair of neighbours
     by_row = (rows.float()[:, None] * rate)[:, None, :].expand(-1, len(columns), -1)
     by_column = (columns.float()[:, None] * rate)[None, :, :].expand(len(rows), -1, -1)
     angle = torch.cat([by_row, by_column], dim=-1).flatten(0, 1)[None, None]
@@ -57,7 +58,7 @@ def resized_table(table: Tensor, before: tuple[int, int], after: tuple[int, int]
     """A learned table [1, N, C] of one grid, interpolated to another grid."""
     if before == after:
         return table
-    image = table.transpose(1, 2).unflatten(2, before)
+    image = table.transpose(1, 2).unflatten(2, before)  # [1, C, rows, columns]
     image = F.interpolate(image, after, mode="bicubic", antialias=False)
     return image.flatten(2).transpose(1, 2)
 
@@ -75,6 +76,7 @@ def places(count: int, position_range: int | None, device: torch.device) -> Tens
             f"{count} tokens along an axis, but position_range is {position_range}: give a size "
             f"of at most {position_range} tokens, or train with a larger position_range"
         )
+    # both ends are hit, whatever the number: what is between them is interpolation, not new ground
     return torch.linspace(0, position_range - 1, count, device=device)
 
 
@@ -126,6 +128,7 @@ class Positions(nn.Module):
         self.position_range, self.rotary = position_range, rotary
         if kind == "sincos" and position_range is None:
             table = sincos_2d(hidden_size, *(torch.arange(n) for n in grid_size))
+            # A parameter also where it is frozen: official checkpoints carry it, and it is loaded.
             self.table = nn.Parameter(table, requires_grad=learned)
 
     def along(
@@ -140,25 +143,25 @@ class Positions(nn.Module):
         )
 
     def added(self, height: int, width: int, rows: Tensor, columns: Tensor) -> Tensor | None:
-        """The table [1, height * width, hidden_size] to add to the tokens, or none."""
+        """The table [1, height * width, hidden_size] to add to the tokens, or None."""
         if self.kind != "sincos":
             return None
         if self.position_range is not None:
             return sincos_2d(self.width, rows, columns)
-        if (height, width) == self.grid_size:
+        if (height, width) == self.grid_size:  # the table as it was loaded, to the last bit
             return self.table
         if self.learned:
             return resized_table(self.table, self.grid_size, (height, width))
         return sincos_2d(self.width, rows, columns).to(self.table.dtype)
 
     def tables(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Rotary cosines and sines, or none."""
+        """Rotary cosines and sines, or None."""
         if self.kind != "rope" and not self.rotary:
             return None
         return rotary_2d(self.head_dim, rows, columns, inclusive=self.rotary)
 
     def draw(self, random: StepRandom, height: int, width: int) -> tuple[Tensor, Tensor] | None:
-        """Random positions of one training step, the same for every image of it; or none."""
+        """Random positions of one training step, the same for every image of it; or None."""
         if self.position_range is None:
             return None
         noise = random.shared_uniform(2, self.position_range)

@@ -47,11 +47,12 @@ class TransformerBlock(nn.Module):
     ) -> Tensor:
         """tokens, skipped [B, N, C], condition [B, C] after its SiLU -> [B, N, C]."""
         if self.skip is not None and skipped is not None:
-            tokens = self.skip(torch.cat([tokens, skipped], dim=-1))
+            tokens = self.skip(torch.cat([tokens, skipped], dim=-1))  # [B, N, 2C] -> [B, N, C]
         shift_mix, scale_mix, gate_mix, shift_mlp, scale_mlp, gate_mlp = self.modulation(
             condition
         ).chunk(6, dim=1)
         hidden = self.mixer(modulated_norm(tokens, shift_mix, scale_mix), grid)
+        # addcmul instead of x + gate * h: one pass over memory, also where nothing is compiled
         tokens = torch.addcmul(tokens, gate_mix[:, None], hidden)
         hidden = self.mlp_in(modulated_norm(tokens, shift_mlp, scale_mlp))
         hidden = self.mlp_out(F.gelu(hidden, approximate="tanh"))
@@ -70,9 +71,11 @@ class PatchOutput(nn.Module):
     def forward(self, tokens: Tensor, condition: Tensor, grid: Grid) -> Tensor:
         """[B, N, C] -> [B, out_channels, H, W]."""
         shift, scale = self.modulation(condition).chunk(2, dim=1)
-        squares = self.proj(modulated_norm(tokens, shift, scale))
+        squares = self.proj(modulated_norm(tokens, shift, scale))  # [B, h * w, p * p * C]
         side = self.patch_size
+        # channels last within a square, as DiT's unpatchify: [B, h, w, p, p, C]
         squares = squares.unflatten(1, (grid.height, grid.width)).unflatten(3, (side, side, -1))
+        # [B, C, h, p, w, p] -> [B, C, h * p, w * p]
         return squares.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
@@ -86,8 +89,10 @@ def init_transformer(model: nn.Module) -> None:
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, PatchEmbed):
+            # as a matrix [C_out, C_in * p * p], as DiT does: a convolution's fans are others
             nn.init.xavier_uniform_(module.proj.weight.flatten(1))
             nn.init.zeros_(cast(Tensor, module.proj.bias))
+    # A second walk: the first one has just given these layers Xavier's weights.
     for module in model.modules():
         if isinstance(module, TimestepEmbedder | SizeEmbedder):
             module.init_weights()

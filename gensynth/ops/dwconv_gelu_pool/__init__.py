@@ -8,7 +8,7 @@ from gensynth.ops.checks import check_tensors
 from gensynth.ops.dwconv_gelu_pool import operator, reference
 from gensynth.ops.precision import autocast_inputs
 
-__all__ = ["dwconv_gelu_pool", "loss", "refusal"]
+__all__ = ["dwconv_gelu_pool", "refusal", "why_slower"]
 
 SMALLEST = 2**20  # elements of x; below, launching costs more than passes over memory
 
@@ -39,24 +39,24 @@ def dwconv_gelu_pool(
     if choice.kernel_chosen(
         "dwconv_gelu_pool",
         refusal(x, weight, bias, approximate=approximate),
-        loss(x, weight, bias, approximate=approximate),
+        why_slower(x, weight, bias, approximate=approximate),
     ):
         return operator.forward(x, weight, bias, approximate == "tanh")
     return reference.dwconv_gelu_pool(x, weight, bias, approximate)
 
 
 def refusal(x: Tensor, weight: Tensor, bias: Tensor, *, approximate: str = "none") -> str | None:
-    """Why the kernel cannot run on these arguments; none if it can."""
+    """Why the kernel cannot run on these arguments; None if it can."""
     if not x.is_contiguous(memory_format=torch.channels_last):
         return "x is not channels-last"
     return choice.refusal_of_tensors(x, weight, bias)
 
 
-def loss(x: Tensor, weight: Tensor, bias: Tensor, *, approximate: str = "none") -> str | None:
-    """Why the kernel would not pay on these arguments; none where it may.
+def why_slower(x: Tensor, weight: Tensor, bias: Tensor, *, approximate: str = "none") -> str | None:
+    """Why the kernel would not be faster on these arguments; None where it may.
 
     Does not quote the sizes: a compiled model would then be one of these sizes only.
     """
     if x.numel() < SMALLEST:
         return f"x has fewer than {SMALLEST} elements"
-    return choice.loss_on_device(x)
+    return choice.why_slower_on_device(x)

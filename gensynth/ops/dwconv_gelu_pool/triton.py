@@ -132,6 +132,7 @@ def sweep_kernel(
 
     step = width * channels
     start = (image.to(tl.int64) * height + first) * step
+    # Before the first row: what the row above it and it itself add to the first two outputs.
     pixels = load_neighbours(x + start - step, w, c, tl.where(first > 0, width, 0), channels)
     open_row = add_row(shift, pixels, upper)
     pixels = load_neighbours(x + start, w, c, width, channels)
@@ -141,6 +142,7 @@ def sweep_kernel(
     for row in range(first, last):
         seen_width = tl.where(row + 1 < height, width, 0)
         pixels = load_neighbours(x + start + step, w, c, seen_width, channels)
+        # The row below completes this output, and is the middle and upper one of the next two.
         u = add_row(open_row, pixels, lower)
         open_row = add_row(next_row, pixels, middle)
         next_row = add_row(shift, pixels, upper)
@@ -167,7 +169,7 @@ def mean_kernel(
     s = tl.arange(0, BLOCK_S)
     sums += image.to(tl.int64) * splits * channels
     total = tl.zeros([BLOCK_S, BLOCK_C], tl.float32)
-    for first in range(0, splits, BLOCK_S):
+    for first in range(0, splits, BLOCK_S):  # no atomics: the same bits every time
         total += load_row(sums, first + s, c, splits, channels)
     result = tl.sum(total, 0) / positions
     tl.store(mean + image * channels + c, result.to(mean.dtype.element_ty), mask=c < channels)
@@ -255,6 +257,7 @@ def backward(
     dy: Tensor, dmean: Tensor, x: Tensor, weight: Tensor, bias: Tensor, tanh: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias."""
+    # Autograd may hand over any layout, also expanded ones.
     dy, dmean = dy.contiguous(memory_format=torch.channels_last), dmean.contiguous()
     du, dx = (torch.empty_like(x, memory_format=torch.channels_last) for _ in range(2))
     dbias = sweep(x, weight, bias, dy, dmean, du, tanh).sum(dim=(0, 1))

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.ops.checks import check_alike, check_tensors
-from gensynth.ops.choice import kernel_chosen, loss_on_device, refusal_of_tensors
+from gensynth.ops.choice import kernel_chosen, refusal_of_tensors, why_slower_on_device
 from gensynth.ops.linear_attention.operator import forward_operator
 from gensynth.ops.linear_attention.reference import check_feature, check_shapes, reference
 from gensynth.ops.precision import autocast_inputs
 
-__all__ = ["linear_attention", "loss", "refusal"]
+__all__ = ["linear_attention", "refusal", "why_slower"]
 
-WIDEST = 256
+WIDEST = 256  # of the heads that there are launches for
 FEWEST_TOKENS = 1024
 
 
@@ -51,7 +51,7 @@ def linear_attention(
     q, k, v = autocast_inputs(q, k, v)
     check(q, k, v, feature, eps)
     no = refusal(q, k, v, feature=feature, rotate=rotate)
-    if kernel_chosen("linear_attention", no, loss(q, k, v)):
+    if kernel_chosen("linear_attention", no, why_slower(q, k, v)):
         return forward_operator(q, k, v, feature, float(eps))[0]
     return reference(q, k, v, feature=feature, eps=eps, rotate=rotate)
 
@@ -71,7 +71,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, feature: str, eps: float) -> None:
 def refusal(
     q: Tensor, k: Tensor, v: Tensor, *, feature: str = "elu1", rotate: Any = None, **options: Any
 ) -> str | None:
-    """Why the kernel cannot run on the arguments of `linear_attention`; none if it can."""
+    """Why the kernel cannot run on the arguments of `linear_attention`; None if it can."""
     if rotate is not None:
         return "rotate is given, and the kernel does not turn features"
     if not 1 <= q.shape[-1] <= WIDEST:
@@ -83,8 +83,8 @@ def refusal(
     return refusal_of_tensors(q, k, v)
 
 
-def loss(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
-    """Why the kernel would not pay on the arguments of `linear_attention`; none where it may.
+def why_slower(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
+    """Why the kernel would not be faster on the arguments of `linear_attention`; None where it may.
 
     Does not quote the sizes: a compiled model would then be one of these sizes only.
     """
@@ -92,4 +92,4 @@ def loss(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
         return f"there are fewer than {FEWEST_TOKENS:,} tokens"
     if q.shape[-1] % 8 or v.shape[-1] % 8:
         return "the widths are not multiples of 8, so that numbers are read one by one"
-    return loss_on_device(q)
+    return why_slower_on_device(q)

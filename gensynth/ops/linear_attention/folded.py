@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 from gensynth.ops.choice import kernel_chosen
-from gensynth.ops.linear_attention import check, loss, refusal
+from gensynth.ops.linear_attention import check, refusal, why_slower
 from gensynth.ops.linear_attention.operator import state_operator
 from gensynth.ops.linear_attention.reference import FEATURES, wide
 from gensynth.ops.precision import autocast_inputs, without_autocast
@@ -48,9 +48,11 @@ def linear_attention_folded(
         raise UsageError(f"bias must be [{weight.shape[0]}], got {list(bias.shape)}.")
     state, key_mean = state_and_mean(q, k, v, feature, eps)
     with without_autocast(q):
-        phi_q = FEATURES[feature](wide(q))
+        phi_q = FEATURES[feature](wide(q))  # [B, H, N, D]
         normalizer = phi_q @ key_mean.unsqueeze(-1) + eps
+        # [B, N, H * D]
         weights = (phi_q / normalizer).to(q.dtype).transpose(1, 2).flatten(2)
+        # [C, H * E] -> [H, E, C], then [B, H, D, E] @ [H, E, C] -> [B, H * D, C]
         by_head = wide(weight).unflatten(1, (heads, values)).permute(1, 2, 0)
         folded = (state @ by_head).flatten(1, 2).to(q.dtype)
         product = weights @ folded
@@ -61,11 +63,12 @@ def state_and_mean(
     q: Tensor, k: Tensor, v: Tensor, feature: str, eps: float
 ) -> tuple[Tensor, Tensor]:
     """φ(k)ᵀ v / N, [B, H, D, E], and the mean of φ(k), [B, H, D], at least float32."""
-    reasons = [find(q, k, v, feature=feature, eps=eps) for find in (refusal, loss)]
+    reasons = [find(q, k, v, feature=feature, eps=eps) for find in (refusal, why_slower)]
     if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
         reasons[0] = reasons[0] or "a gradient is needed, and the kernel of the state has none"
     queries = max(q.shape[2], 1)
     if kernel_chosen("linear_attention_folded", *reasons):
+        # S = n T + m cᵀ, see `triton.py`; what is padded is cut off again
         centered, mean, center = state_operator(k, v, queries, feature)
         scale = torch.ones_like(mean) if feature == "identity" else mean
         state = centered * scale.unsqueeze(-1) + mean.unsqueeze(-1) * center.unsqueeze(-2)

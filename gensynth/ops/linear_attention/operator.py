@@ -49,6 +49,7 @@ class Sizes:
         narrow = dtype != torch.float32 and not (INTERPRETING and dtype == torch.bfloat16)
         self.keys, self.values, self.itemsize, self.feature = keys, values, dtype.itemsize, feature
         self.padded = {"DP": padded(keys), "EP": padded(values)}
+        # What a program holds has to fit the registers: 32-bit and wide heads take smaller tiles.
         tile = WHOLE if dtype.itemsize == 2 and not wide else TILE
         self.tiles = {"BD": min(tile, self.padded["DP"]), "BE": min(tile, self.padded["EP"])}
         self.one_tile = tuple(self.tiles.values()) == tuple(self.padded.values())
@@ -82,6 +83,7 @@ class Sizes:
 def strided(*tensors: Tensor) -> tuple[list[Tensor], list[list[int]], int]:
     """The tensors with neighbouring channels, their strides of batch, head, token, and the unit
     in which these are given: 8 channels where all are multiples, so that they load as one."""
+    # heads are read where they lie in the projection; only scattered channels are copied
     dense = [x if x.stride(-1) == 1 else x.contiguous() for x in tensors]
     strides = [x.stride()[:3] for x in dense]
     unit = 1 if any(step % 8 for steps in strides for step in steps) else 8
@@ -94,7 +96,7 @@ def sum_state(k: Tensor, v: Tensor, queries: int, sizes: Sizes) -> tuple[Tensor,
     tokens = k.shape[2]
     outputs = sizes.empty_state(k)
     totals, sums = sum_products(k, v, sizes)
-    if k.shape[0] * k.shape[1]:
+    if k.shape[0] * k.shape[1]:  # a grid of no programs is an error
         launch, lines = lines_of(sizes.launch("state sum"))
         pairs, splits = k.shape[0] * k.shape[1], len(totals)
         kernels.state_sum_kernel[pairs, sizes.padded["EP"] // lines](
@@ -179,6 +181,7 @@ def query_side(
     one_tile = max(sizes.padded.values()) <= WHOLE
     out = in_token_order(q, tokens, q.shape[-1])
     totals, sums, _ = sizes.empty_state(q, splits if one_tile else 0)
+    # One number for each query, with which `state_kernel` sums where the state is several tiles.
     scales, weights = q.new_empty(2, *q.shape[:2], 0 if one_tile else tokens, dtype=torch.float32)
     (dense, g), (q_strides, g_strides), unit = strided(q, gradient)
     if pairs * splits:

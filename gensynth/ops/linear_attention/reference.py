@@ -35,9 +35,11 @@ def reference(
     phi = FEATURES[feature]
     with without_autocast(q):
         phi_q, phi_k, values = phi(wide(q)), phi(wide(k)), wide(v)
+        # [B, H, N, 1]; before `rotate`, which would make it negative
         normalizer = phi_q @ phi_k.mean(dim=-2).unsqueeze(-1) + eps
         if rotate is not None:
             phi_q, phi_k = rotate(phi_q), rotate(phi_k)
+        # [B, H, D, E]; over N before the sum, which keeps it small
         state = phi_k.transpose(-2, -1) @ (values / max(q.shape[-2], 1))
         return (phi_q @ state / normalizer).to(q.dtype)
 

@@ -105,6 +105,7 @@ def state_kernel(
 
     WEIGHTED: the queries' side of the gradient, Σ (φ(q) n scale)ᵀ v and Σ weight φ(q).
     """
+    # One program for a span of tokens, a pair of batch and head, and a tile of the state.
     split, pair = tl.program_id(0) % splits, tl.program_id(0) // splits
     d = tl.program_id(1) // (EP // BE) * BD + tl.arange(0, BD)
     e = tl.program_id(1) % (EP // BE) * BE + tl.arange(0, BE)
@@ -132,6 +133,7 @@ def state_kernel(
         total = dot_exact(features, tl.trans(v), total, DT, PRECISION)
     place = (split.to(tl.int64) * pairs + pair) * DP + d
     tl.store(totals + place[:, None] * EP + e[None, :], total)
+    # The sums have no columns: of the tiles side by side only the first one writes them.
     tl.store(sums + place, summed, mask=tl.program_id(1) % (EP // BE) + d * 0 == 0)
 
 
@@ -144,6 +146,7 @@ def state_sum_kernel(
     pair = tl.program_id(0).to(tl.int64)
     d, e = tl.arange(0, DP), tl.program_id(1) * LINES + tl.arange(0, LINES)
     s, mean = tl.zeros([DP, LINES], tl.float32), tl.zeros([DP], tl.float32)
+    # Spans one after the other: atomics would add them in another order every time.
     for split in range(splits):
         place = (split * pairs + pair) * DP + d
         s += tl.load(totals + place[:, None] * EP + e[None, :])
@@ -152,6 +155,7 @@ def state_sum_kernel(
     peak = tl.max(tl.abs(mean))
     unit = mean / tl.where(peak > 0, peak, 1.0)  # its square does not overflow
     square = tl.sum(unit * unit)
+    # c = Sᵀ m / |m|², with m = peak * unit
     c = tl.sum(s * unit[:, None], 0) / tl.where(peak > 0, peak * square, 1.0)
     t = over(s - mean[:, None] * c[None, :], scale_of(mean, FEATURE)[:, None])
     tl.store(state + (pair * DP + d)[:, None] * EP + e[None, :], t)
@@ -179,12 +183,13 @@ def output_kernel(
     first = tl.program_id(0) % programs * (TOKENS * STEPS)
     for start in range(first, tl.minimum(first + TOKENS * STEPS, tokens), TOKENS):
         rows = start + tl.arange(0, TOKENS)
+        # z first, over all channels: w needs it, and q is read once more from the cache.
         mass = tl.zeros([TOKENS], tl.float32)  # φ(q)·m
         for row in range(0, DP, BD):
             d = row + first_d
             features = load_features(q_base, d, rows, q_row, tokens, D, UNIT, FEATURE)
             mass += tl.sum(features * tl.load(means + d)[:, None], 0)
-        z = tl.where(rows < tokens, mass + eps, 1.0)
+        z = tl.where(rows < tokens, mass + eps, 1.0)  # 1 beyond the end: no division by 0
         o = c[:, None] * (mass / z)[None, :]  # not 1 - eps / z: of a small mass nothing is left
         for row in range(0, DP, BD):
             d = row + first_d

@@ -45,7 +45,7 @@ def query_side(features, y, from_center, there, mean, n, eps):
     """w, r, 1 / z and the gradient of φ(q), given T g and c·g for the gradient g of the output."""
     z = tl.where(there, tl.sum(features * mean[:, None], 0) + eps, 1.0)
     scale = n[:, None] / z[None, :]
-    y *= scale
+    y *= scale  # y = n T g / z of the header, given T g
     r = (tl.sum(features * y, 0) - eps * from_center / z) / z
     return features * scale, r, 1 / z, y - mean[:, None] * r[None, :]
 
@@ -95,7 +95,7 @@ def query_gradient_kernel(
         q = tl.load(q_base + q_at, mask=q_there, other=0.0).to(tl.float32)
         features = tl.where(q_there, phi(q, FEATURE), 0.0)
         w, r, scale, dq = query_side(features, y, from_center, rows < end, mean, n, eps)
-        dq *= slope(q, FEATURE)
+        dq *= slope(q, FEATURE)  # from the gradient of φ(q) to that of q
         q_at, q_there = places(d, rows, heads * D, end, D, 1)
         tl.store(out_base + q_at, dq.to(q_gradient.dtype.element_ty), mask=q_there)
         if ONE_TILE:
@@ -127,6 +127,7 @@ def gradient_sum_kernel(
         place = (split * pairs + pair) * DP + d
         s += tl.load(totals + place[:, None] * EP + e[None, :])
         summed += tl.load(sums + place)
+    # Σ wᵀ g with w = φ(q) n / z, so over n it is Σ (φ(q) / z)ᵀ g.
     n = scale_of(tl.load(key_mean + pair * DP + d), FEATURE)
     s = over(s, n[:, None])
     c = tl.load(center + pair * EP + e)
@@ -159,6 +160,7 @@ def key_gradient_kernel(
         k_at, k_there = places(own_d, rows, k_row, tokens, D, UNIT)
         steepness = slope(tl.load(k_base + k_at, mask=k_there, other=0.0).to(tl.float32), FEATURE)
         dk, dv = tl.zeros([BD, TOKENS], tl.float32), tl.zeros([BE, TOKENS], tl.float32)
+        # A v for this tile's channels of k, over all channels of v
         for column in range(0, EP, BE):
             e = column + tl.arange(0, BE)
             if not HELD:
@@ -166,6 +168,7 @@ def key_gradient_kernel(
             v_at, v_there = places(e, rows, v_row, tokens, E, UNIT)
             v = tl.load(v_base + v_at, mask=v_there, other=0.0).to(DT)
             dk += dot_with(high, low, v, DT, PRECISION) * size
+        # Aᵀ φ(k) for its channels of v, over all channels of k
         for row in range(0, DP, BD):
             d = row + tl.arange(0, BD)
             if not HELD:

@@ -5,13 +5,13 @@ from typing import Any
 from torch import Tensor
 
 from gensynth.ops.checks import check_tensors
-from gensynth.ops.choice import kernel_chosen, loss_on_device, refusal_of_tensors
+from gensynth.ops.choice import kernel_chosen, refusal_of_tensors, why_slower_on_device
 from gensynth.ops.local_attention import operator, reference
 from gensynth.ops.local_attention.composition import check_arguments, check_scale, compose
 from gensynth.ops.local_attention.launches import WIDTHS
 from gensynth.ops.precision import autocast_inputs
 
-__all__ = ["local_attention", "loss", "refusal"]
+__all__ = ["local_attention", "refusal", "why_slower"]
 
 LARGEST_SIDE = 32767  # so that a squared distance fits 32 bits
 SMALLEST_SIDE = 96  # of an image, in tokens, for which the kernel is expected to pay
@@ -43,9 +43,9 @@ def local_attention(
         q, k, v: [B, H, text_length + height * width, D]; text first, then the image row by row.
         window: radius of the disc in tokens, at least 1 (the token itself).
         down_factor: side of the squares of tokens that are pooled into further keys and values.
-        pool_weight: [down_factor, down_factor] weights of that pooling, of any floating type; none
+        pool_weight: [down_factor, down_factor] weights of that pooling, of any floating type; None
             for the mean. The kernel rounds them to the type of q, the definition to float32.
-        scale: factor on q·k; none for 1 / sqrt(D).
+        scale: factor on q·k; None for 1 / sqrt(D).
 
     Returns:
         [B, H, text_length + height * width, D].
@@ -66,14 +66,14 @@ def local_attention(
         "pool_weight": pool_weight,
     }
     check_arguments(q, k, v, **sizes)
-    no, worse = refusal(q, k, v, **sizes), loss(q, k, v, **sizes)
-    if kernel_chosen("local_attention", no, worse):
+    no, slower = refusal(q, k, v, **sizes), why_slower(q, k, v, **sizes)
+    if kernel_chosen("local_attention", no, slower):
         return compose(operator.attend_disc, q, k, v, scale=scale, **sizes)
     return reference.local_attention(q, k, v, scale=scale, **sizes)
 
 
 def refusal(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
-    """Why the kernel cannot run on the arguments of `local_attention`; none if it can."""
+    """Why the kernel cannot run on the arguments of `local_attention`; None if it can."""
     if q.shape[3] > WIDTHS[-1]:
         return f"head_dim {q.shape[3]} is above {WIDTHS[-1]}"
     if max(options["height"], options["width"]) > LARGEST_SIDE:
@@ -81,10 +81,10 @@ def refusal(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str | None:
     return refusal_of_tensors(q, k, v)
 
 
-def loss(
+def why_slower(
     q: Tensor, k: Tensor, v: Tensor, *, height: int, width: int, window: int, **options: Any
 ) -> str | None:
-    """Why the kernel would not pay on the arguments of `local_attention`; none if it would.
+    """Why the kernel would not be faster on the arguments of `local_attention`; None if it would.
 
     Does not quote the sizes: a compiled model would then be one of these sizes only.
     """
@@ -94,4 +94,4 @@ def loss(
         return "the window is a third of the image or more"
     if q.shape[3] % 8:
         return "head_dim is not a multiple of 8, so that numbers are read one by one"
-    return loss_on_device(q)
+    return why_slower_on_device(q)

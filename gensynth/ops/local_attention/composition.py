@@ -1,7 +1,7 @@
 """Circular local attention (CLEAR, arXiv 2412.16112) around the attention of its image queries.
 
 The definition and every faster way differ in `disc_attention` alone: what is refused, text queries
-and pooled keys are here, once.
+and pooled keys are the same, and written here once.
 """
 
 from typing import Protocol
@@ -53,7 +53,7 @@ def compose(
     """`local_attention` on checked arguments, computed in the type of q, k and v."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     lengths = [text_length, height * width]
-    text_q, image_q = q.split(lengths, dim=2)
+    text_q, image_q = q.split(lengths, dim=2)  # text comes first
     everywhere_k, image_k = k.split(lengths, dim=2)
     everywhere_v, image_v = v.split(lengths, dim=2)
     with without_autocast(q):
@@ -66,6 +66,7 @@ def compose(
         )
         if text_length == 0:
             return image
+        # k and v as given: a text query sees no pooled key
         text = F.scaled_dot_product_attention(text_q, k, v, scale=scale)
         return torch.cat([text, image], dim=2)
 
@@ -80,6 +81,7 @@ def pooling(like: Tensor, down_factor: int, pool_weight: Tensor | None) -> Tenso
 def pool(tokens: Tensor, height: int, width: int, weight: Tensor) -> Tensor:
     """Weighted sums over squares of tokens: [B, H, height * width, D] -> [B, H, cells, D]."""
     side = weight.shape[0]
+    # [B, H, h / side, side, w / side, side, D]
     squares = tokens.unflatten(2, (height // side, side, width // side, side))
     return torch.einsum("bhiajcd,ac->bhijd", squares, weight).flatten(2, 3)
 
@@ -162,10 +164,10 @@ def check_whole(name: str, value: int, least: int) -> None:
 
 
 def check_scale(scale: float | None) -> None:
-    """Refuses what is no number.
+    """Refuses anything that is not a number.
 
     Raises:
         UsageError: names the argument.
     """
     if scale is not None and not isinstance(scale, int | float | torch.SymInt | torch.SymFloat):
-        raise UsageError(f"scale must be a number or none, got {scale!r}.")
+        raise UsageError(f"scale must be a number or None, got {scale!r}.")

@@ -115,6 +115,7 @@ def visible(height: int, width: int, window: int, tokens_everywhere: int) -> Att
         (query_y, query_x), (key_y, key_x) = place(query), place(key - padded)
         dy, dx = query_y - key_y, query_x - key_x
         near = (dy * dy + dx * dx < window * window) & (key_y < height) & (key_x < width)
+        # numbers from tokens_everywhere to padded are filling, and seen by nobody
         return (key < tokens_everywhere) | ((key >= padded) & near)
 
     return mask_mod
@@ -124,6 +125,7 @@ def to_tiles(x: Tensor, height: int, width: int) -> Tensor:
     """[B, H, height * width, D] -> [B, H, tiles * 128, D], zeros beyond the image."""
     image = x.unflatten(2, (height, width))
     image = F.pad(image, (0, 0, 0, -width % TILE[1], 0, -height % TILE[0]))
+    # [B, H, tiles down, 8, tiles across, 16, D], then tiles before the tokens inside them
     tiles = image.unflatten(3, (-1, TILE[1])).unflatten(2, (-1, TILE[0]))
     return tiles.transpose(3, 4).flatten(2, 5)
 

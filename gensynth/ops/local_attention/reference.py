@@ -46,6 +46,7 @@ def attend_disc(
     side = min(max(window, 4), 32)  # of a tile; a window's width wastes least
     border = min(window - 1, max(height, width) - 1)
     down, right = -height % side, -width % side  # so that tiles fill the image
+    # [rows, columns, B, H, side, side, D]
     tiled_q = tiles(F.pad(q, (0, 0, 0, right, 0, down)), side, side)
     padding = (0, 0, border, border + right, border, border + down)
     tiled_k, tiled_v = (tiles(F.pad(x, padding), side, side + 2 * border) for x in (k, v))
@@ -57,10 +58,12 @@ def attend_disc(
     outputs = []
     for part in pieces(rows, columns, max(1, WORKING_BYTES // bytes_of_tile)):
         mask = disc_mask(height, width, window, side, border, part, q.device)
+        # keys seen everywhere come last, and are seen
         mask = F.pad(mask, (0, everywhere_k.shape[2]), value=True)
         part_k = with_everywhere(tiled_k[part], everywhere_k)
         part_v = with_everywhere(tiled_v[part], everywhere_v)
         outputs.append(attend(tiled_q[part], part_k, part_v, mask, scale))
+    # Tiles back into an image: [B, H, rows, side, columns, side, D], without what was padded.
     output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
     output = output.reshape(rows, columns, batch, heads, side, side, dim)
     output = output.permute(2, 3, 0, 4, 1, 5, 6)
@@ -95,7 +98,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tenso
     """Masked attention in tiles: [tiles, B * H, queries, D]."""
     q = q.flatten(4, 5)
     q, k, v = (x.flatten(2, 3).flatten(0, 1) for x in (q, k, v))
-    mask = mask.flatten(0, 1).unsqueeze(1)
+    mask = mask.flatten(0, 1).unsqueeze(1)  # the same for every image and head of a tile
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
@@ -113,6 +116,7 @@ def disc_mask(
     Queries beyond the image see everything: their result is cut off, but must not be NaN.
     """
     query, key = (torch.arange(n, device=device) for n in (side, side + 2 * border))
+    # a tile's first query stands `border` keys behind its first key
     squared = (query[:, None] + border - key[None, :]).square()
     near = (squared[:, None, :, None] + squared[None, :, None, :]) < window**2
 

@@ -58,6 +58,7 @@ def disc_pairs(height: int, width: int, window: int) -> int:
     """Pairs of a query and a key in its disc, in an image."""
     pairs = 0
     for dy in range(min(window, height)):
+        # the largest dx with dx^2 + dy^2 < window^2, a distance of `window` being outside
         reach = math.isqrt(window**2 - 1 - dy**2)
         across = sum(width - dx for dx in range(1, min(reach, width - 1) + 1))
         pairs += (height - dy) * (width + 2 * across) * (2 if dy else 1)
@@ -128,6 +129,7 @@ def block_lists(
     whole = (y * rows + rows <= height) & (x * columns + columns <= width)
     full = touched & whole & (far_y.square() + far_x.square() < squared)
 
+    # Of the keys seen everywhere the last block may be partly padding, and then needs a mask.
     whole_blocks, rest = divmod(tokens_everywhere, BLOCK)
     first = whole_blocks + (rest > 0)
     keys = first + y * across + x
@@ -151,6 +153,7 @@ def distances(tile: Tensor, other: Tensor, step: int, size: int) -> tuple[Tensor
 
 def listed(keys: Tensor, keep: Tensor, shared: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Counts [tiles] and indices [tiles, width]: `shared`, then the kept of `keys` [tiles, n]."""
+    # stable: the kept ones come first, and stay in their order
     order = keep.to(torch.int8).argsort(dim=1, descending=True, stable=True)
     found = keys.gather(1, order).where(keep.gather(1, order), 0)[:, : width - len(shared)]
     indices = keys.new_zeros(len(keys), width, dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""The kernel of the forward pass, and what those of the backward pass share with it.
+"""The kernel of the forward pass, and what the kernels of the backward pass share with it.
 
 Softmax of scores q·k of the keys in a disc and of keys seen everywhere, in float32.
 
@@ -18,7 +18,7 @@ from gensynth.ops import choice, launches
 from gensynth.ops.local_attention.launches import LAUNCHES, key_of
 from gensynth.ops.precision import dot_precision
 
-LOG2_E = 1.4426950408889634
+LOG2_E = 1.4426950408889634  # powers of 2 are one instruction on a GPU, powers of e are two
 SIZES = ("tokens_everywhere", "height", "width", "window", "heads")  # fork no binaries
 
 
@@ -123,7 +123,7 @@ def add_to_softmax(scores, v, peak, total, mean, PRECISION: tl.constexpr):
     # A query may have seen no key yet: -inf - -inf is NaN.
     finite = tl.where(new_peak == float("-inf"), 0.0, new_peak)
     weights = tl.exp2(scores - finite[:, None])
-    shrink = tl.exp2(peak - finite)
+    shrink = tl.exp2(peak - finite)  # what was summed so far, to the new maximum
     total = total * shrink + tl.sum(weights, 1)
     mean = mean * shrink[:, None]
     mean = tl.dot(weights.to(v.dtype), v, mean, input_precision=PRECISION)
@@ -154,6 +154,7 @@ def forward_kernel(
     everywhere_k += head_start(index, heads, ek_batch, ek_head, D)
     everywhere_v += head_start(index, heads, ev_batch, ev_head, D)
     queries = load_tokens(q, query, q_token, real, D, WIDTH, TYPE)
+    # Online softmax: maximum, sum and weighted mean of the keys so far, in float32.
     peak = tl.full([QUERY_ROWS * QUERY_COLUMNS], float("-inf"), tl.float32)
     total = tl.zeros([QUERY_ROWS * QUERY_COLUMNS], tl.float32)
     mean = tl.zeros([QUERY_ROWS * QUERY_COLUMNS, WIDTH], tl.float32)
@@ -177,6 +178,7 @@ def forward_kernel(
         keys = load_tokens(k, key, k_token, key_real, D, WIDTH, TYPE)
         values = load_tokens(v, key, v_token, key_real, D, WIDTH, TYPE)
         scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale_log2
+        # Most rectangles lie inside the disc as a whole; the mask is for those on its edge.
         if not all_near(top, left, y, x, height, width, window, QUERY_ROWS, QUERY_COLUMNS,
                         KEY_ROWS, KEY_COLUMNS):  # fmt: skip
             seen = near(query_y, query_x, key_y, key_x, window) & key_real[None, :]
@@ -184,11 +186,12 @@ def forward_kernel(
         peak, total, mean = add_to_softmax(scores, values, peak, total, mean, PRECISION)
         y, x = following(y, x, first_x, last_x, KEY_ROWS, KEY_COLUMNS)
 
-    total = tl.where(real, total, 1.0)
+    total = tl.where(real, total, 1.0)  # queries beyond the image have seen nothing
     mean = mean / total[:, None]
     start = head_start(index, heads, output_batch, output_head, D)
     store_tokens(output + start, query, output_token, real, mean, D, WIDTH)
     if REMAINDER:
+        # The gradient needs the output's product with its own gradient, all digits of it.
         mean -= mean.to(output.dtype.element_ty).to(tl.float32)
         store_tokens(remainder + start, query, output_token, real, mean, D, WIDTH)
     lse += index.to(tl.int64) * height * width
@@ -249,7 +252,7 @@ def empty_heads(like: Tensor) -> Tensor:
 
 
 def empty_remainder(like: Tensor, differentiable: bool) -> Tensor:
-    """Unwritten remainder of an output, none of float32."""
+    """Unwritten remainder of an output; of float32 there is none, and it is empty."""
     if differentiable and like.dtype != torch.float32:
         return empty_heads(like)
     return like.new_empty(0)

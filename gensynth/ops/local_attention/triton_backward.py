@@ -39,6 +39,7 @@ QUERIES_OF_PART = 1024  # at least, of a sum over all queries
 @triton.jit
 def add_to_queries(weights, grads, keys, values, delta, dq, PRECISION: tl.constexpr):
     """Gradient of queries / scale, with what comes through further keys."""
+    # dS = P * (dO Vᵀ - rowsum(dO * O)), the gradient of softmax (FlashAttention, arXiv 2205.14135)
     through = tl.dot(grads, tl.trans(values), input_precision=PRECISION)
     of_scores = weights * (through - delta[:, None])
     return tl.dot(of_scores.to(keys.dtype), keys, dq, input_precision=PRECISION)
@@ -88,6 +89,7 @@ def gradient_q_kernel(
         )
     of_query = tl.sum(grads.to(tl.float32) * outputs, 1)
     tl.store(delta + row, of_query, mask=real)
+    # log2 of the sum of exponentials: with it weights come out without a second pass for maxima
     sums = tl.load(lse + row, mask=real, other=0.0)[:, None]
     gradient = tl.zeros([QUERY_ROWS * QUERY_COLUMNS, WIDTH], tl.float32)
 
@@ -230,6 +232,7 @@ def backward(
     if q.numel() == 0:
         dek, dev = (everywhere_k.new_zeros(everywhere_k.shape) for _ in range(2))
         return dq, dk, dv, dek, dev
+    # The kernel reads both by the same strides.
     if remainder.numel() and remainder.stride() != output.stride():
         output, remainder = output.contiguous(), remainder.contiguous()
     delta = torch.empty_like(lse)
@@ -242,6 +245,7 @@ def backward(
         *tensors, remainder, lse, delta, *strides(tensors), everywhere_k.shape[2], *image,
         *factors, **constants(q), **launch.keywords(), REMAINDER=remainder.numel() > 0,
     )  # fmt: skip
+    # After the queries' kernel, which writes the `delta` that this one reads.
     launch = launches.find("local_attention", LAUNCHES, key_of("gradient_kv", q.shape[3], q.dtype))
     tensors = (q, k, v, grad, dk, dv)
     gradient_kv_kernel[count(q, height, width, launch, "KEY")](
@@ -264,6 +268,7 @@ def gradient_everywhere(
         return dk, dv
     parts, per_part = parts_of(tokens, tokens_everywhere)
     shape = (parts, batch, heads, tokens_everywhere, dim)
+    # float32 also in half precision: parts are added up, and rounded once at the end
     parts_k, parts_v = (q.new_empty(shape, dtype=torch.float32) for _ in range(2))
     key = key_of("gradient_everywhere", dim, q.dtype)
     launch = launches.find("local_attention", LAUNCHES, key)

@@ -68,12 +68,12 @@ class Graphed:
         """The graph of a call with tensors like these."""
         inputs = tuple(tensor.clone() for tensor in tensors)
         device = inputs[0].device
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
+        stream = torch.cuda.Stream(device)  # torch wants warm-ups apart from the main stream
+        stream.wait_stream(torch.cuda.current_stream(device))  # the inputs are written there
         with torch.cuda.device(device), torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 self.function(*inputs)
-        torch.cuda.current_stream(device).wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)  # no warm-up inside the recording
         graph = torch.cuda.CUDAGraph()
         # Other threads may go on using the GPU meanwhile.
         with (

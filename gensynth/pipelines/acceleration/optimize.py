@@ -4,21 +4,20 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from gensynth.conditions import Conditions
 from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration import step_tables
 from gensynth.pipelines.acceleration.cuda_graphs import Graphed
 from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable
-from gensynth.pipelines.model_call import asked
-from gensynth.samplers.guidance import Predict
-
-if TYPE_CHECKING:
-    from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.pipelines.contract import Composed
+from gensynth.pipelines.model_call import ROW, asked, conditions_at, without_rows
+from gensynth.samplers.contract import Predict
 
 # With tables and graphs. With more at once, arithmetic takes longer than weights and launches.
 MOST_PICTURES = 8
@@ -33,46 +32,54 @@ class OptimizedModel:
     """
 
     def __init__(self, model: ModelMixin, tables: bool, graphs: bool):
-        self.model, self.tables, self.graphs = model, tables, graphs
+        self.model: Any = model
+        self.tables, self.graphs = tables, graphs
         self.modulations: Modulations | None = None  # of the latest walk
-        self.plain = Graphed(partial(asked, model), model)
-        self.with_rows = Graphed(self.modulated, model)
+        self.recordings: dict[tuple[tuple[str, ...], bool], Graphed] = {}
         self.lock = threading.Lock()
-        self.logged: str | None = None
+        self.logged: str | None = None  # the latest reason, so that it is said once
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
 
     def at(
-        self, times: Sequence[float], classes: Tensor | None, null_label: int | None = None
+        self, times: Sequence[float], conditions: Conditions, none: Conditions | None
     ) -> Predict:
         """The model call of one walk; without a table where gradients are asked for.
 
         Args:
             times: at which the model will be asked, if they are known. At others it computes its
                 modulations as ever.
-            classes: of the pictures, [B].
-            null_label: if it will also be asked for this label. It must not be for any other.
+            conditions: of the pictures, [B, ...], with their rows (`model_call.with_rows`).
+            none: "nothing" [1, ...], if it will also be asked for. It must not be for any other.
         """
         table = None
-        few = classes is not None and len(classes) <= MOST_PICTURES
         with self.lock:
-            if self.tables and times and classes is not None and few:
-                labels = classes.tolist() + ([] if null_label is None else [null_label])
-                table = self.table(times, labels)
+            if self.tables and times:
+                table = self.table(times, conditions, none)
             if self.graphs:
-                self.plain.check_weights()
-                self.with_rows.check_weights()
+                for recording in self.recordings.values():
+                    recording.check_weights()
         return partial(self.ask, table)
 
-    def table(self, times: Sequence[float], labels: Sequence[int]) -> StepTable | None:
+    def table(
+        self, times: Sequence[float], conditions: Conditions, none: Conditions | None
+    ) -> StepTable | None:
         """The modulations of all calls, unless there is a reason against it, which is logged."""
-        if torch.is_grad_enabled():
+        count = len(next(iter(conditions.values()), ()))
+        if torch.is_grad_enabled() or count > MOST_PICTURES:
             return None
+        told = without_rows(conditions)
+        if none is not None:
+            told = {name: torch.cat([value, none[name].to(value)]) for name, value in told.items()}
         reason = step_tables.refusal(self.model)  # it may have changed
         if reason is None:
             self.modulations = Modulations(self.model)
-            rows = len(set(times)) * len(set(labels))
-            size = rows * sum(self.modulations.widths) * self.model.dtype.itemsize
+            rows = len(set(times)) * step_tables.num_distinct(told, self.device)
+            size = rows * sum(self.modulations.widths) * self.model.dtype.itemsize  # bytes
             if size <= MOST_TABLE_BYTES:
-                return StepTable(self.modulations, times, labels)
+                return StepTable(self.modulations, times, told)
             most = MOST_TABLE_BYTES // 2**20
             reason = f"it would have {size / 2**20:.0f} MiB, and {most} are allowed"
         if reason != self.logged:
@@ -81,32 +88,55 @@ class OptimizedModel:
         return None
 
     def ask(
-        self, table: StepTable | None, sample: Tensor, timestep: Tensor, labels: Tensor
+        self, table: StepTable | None, sample: Tensor, time: Tensor, conditions: Conditions
     ) -> Tensor:
         """The output of the model, as `asked` gives it."""
         there = self.model.device
-        labels = labels.to(there)
-        sample = sample.to(there, None if sample.dtype == torch.int64 else self.model.dtype)
+        conditions = conditions_at(conditions, there)
+        sample = sample.to(there, self.model.dtype if sample.is_floating_point() else None)
+        # Twice: with guidance the model sees every picture in two rows.
         graphed = self.graphs and there.type == "cuda" and len(sample) <= 2 * MOST_PICTURES
         graphed = graphed and not torch.is_grad_enabled()
-        rows = None if table is None else table.find(timestep, labels)
+        rows = None if table is None else table.find(time, conditions.get(ROW))
+        told = without_rows(conditions)
+        tensors = [sample, time.to(there), *told.values()]
         with self.lock:
-            if rows is not None:
-                return self.with_rows(sample, rows) if graphed else self.modulated(sample, rows)
-            if graphed:
-                return self.plain(sample, timestep.to(there), labels)
-            return asked(self.model, sample, timestep, labels)
+            if not graphed:
+                return self.call(tuple(told), rows, *tensors)
+            if rows is None:
+                return self.recorded(tuple(told), False)(*tensors)
+            return self.recorded(tuple(told), True)(rows, *tensors)
 
-    def modulated(self, sample: Tensor, rows: Tensor) -> Tensor:
-        """The output of the model, whose modulations give `rows` [B, sum of widths]."""
+    def recorded(self, names: tuple[str, ...], with_table: bool) -> Graphed:
+        """The graphs of calls with conditions of these names, with modulations given or not."""
+        if (names, with_table) not in self.recordings:
+            # With a table its rows come first among the tensors.
+            call = partial(self.call, names) if with_table else partial(self.call, names, None)
+            self.recordings[names, with_table] = Graphed(call, self.model)
+        return self.recordings[names, with_table]
+
+    def call(
+        self,
+        names: tuple[str, ...],
+        rows: Tensor | None,
+        sample: Tensor,
+        time: Tensor,
+        *told: Tensor,
+    ) -> Tensor:
+        """The output of the model; `rows` [B, sum of widths] are its modulations, if known."""
+        conditions = dict(zip(names, told, strict=True))
+        if rows is None:
+            return asked(self.model, sample, time, conditions)
         assert self.modulations is not None
         with self.modulations.given(rows):
-            # Nobody looks at these conditions: what they are for has been computed.
-            return self.model(sample, None, None, conditions=[rows] * len(self.modulations.widths))
+            # Only the modulations read what is embedded, and these are given. The conditions go
+            # along for whatever else of the model reads them, as attention to a prompt does.
+            embedded = [rows] * len(self.modulations.widths)
+            return self.model.predict(sample, time, conditions, embedded)
 
 
 def optimize(
-    pipeline: "ClassConditionalPipeline",
+    pipeline: Composed,
     compile: bool | Mapping[str, Any] | None = None,
     tables: bool | None = None,
     graphs: bool | None = None,
@@ -128,7 +158,7 @@ def optimize(
             not. `compile` may be keywords of `torch.compile`; what is compiled stays so.
 
     Raises:
-        UsageError: graphs or tables are demanded and cannot be.
+        UsageError: graphs or tables are demanded where they are not possible.
     """
     model = pipeline.model
     has_tables, about_tables = use_tables(model, tables)
@@ -162,7 +192,7 @@ def use_tables(model: ModelMixin, wanted: bool | None) -> tuple[bool, str]:
     """Whether modulations come from a table, and why.
 
     Raises:
-        UsageError: demanded of a model whose modulations cannot.
+        UsageError: demanded of a model that cannot have them.
     """
     reason = step_tables.refusal(model)
     if wanted is False:

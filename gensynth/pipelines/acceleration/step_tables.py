@@ -7,11 +7,12 @@ once (adaLN holds 41 % of DiCo-XL's weights). For all the steps together it is r
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+
+from gensynth.conditions import Conditions
 
 
 class Given(nn.Module):
@@ -25,15 +26,17 @@ class Given(nn.Module):
         return self.value
 
 
-def modulating(model: ModelMixin) -> dict[str, nn.Module]:
+def modulating(model: Any) -> dict[str, nn.Module]:
     """The layers of a model that modulate, by their paths, whose ends are "modulation"."""
     return {path: layer for path, layer in model.named_modules() if path.endswith("modulation")}
 
 
-def refusal(model: ModelMixin) -> str | None:
-    """Why the modulations of a model cannot come from a table; none if they can."""
-    if getattr(model, "size_embedder", None) is not None:
+def refusal(model: Any) -> str | None:
+    """Why the modulations of a model cannot come from a table; None if they can."""
+    if model.config.get("size_conditioning"):
         return "the model is also told a size and a crop"
+    if not modulating(model):
+        return "no layer of the model is called modulation"
     for path, layer in modulating(model).items():
         if type(layer) is not nn.Linear:  # but one that is quantized or has an adapter, say
             return f"{path} is a {type(layer).__name__}, not a Linear"
@@ -41,12 +44,12 @@ def refusal(model: ModelMixin) -> str | None:
 
 
 class Modulations:
-    """All layers of a model that modulate; there is no `refusal` of it.
+    """All modulating layers of a model whose `refusal` is None.
 
     Each is fed the condition that is as wide as its input; those of one model differ in width.
     """
 
-    def __init__(self, model: ModelMixin):
+    def __init__(self, model: Any):
         self.model = model
         self.layers: list[nn.Linear] = []
         self.places: list[tuple[nn.Module, str, Given]] = []
@@ -62,7 +65,7 @@ class Modulations:
         first = conditions[0]
         table = first.new_empty(len(first), sum(self.widths))
         for columns, layer in zip(table.split(self.widths, dim=1), self.layers, strict=True):
-            columns.copy_(layer(by_width[layer.in_features]))
+            columns.copy_(layer(by_width[layer.in_features]))  # views of the table
         return table
 
     @contextmanager
@@ -82,47 +85,59 @@ class Modulations:
 
 
 class StepTable:
-    """The modulations of a model at some times, for some labels.
+    """The modulations of a model at some times, under some conditions.
 
     Args:
         modulations: of the model.
         times: what the model is told in the walk, a number for each call; equal ones count once.
-        labels: all that are asked for; equal ones count once.
+        conditions: all that are asked for, [R, ...] each; equal rows count once. Empty for a model
+            that knows none.
     """
 
-    def __init__(self, modulations: Modulations, times: Sequence[float], labels: Sequence[int]):
+    def __init__(self, modulations: Modulations, times: Sequence[float], conditions: Conditions):
         device = modulations.model.device
         self.steps = {time: step for step, time in enumerate(dict.fromkeys(times))}
-        known = torch.tensor(sorted(set(labels)), device=device)
-        self.num_labels = len(known)
-        # Which of a step's rows a label has. That of an unknown one lies behind the table.
-        self.column = known.new_full((max(labels) + 1,), len(self.steps) * len(known))
-        self.column[known] = torch.arange(len(known), device=device)
+        # Which of a step's rows the conditions of a row have.
+        distinct, self.column = distinct_rows(conditions, device)
+        self.num_columns = num_distinct(distinct, device)
         every_time = torch.tensor(list(self.steps), device=device)
-        conditions = conditions_of(
-            modulations.model,
-            every_time.repeat_interleave(len(known)),
-            known.repeat(len(self.steps)),
+        spread = {
+            name: tensor.repeat(len(self.steps), *[1] * (tensor.ndim - 1))
+            for name, tensor in distinct.items()
+        }
+        self.rows = modulations.rows(
+            modulations.model.embed(every_time.repeat_interleave(self.num_columns), **spread)
         )
-        self.rows = modulations.rows(conditions)
 
-    def find(self, timestep: Tensor, labels: Tensor) -> Tensor | None:
-        """Rows [B, sum of widths] at `timestep` [B] for `labels` [B]; none for a time not known.
+    def find(self, timestep: Tensor, row: Tensor | None) -> Tensor | None:
+        """Rows [B, sum of widths] at `timestep` [B]; None for a time that is not known.
 
-        If `timestep` is on the CPU, nothing waits for the device.
-
-        Raises:
-            IndexError: an unknown label (on a GPU: torch's error of an index out of range).
+        `row` [B] are numbers of rows of the conditions; None where there are no conditions. If
+        `timestep` is on the CPU, nothing waits for the device.
         """
         times = set(timestep.tolist())
         step = self.steps.get(times.pop()) if len(times) == 1 else None
         if step is None:
             return None
-        return self.rows.index_select(0, step * self.num_labels + self.column[labels])
+        if row is None:
+            return self.rows[step].expand(len(timestep), -1)  # [B, sum of widths]
+        return self.rows.index_select(0, step * self.num_columns + self.column[row])
 
 
-def conditions_of(model: ModelMixin, timestep: Tensor, labels: Tensor) -> list[Tensor]:
-    """What steers a model at `timestep` [B] for `labels` [B]; of tokens, the labels alone."""
-    if model.works_on == "tokens":
-        return model.conditions(labels, torch.zeros_like(labels, dtype=torch.bool))
-    return model.conditions(timestep, labels)
+def distinct_rows(conditions: Conditions, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+    """The conditions [R, ...] without repetition, and the place [R] of each row among them."""
+    if not conditions:
+        return {}, torch.zeros(1, dtype=torch.long, device=device)
+    # Side by side as float64, which holds every whole number that a condition uses.
+    flat = torch.cat([t.reshape(len(t), -1).double() for t in conditions.values()], dim=1)
+    unique, place = flat.unique(dim=0, return_inverse=True)
+    first = torch.zeros(len(unique), dtype=torch.long, device=flat.device)
+    # Written backwards: of equal rows the first comes last and stays.
+    first.scatter_(0, place.flip(0), torch.arange(len(flat), device=flat.device).flip(0))
+    return {name: tensor[first] for name, tensor in conditions.items()}, place
+
+
+def num_distinct(conditions: Conditions, device: torch.device) -> int:
+    """How many rows of the conditions differ; 1 where there are none."""
+    distinct, _ = distinct_rows(conditions, device)
+    return len(next(iter(distinct.values()), (0,)))

@@ -46,7 +46,7 @@ def redrawn_by(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
         )
     if has_alpha(mask):
         alpha = np.asarray(mask.convert("RGBA").getchannel("A"))
-        if (alpha < 255).any():
+        if (alpha < 255).any():  # otherwise the colours say what is meant
             return alpha >= 128
     return np.asarray(flatten(mask).convert("L")) >= 128
 
@@ -145,6 +145,7 @@ class Canvas:
         redrawn = self.redrawn
         if old.ndim == 3:
             share, redrawn = share[..., None], redrawn[..., None]
+        # float32: differences of uint8 would wrap around.
         blended = (old + share * (new.astype(np.float32) - old)).round().astype(np.uint8)
         return Image.fromarray(np.where(redrawn, blended, old))
 
@@ -221,7 +222,7 @@ def work_size(
         )
     if pad and size / 2 <= max(own) <= size:
         return (size, size), True
-    scale = size / math.sqrt(width * height)
+    scale = size / math.sqrt(width * height)  # to the area of size x size
     rows, columns = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
     return (rows, columns), False
 

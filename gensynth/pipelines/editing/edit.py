@@ -6,27 +6,27 @@ then taken over into the image.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from gensynth.conditions import Item
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
+from gensynth.pipelines.contract import Composed, OnStep, Progress, Resolved
 from gensynth.pipelines.editing.canvas import Canvas, make_canvas
 from gensynth.pipelines.model_call import guided_model
-from gensynth.pipelines.walk import Progress, walk
+from gensynth.samplers.contract import Step
 from gensynth.samplers.masking import decided_counts
 from gensynth.samplers.token_decoders import HaltonDecoder
 from gensynth.seeding import picture_generator, whole_seed
-
-if TYPE_CHECKING:
-    from gensynth.pipelines.class_conditional import ClassConditionalPipeline, Settings
+from gensynth.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ class Edit:
         anchor: where the image lies on it, a key of `canvas.ANCHORS`: "center", "top-left", ...
         edge: how many pixels inside the mask are blended with the image, 0 for a hard edge; None:
             a quarter of a token's side, at least 1.
-        settings: steps, guidance, scheduler, scheduler_options, guidance_interval and guide, as in
-            a call of the pipeline; None or absent: the model's. There are never more steps than
-            redrawn tokens.
+        settings: as in a call of the pipeline; the size is the canvas's. There are never more
+            steps than redrawn tokens.
     """
 
     image: Image.Image
@@ -62,7 +61,7 @@ class Edit:
     outpaint: tuple[int, int] | None = None
     anchor: str = "center"
     edge: int | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
 
 class Plan(NamedTuple):
@@ -72,9 +71,8 @@ class Plan(NamedTuple):
         canvas: the picture.
         tokens: int64 [h, w], the redrawn ones masked.
         num_masked: how many.
-        label: class number, or None.
-        settings: of the pipeline, for the work canvas.
-        guide: for autoguidance.
+        item: of the pipeline's condition; None for no condition.
+        resolved: the settings for the work canvas.
         edge: how many pixels are blended.
         strength: share of the masked tokens that are redrawn.
     """
@@ -82,29 +80,28 @@ class Plan(NamedTuple):
     canvas: Canvas
     tokens: Tensor
     num_masked: int
-    label: int | None
-    settings: "Settings"
-    guide: "ClassConditionalPipeline | None"
+    item: Item
+    resolved: Resolved
     edge: int
     strength: float
 
 
 def edit(
-    pipeline: "ClassConditionalPipeline",
+    pipeline: Composed,
     wanted: Edit,
     seeds: Sequence[int],
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Image.Image]:
     """One result for each seed, which depends on the edit and that seed only.
 
     Raises:
-        UsageError: a pipeline without tokens, or a value that does not fit; what to do is said.
+        UsageError: a pipeline without tokens, or a value that does not fit; it says what to do.
     """
     return draw(pipeline, make_plan(pipeline, wanted), seeds, on_step)
 
 
 @torch.no_grad()
-def make_plan(pipeline: "ClassConditionalPipeline", wanted: Edit) -> Plan:
+def make_plan(pipeline: Composed, wanted: Edit) -> Plan:
     """The tokens and settings of an edit.
 
     Raises:
@@ -135,13 +132,13 @@ def make_plan(pipeline: "ClassConditionalPipeline", wanted: Edit) -> Plan:
     )
     masked = masked_tokens(canvas.redrawn_tokens(codec.latent_shape(*canvas.work)), strength)
     num_masked = int(masked.sum())
-    settings = _settings(pipeline, wanted, canvas.work, num_masked)
+    resolved = _resolved(pipeline, wanted, canvas.work, num_masked)
     pixels = canvas.work_pixels(codec.channels)[None].to(pipeline.model.device)
-    tokens = codec.encode(pixels)[0]
+    tokens = codec.encode(pixels)[0]  # int64 [h, w]
     tokens = tokens.masked_fill(masked.to(tokens.device), pipeline.model.mask_token)
-    label = None if wanted.label is None else pipeline.label_id(wanted.label)
-    guide, edge = wanted.settings.get("guide"), _edge(wanted, canvas, codec.patch)
-    return Plan(canvas, tokens, num_masked, label, settings, guide, edge, strength)
+    item = None if wanted.label is None else pipeline.condition.item(wanted.label)
+    edge = _edge(wanted, canvas, codec.patch)
+    return Plan(canvas, tokens, num_masked, item, resolved, edge, strength)
 
 
 def _strength(wanted: Edit) -> float:
@@ -167,24 +164,22 @@ def masked_tokens(redrawn: Tensor, strength: float) -> Tensor:
     return chosen.view_as(redrawn)
 
 
-def _settings(
-    pipeline: "ClassConditionalPipeline", wanted: Edit, work: tuple[int, int], num_masked: int
-) -> "Settings":
-    given = {key: value for key, value in wanted.settings.items() if value is not None}
-    if wanted.label is None and "guide" not in given:
-        given.setdefault("guidance", 1.0)
-        if given["guidance"] > 1:
+def _resolved(pipeline: Composed, wanted: Edit, work: tuple[int, int], num_masked: int) -> Resolved:
+    given = wanted.settings
+    if wanted.label is None and given.guide is None:
+        if given.guidance not in (None, 1):
             raise UsageError(
                 "guidance leads from no class to a class; give a label too, or guidance 1."
             )
-    given["steps"] = min(given.get("steps", pipeline.config.steps), num_masked)
-    settings = pipeline.resolve(**given, size=work)
-    if settings.scheduler.config.get("as_published"):
+        given = given.but(guidance=1.0)  # whatever the model's own is
+    steps = pipeline.config.steps if given.steps is None else given.steps
+    resolved = pipeline.resolve(given.but(steps=min(steps, num_masked), size=work))
+    if resolved.sampler.scheduler.config.get("as_published"):
         raise UsageError(
             "a ConfidenceDecoder as published draws known tokens again, so that nothing would be "
             "kept; give scheduler HaltonDecoder."
         )
-    return settings
+    return resolved
 
 
 def _edge(wanted: Edit, canvas: Canvas, patch: int) -> int:
@@ -199,55 +194,56 @@ def _edge(wanted: Edit, canvas: Canvas, patch: int) -> int:
 
 @torch.inference_mode()
 def draw(
-    pipeline: "ClassConditionalPipeline",
+    pipeline: Composed,
     plan: Plan,
     seeds: Sequence[int],
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Image.Image]:
     """One result for each seed. `on_step` gets previews of the work canvas.
 
     Raises:
         UsageError: no seeds, or one out of range.
     """
-    for sample, progress in states(pipeline, plan, seeds):  # noqa: B007 - the last one is drawn
+    decode = pipeline.autoencoder.decode
+    for step in states(pipeline, plan, seeds):
         if on_step is not None:
-            on_step(progress)
-    decoded = pipeline.autoencoder.decode(sample).cpu()
+            on_step(Progress.of(step, decode))
+    decoded = decode(step.sample).cpu()
     return [plan.canvas.finished(to_pil(pixels), plan.edge) for pixels in decoded]
 
 
-def states(
-    pipeline: "ClassConditionalPipeline", plan: Plan, seeds: Sequence[int]
-) -> Iterator[tuple[Tensor, Progress]]:
-    """The tokens [B, h, w] after every step of the decoding."""
+def states(pipeline: Composed, plan: Plan, seeds: Sequence[int]) -> Iterator[Step]:
+    """Every step of the decoding, with its tokens [B, h, w]."""
     if not seeds:
         raise UsageError("there are no seeds; give at least one.")
-    steps, guidance, _, sampler, interval = plan.settings
     generators = [picture_generator(whole_seed(seed)) for seed in seeds]
-    number = pipeline.model.config.num_classes if plan.label is None else plan.label
-    classes = torch.full((len(seeds),), number, device=pipeline.model.device)
-    predict = guided_model(pipeline, sampler, guidance, interval, plan.guide, steps, classes)
-    tokens = plan.tokens.expand(len(seeds), -1, -1)
-    return walk(pipeline, sampler, predict, tokens, steps, classes, generators)
+    condition, device = pipeline.condition, pipeline.model.device
+    if plan.item is None:
+        none = condition.none(device) or {}
+        told = {name: tensor.expand(len(seeds), *tensor.shape[1:]) for name, tensor in none.items()}
+    else:
+        told = condition.encode([plan.item] * len(seeds), device)
+    predict, told = guided_model(pipeline, plan.resolved, told)
+    tokens = plan.tokens.expand(len(seeds), -1, -1)  # [B, h, w]
+    return plan.resolved.sampler.walk(predict, tokens, plan.resolved.steps, told, generators)
 
 
 @torch.inference_mode()
-def structures(
-    pipeline: "ClassConditionalPipeline", plan: Plan, seeds: Sequence[int]
-) -> np.ndarray:
+def structures(pipeline: Composed, plan: Plan, seeds: Sequence[int]) -> np.ndarray:
     """What each seed makes of the redrawn part when half of its tokens are decided: uint8 [B, D].
 
     The rest is as it would be drawn then.
     """
     counts = decided_counts(
-        plan.settings.scheduler.config.schedule, plan.settings.steps, plan.num_masked
+        plan.resolved.sampler.scheduler.config.schedule, plan.resolved.steps, plan.num_masked
     )
     half = next(step for step, count in enumerate(counts) if 2 * count >= plan.num_masked)
-    _, progress = next(islice(states(pipeline, plan, seeds), half, None))
+    step = next(islice(states(pipeline, plan, seeds), half, None))
     masked = plan.tokens == pipeline.model.mask_token
     patch = pipeline.autoencoder.patch
     pixels = masked.repeat_interleave(patch, 0).repeat_interleave(patch, 1)
-    return progress.preview()[:, :, pixels].flatten(1).cpu().numpy()
+    drawn = pipeline.autoencoder.decode(step.estimate())  # uint8 [B, C, H, W]
+    return drawn[:, :, pixels].flatten(1).cpu().numpy()  # only what seeds can change
 
 
 def most_different(features: np.ndarray, num: int) -> list[int]:
@@ -261,7 +257,7 @@ def most_different(features: np.ndarray, num: int) -> list[int]:
     """
     if not 1 <= num <= len(features):
         raise UsageError(f"choose from 1 to {len(features)} of {len(features)}, got {num}.")
-    rows = features.astype(np.float32)
+    rows = features.astype(np.float32)  # differences of uint8 would wrap around
     chosen, nearest = [0], np.full(len(rows), np.inf)
     while len(chosen) < num:
         distance = np.square(rows - rows[chosen[-1]]).sum(axis=1)

@@ -37,18 +37,19 @@ class Average:
     @torch.no_grad()
     def update(self, weights: list[Tensor], number: int) -> None:
         """Takes in `weights` as update `number`."""
+        # one launch for all tensors instead of one for each
         torch._foreach_lerp_(self.tensors, weights, 1 - self.beta(number))
 
 
 def decay_beta(decay: float, warmup: bool, number: int) -> float:
-    """What an average of fixed `decay` keeps: nothing of its start, and less while it warms up."""
-    if number == 1:
+    """Share that an average of `decay` keeps: 0 in the first update, less while it warms up."""
+    if number == 1:  # the average is the first weights, not their random start
         return 0.0
     return min(decay, number / (9 + number)) if warmup else decay
 
 
 class WeightAverage:
-    """The averages of `model`'s weights that `config` asks for; without one, none.
+    """The averages of `model`'s weights that `config` asks for; nothing is averaged if it is None.
 
     The first is the one that `applied` shows, and that the checkpoints' `model/` holds.
     """
@@ -96,7 +97,7 @@ class WeightAverage:
                 weight.data, tensor.data = tensor.data, weight.data
 
     def finite(self) -> bool:
-        """Whether every weight and every average is a number; one wait for the device."""
+        """Whether every weight and every average is finite; waits for the device once."""
         tensors = [*self.weights, *(t for average in self.averages for t in average.tensors)]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 

@@ -49,7 +49,7 @@ class Averages:
         """The snapshots that an average at `step` (the newest one by default) is made from.
 
         Raises:
-            InputError: there are none, or none of that step.
+            InputError: there are no snapshots, or none of that step.
         """
         if not self.snapshots:
             raise InputError(f"{self.run} has no snapshots. {_why_no_snapshots(self.config)}")
@@ -115,6 +115,7 @@ def export_decay(averages: Averages, decay: float, step: int | None, out: Path |
     home, name = averages.home, decay_name(decay)
     if step is not None and step != averages.step:
         home = _checkpoint(run, step)
+    # The first average is the model that the checkpoint holds; nothing has to be replaced.
     weights = None if decay == kept[0] else _read(home / AVERAGES / f"{name}.safetensors")
     step = averages.step if step is None else step
     folder = _write(averages, home, weights, step, name, out, {"decay": decay})
@@ -159,6 +160,7 @@ def reachable(times: ArrayLike, stds: ArrayLike) -> str:
     wanted = np.arange(low, high + 1) / 1000
     shares = coefficients(times, stds, times[-1], wanted)
     good = wanted[profile_error(times, stds, times[-1], wanted, shares) <= LARGEST_ERROR]
+    # a gap of more than one step of 0.001 begins another interval
     parts = np.split(good, np.flatnonzero(np.diff(good) > 0.0015) + 1)
     return ", ".join(f"{part[0]:.3f} to {part[-1]:.3f}" for part in parts)
 
@@ -225,7 +227,7 @@ def _write(
     """Copies the pipeline of `home` with other weights; whole or absent.
 
     Raises:
-        RefusedError: `out` holds something.
+        RefusedError: `out` is not empty.
         CorruptError: the weights do not fit the pipeline's model, or a file is damaged.
         OutputError: the disk is full or not writable.
     """

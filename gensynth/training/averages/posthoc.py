@@ -42,8 +42,9 @@ def std_to_exponent(std: ArrayLike) -> Any:
 def power_beta(std: ArrayLike, t_next: ArrayLike, t_delta: ArrayLike = 1) -> Any:
     """Share of the old average in an update that brings it from t_next - t_delta to `t_next`.
 
-    The first update (t_delta = t_next) has 0: the start never matters (equation 127).
+    0 in the first update (t_delta = t_next), so the start never matters (equation 127).
     """
+    # (1 - t_delta / t_next)^(exponent + 1)
     share = 1 - np.asarray(t_delta, np.float64) / np.asarray(t_next, np.float64)
     return share ** (std_to_exponent(std) + 1)
 
@@ -87,8 +88,9 @@ def coefficients(t: ArrayLike, std: ArrayLike, out_t: ArrayLike, out_std: ArrayL
     the wanted ones [wanted] or scalar.
     """
     gram, target, _ = _products(t, std, out_t, out_std)
+    # Normal equations: inner products of stored profiles with each other, and with the wanted.
     solution = np.linalg.solve(gram, target)
-    return solution / solution.sum(axis=0)
+    return solution / solution.sum(axis=0)  # a mean of weights has shares that sum to 1
 
 
 def profile_error(
@@ -100,6 +102,7 @@ def profile_error(
     of `coefficients`.
     """
     gram, target, square = _products(t, std, out_t, out_std)
+    # |sum w p - wanted|^2 = w G w - 2 w t + s, without the profiles themselves
     distance = (weights * (gram @ weights - 2 * target)).sum(axis=0) + square
     return np.sqrt(np.maximum(distance, 0) / square)
 

@@ -66,7 +66,7 @@ def write_snapshot(
         save_file(stored, temporary, metadata)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        temporary.replace(path)  # only now: a snapshot under its name is whole
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(
@@ -114,6 +114,7 @@ def _damaged(path: Path) -> CorruptError:
 
 def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
+    # over the names too: tensors that were swapped are another average
     for key in sorted(tensors):
         digest.update(key.encode())
         digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().data)

@@ -54,20 +54,20 @@ class Adan(torch.optim.Optimizer):
         )
         for state in states:
             state["step"] += 1
-        step = int(states[0]["step"])
+        step = int(states[0]["step"])  # on the CPU, so nothing waits for the device
         beta1, beta2, beta3 = group["betas"]
 
-        difference = torch._foreach_sub(gradients, last)
-        torch._foreach_lerp_(mean, gradients, 1 - beta1)
-        torch._foreach_lerp_(change, difference, 1 - beta2)
-        ahead = torch._foreach_add(gradients, difference, alpha=beta2)
+        difference = torch._foreach_sub(gradients, last)  # g_k - g_(k-1)
+        torch._foreach_lerp_(mean, gradients, 1 - beta1)  # m_k
+        torch._foreach_lerp_(change, difference, 1 - beta2)  # v_k
+        ahead = torch._foreach_add(gradients, difference, alpha=beta2)  # Nesterov's look ahead
         torch._foreach_mul_(square, beta3)
-        torch._foreach_addcmul_(square, ahead, ahead, 1 - beta3)
+        torch._foreach_addcmul_(square, ahead, ahead, 1 - beta3)  # n_k
 
         root = torch._foreach_sqrt(square)
-        torch._foreach_div_(root, (1 - beta3**step) ** 0.5)
+        torch._foreach_div_(root, (1 - beta3**step) ** 0.5)  # bias of the start at 0, as below
         torch._foreach_add_(root, group["eps"])
         torch._foreach_addcdiv_(weights, mean, root, -group["lr"] / (1 - beta1**step))
         torch._foreach_addcdiv_(weights, change, root, -group["lr"] * beta2 / (1 - beta2**step))
-        torch._foreach_div_(weights, 1 + group["lr"] * group["weight_decay"])
-        torch._foreach_copy_(last, gradients)
+        torch._foreach_div_(weights, 1 + group["lr"] * group["weight_decay"])  # after the step
+        torch._foreach_copy_(last, gradients)  # a copy: `grad` is overwritten

@@ -6,15 +6,9 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from gensynth.config import Experiment
 from gensynth.data.training import Batch
-from gensynth.experiments.build import (
-    build_autoencoder,
-    build_model,
-    build_objective,
-    compile_blocks,
-)
-from gensynth.experiments.regularization import Regularization
+from gensynth.experiments.apply import compile_blocks
+from gensynth.experiments.assemble import Parts
 from gensynth.objectives import Loss
 from gensynth.seeding import StepRandom
 from gensynth.training.learning.optim import create_optimizer
@@ -29,29 +23,28 @@ class Learner:
         images: those of the newest batch, if the data hold any, uint8 [B, C, H, W].
     """
 
-    def __init__(self, experiment: Experiment, accelerator: Accelerator, num_classes: int):
+    def __init__(self, parts: Parts, accelerator: Accelerator):
         self.accelerator, self.device = accelerator, accelerator.device
         self.images: Tensor | None = None
-        model = build_model(experiment, num_classes)
-        self.autoencoder = build_autoencoder(experiment).to(self.device)
-        self.regularization = Regularization(experiment, accelerator.num_processes)
-        self.objective: Any = build_objective(experiment, model.to(self.device))
+        experiment = parts.experiment
+        self.condition, self.autoencoder = parts.condition, parts.autoencoder
+        self.objective, self.regularization = parts.objective, parts.regularization
         if experiment.training.compile:
-            compile_blocks(model, self.regularization.names)
+            compile_blocks(parts.model, self.regularization.names)
         # What the objective trains beside the model, such as a discriminator.
-        self.beside: nn.Module = getattr(self.objective, "trained", nn.Identity())
-        trained = nn.ModuleList([model, self.regularization.module, self.beside])
+        self.beside: nn.Module = self.objective.trained or nn.Identity()
+        trained = nn.ModuleList([parts.model, self.regularization.module, self.beside])
         self.weights = list(trained.parameters())
         optimizer = create_optimizer(trained, experiment.optimizer)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = accelerator.prepare(parts.model, optimizer)
         self.bare_model = accelerator.unwrap_model(self.model)
         self.regularization.prepare(accelerator)
         self._prepare_objective()
 
     def _prepare_objective(self) -> None:
-        if any(True for _ in self.beside.parameters()):
+        if any(True for _ in self.beside.parameters()):  # DDP refuses a module without weights
             self.beside = self.objective.trained = self.accelerator.prepare(self.beside)
-        if hasattr(self.objective, "state"):  # without weights, so not wrapped for processes
+        if self.objective.state is not None:  # without weights, so not wrapped for processes
             self.objective.state = self.accelerator.prepare_model(
                 self.objective.state, evaluation_mode=True
             )
@@ -59,17 +52,17 @@ class Learner:
     def backward(self, batch: Batch, random: StepRandom, parts: int, last: bool) -> Loss:
         """Adds the gradients of one of `parts` micro-batches; they are exchanged after the last."""
         images, latents = self.seen(batch, random)
-        labels = batch.labels.to(self.device, non_blocking=True)
+        conditions = self.condition.encode(batch.labels, self.device)
         passes = self.passes(random.apart("model"), latents, batch.crops)
-        with nullcontext() if last else self.no_sync():
+        with nullcontext() if last else self.no_sync():  # gradients are exchanged once a step
             with (
                 random.for_dropout(),
                 self.accelerator.autocast(),
                 self.regularization.watching(self.bare_model) as states,
             ):
-                loss = self.objective.loss(self.model, latents, labels, random, passes)
+                loss = self.objective.loss(self.model, latents, conditions, random, passes)
                 loss = self.regularization.add(loss, states, images)
-            self.accelerator.backward(loss.total / parts)
+            self.accelerator.backward(loss.total / parts)  # gradients add up to those of the mean
         return loss
 
     def seen(self, batch: Batch, random: StepRandom) -> tuple[Tensor | None, Tensor]:
@@ -78,13 +71,14 @@ class Learner:
             return None, batch.latents.to(self.device, non_blocking=True)
         assert batch.images is not None
         self.images = batch.images.to(self.device, non_blocking=True)
+        # Randomness of its own: a VAE draws here, pixels do not, and the rest stays the same.
         return self.images, self.autoencoder.encode(self.images, random.apart("autoencoder"))
 
     def passes(
         self, random: StepRandom, latents: Tensor, crops: Tensor | None
     ) -> list[dict[str, Any]]:
-        """Further keywords of each forward pass of a step, from a model that has any."""
-        if not hasattr(self.bare_model, "training_passes"):
+        """Further keywords of each forward pass of a step, of the model."""
+        if self.bare_model.works_on == "pixels":
             return [{}]
         crops = None if crops is None else crops.to(self.device)
         return self.bare_model.training_passes(random, *latents.shape[-2:], crops)

@@ -58,14 +58,14 @@ class Checkpoints:
                 for abandoned in self.root.glob("step-*.tmp"):
                     shutil.rmtree(abandoned, ignore_errors=True)
                 temporary.mkdir(parents=True)
-            self.barrier()
+            self.barrier()  # nobody writes before the folder is there
             write(temporary)
-            self.barrier()
+            self.barrier()  # nor is it sealed before everybody has written
             if self.is_main:
                 _seal(temporary)
                 shutil.rmtree(final, ignore_errors=True)
                 temporary.rename(final)
-                _sync(self.root)
+                _sync(self.root)  # the new name, too, has to reach the disk
                 for old in self.all()[: -self.keep]:
                     shutil.rmtree(old, ignore_errors=True)
         self.barrier()
@@ -140,6 +140,7 @@ def _seal(folder: Path) -> None:
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         _sync(file)
         files[str(file.relative_to(folder))] = [file.stat().st_size, _sha256(file)]
+    # Last, so that a folder with a manifest had all its files written before.
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"files": files}, indent=1) + "\n")
     _sync(manifest)

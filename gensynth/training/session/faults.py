@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Abandoned(Exception):
-    """Something beside the training itself was given up, for the run should stop."""
+    """Work beside the training was given up because the run should stop."""
 
 
 class StopRequest:
@@ -35,11 +35,11 @@ class StopRequest:
         self.asked = 0.0
         self.group: dist.ProcessGroup | None = None
         self.previous = {number: signal.signal(number, self._note) for number in SIGNALS}
-        if launched():
+        if launched():  # by hand, the terminal's signal reaches this process itself
             _die_with_parent()
 
     def connect(self) -> None:
-        """To be called once the processes know each other: from then on they agree."""
+        """Called once the processes are connected; from then on they agree."""
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             # A group on the CPU: asking the GPU would make every step wait for it.
             self.group = dist.new_group(backend="gloo")
@@ -58,11 +58,12 @@ class StopRequest:
         if self.group is None:
             return self.name is not None
         asked = torch.tensor([int(self.name is not None)])
+        # the largest of all: one process that was asked is enough
         dist.all_reduce(asked, op=dist.ReduceOp.MAX, group=self.group)
         return bool(asked.item())
 
     def watch(self, *_progress: object) -> None:
-        """To be called now and then by what takes long, such as drawing: gives it up.
+        """Called now and then during long work such as drawing, to give it up.
 
         Raises:
             Abandoned: this process was asked to stop.

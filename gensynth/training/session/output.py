@@ -41,6 +41,7 @@ def prepare(experiment: Experiment) -> Path:
     folder = Path(experiment.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # A write, not a look at permissions, which network folders need not keep to.
         probe = folder / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
@@ -78,7 +79,7 @@ def record(experiment: Experiment, folder: Path) -> None:
 def replacement(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` when the block ends.
 
-    Until then, and after an error in the block, the old one is there. A crash in the moment of the
+    Until then, and after an error in the block, the old one is there. A crash in the middle of the
     exchange leaves it as `folder.old`.
     """
     temporary, old = (folder.with_name(f"{folder.name}.{end}") for end in ("tmp", "old"))
@@ -86,6 +87,7 @@ def replacement(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        # Two renames, because a folder cannot be replaced by one while it holds something.
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)

@@ -19,6 +19,7 @@ def plot_loss(log: Path, path: Path) -> None:
     smooth: list[float] = []
     for loss in losses:
         smooth.append(loss if not smooth else SMOOTHING * smooth[-1] + (1 - SMOOTHING) * loss)
+    # Without pyplot, which keeps global state and looks for a display.
     figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.plot(steps, losses, color="#9ab", linewidth=1, label="mean of the steps since the last")

@@ -56,7 +56,7 @@ class Evaluations:
         return step % self.every == 0 or step == self.last
 
     def prepare(self, step: int) -> None:
-        """Makes ready what a run at `step` is going to need."""
+        """Prepares what a run at `step` will need."""
         if self.yardstick is not None and (step < self.last or self.due(step)):
             self.yardstick.prepare(self.log)
 
@@ -88,6 +88,7 @@ class Evaluations:
             "floor": score.floor,
             **self.yardstick.facts(),
         }
+        # A number is the best only among those that were measured alike.
         earlier = [e for e in self.entries if all(e.get(key) == entry[key] for key in COMPARABLE)]
         entry["best"] = score.value < min((e["value"] for e in earlier), default=math.inf)
         self._record(entry, earlier, checkpoint)

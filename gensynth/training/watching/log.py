@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or plain lines, `log.jsonl`, TensorBoard and `status.json`."""
+"""What a run reports: a progress bar or plain lines, `log.jsonl`, TensorBoard and `status.json`."""
 
 import json
 import time
@@ -30,6 +30,7 @@ class TrainingLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.file = self._reopened(folder / "log.jsonl", start)
+        # purge_step: TensorBoard hides what an earlier session logged of steps to be repeated
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self.bar = progress_bar("loss", "rate")
         self.task: TaskID = self.bar.add_task(
@@ -52,7 +53,7 @@ class TrainingLog:
         if not self.enabled:
             return
         self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
+        self.file.flush()  # so that a killed run has lost no line
         for name, value in values.items():
             self.board.add_scalar(f"train/{name}", value, step)
         loss, rate = f"loss {values['loss']:.4f}", f"{values['images_per_second']:.0f} images/s"
@@ -72,7 +73,7 @@ class TrainingLog:
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A second bar while something beside the training lasts; what is given moves it."""
+        """A second bar for work beside the training; calling the result moves it."""
         if not self.enabled:
             yield lambda count: None
             return

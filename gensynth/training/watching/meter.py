@@ -1,4 +1,4 @@
-"""What the log is told: means over steps and processes, speed and waiting."""
+"""What the log shows: means over steps and processes, speed and waiting."""
 
 import time
 from collections.abc import Iterator
@@ -32,17 +32,18 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """How long the run has been training, in all sessions that led to where it is."""
+        """How long the run has been training, over all its sessions."""
         return time.perf_counter() - self.begun
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside takes no time of the training."""
+        """Time spent inside does not count as training."""
         before = time.perf_counter()
         try:
             yield
         finally:
             passed = time.perf_counter() - before
+            # both clocks go on from where they stood, as if no time had passed
             self.begun += passed
             self.since += passed
 
@@ -53,6 +54,7 @@ class Meter:
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over steps and processes, images/s and the share of time spent waiting for data."""
+        # The process waits for the device here, every `log_every` steps, instead of in every one.
         means = accelerator.reduce(
             {name: value / self.count for name, value in self.sums.items()}, "mean"
         )

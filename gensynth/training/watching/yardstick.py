@@ -119,9 +119,9 @@ class Yardstick:
         return extract(Interruptible(images, self.stop), order, self.extractor, effort)
 
     def measure(self, model: AtHand, log: TrainingLog) -> Score | None:
-        """What the pictures of a model score; none in all processes but the main one.
+        """The score of a model's pictures; None in all processes but the main one.
 
-        None also if the pictures are all alike, as those of a model that has just begun may be.
+        None also if the pictures are all alike, as they may be early in training.
 
         Raises:
             Abandoned: the run should stop.
@@ -170,7 +170,7 @@ class Yardstick:
         return score
 
     def facts(self) -> dict[str, Any]:
-        """What the latest value depends on besides the model."""
+        """What the latest value depends on, besides the model."""
         assert self.reference is not None
         return {
             "num_samples": self.settings.num,
@@ -182,9 +182,9 @@ class Yardstick:
 
 
 class Interruptible:
-    """Some images, of which no more come once the run should stop.
+    """Images that end early once the run should stop.
 
-    Nothing is raised, so that processes that wait for each other still find each other.
+    Nothing is raised: the other processes would wait for this one for ever.
     """
 
     def __init__(self, images: Images, stop: StopRequest):
@@ -208,7 +208,7 @@ class Interruptible:
 
 
 def training_images(source: Source, data: Data) -> ImageSet:
-    """Images of a run as it is shown them, but for crops and flips by chance."""
+    """The images of a run as it sees them, without random crops and flips."""
     assert isinstance(source.rows, Dataset)
     chosen = selection(len(source.rows), MOST_REAL, seed=0)
     shown = data.model_dump(include={"size", "channels", "fit", "exif_rotate"})
@@ -231,7 +231,7 @@ def _training_image(source: Source, data: Data, chosen: Sequence[int], index: in
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """Says with an error of the block which field of the experiment it is about."""
+    """Adds to an error of the block the field of the experiment that it is about."""
     try:
         yield
     except (InputError, RefusedError, UsageError) as error:

@@ -1,8 +1,10 @@
 """Token mixers by name: how the tokens of a transformer block see each other.
 
-Each maps tokens [B, N, C] on a `Grid` to [B, N, C]. Adding one: a file here and a line in `MIXERS`.
+Each maps tokens [B, N, C] on a `Grid` to [B, N, C]. Adding one: a file here and a line in `MIXERS`;
+its options are the keywords of its constructor after the width and the number of heads.
 """
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -22,15 +24,11 @@ MIXERS: dict[str, type[nn.Module]] = {
     "inline": InLineAttention,
     "nala": NormAwareLinearAttention,
 }
-# The keywords that a mixer has beside its width and number of heads.
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "softmax": (),
-    "linear": ("projection_dim",),
-    "local": ("window", "down_factor"),
-    "rala": (),
-    "inline": (),
-    "nala": (),
-}
+
+
+def options_of(name: str) -> list[str]:
+    """The keywords that a mixer has beside its width and its number of heads."""
+    return list(inspect.signature(MIXERS[name].__init__).parameters)[3:]
 
 
 def create_mixer(name: str, hidden_size: int, num_heads: int, **options: Any) -> nn.Module:
@@ -41,10 +39,11 @@ def create_mixer(name: str, hidden_size: int, num_heads: int, **options: Any) ->
     """
     if name not in MIXERS:
         raise ValueError(f"unknown mixer {name!r}; known: {', '.join(MIXERS)}")
+    # None is what a configuration without the key has; the mixer's own default then holds.
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
-        if key not in OPTIONS[name]:
-            takers = ", ".join(other for other in MIXERS if key in OPTIONS[other])
+        if key not in options_of(name):
+            takers = ", ".join(other for other in MIXERS if key in options_of(other)) or "none"
             raise ValueError(f"mixer {name!r} has no option {key!r} (it is for: {takers})")
     if hidden_size % num_heads:
         raise ValueError(f"hidden_size {hidden_size} is not a multiple of num_heads {num_heads}")

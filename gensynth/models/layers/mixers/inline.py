@@ -32,6 +32,7 @@ class InLineAttention(nn.Module):
         with without_autocast(tokens):  # sums over all tokens
             output = merge_heads(injective(q, k, v, grid)).to(values.dtype)
         summary = tokens.mean(dim=1).unsqueeze(-1)
+        # [B, C, 1] -> [B, 9C, 1] -> [B, C, 3, 3]
         kernel = self.kernel_out(F.gelu(self.kernel_in(summary))).view(*tokens.shape[::2], 3, 3)
         prefix, image = values.split(
             [self.num_prefix_tokens, tokens.shape[1] - self.num_prefix_tokens], dim=1
@@ -47,9 +48,11 @@ def injective(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     the normaliser is 1. Positions do not turn it.
     """
     scaled = q * q.shape[-1] ** -0.5
+    # [B, H, N, 1]: what makes the weights of a query sum to one
     rest = 1 - scaled @ k.mean(dim=-2).unsqueeze(-1)
 
     def rotate(features: Tensor) -> Tensor:
+        # the last feature is the constant one, which has no position
         turned, last = features.split([q.shape[-1], 1], dim=-1)
         return torch.cat([grid.rotate(turned), last], dim=-1)
 

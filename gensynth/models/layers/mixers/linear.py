@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.ops import linear_attention
 
-EPS = 1e-4
+EPS = 1e-4  # LinFusion's
 
 
 def projection(width: int, inner: int) -> nn.Module:
@@ -20,7 +20,7 @@ class GeneralizedLinearAttention(nn.Module):
     """Normalised linear attention with q = to_q(x + MLP(x)), k = to_k(x + MLP(x)), φ = ELU + 1.
 
     Args:
-        projection_dim: inner width of the MLPs; none for `hidden_size`, -1 for q = to_q(2 x).
+        projection_dim: inner width of the MLPs; None for `hidden_size`, -1 for q = to_q(2 x).
     """
 
     def __init__(self, hidden_size: int, num_heads: int, projection_dim: int | None = None):
@@ -42,5 +42,6 @@ class GeneralizedLinearAttention(nn.Module):
         k = split_heads(self.to_k(source + self.key_mlp(source)), self.num_heads)
         v = split_heads(self.to_v(source), self.num_heads)
         rotate = None if grid.rotary is None else grid.rotate
+        # q, k, v [B, H, N or M, D]; φ = ELU + 1 is applied inside
         output = linear_attention(q, k, v, eps=EPS, rotate=rotate)
         return self.to_out(merge_heads(output))

@@ -26,6 +26,7 @@ class LocalAttention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
         if down_factor > 1:
+            # starts as the mean of a square
             shares = torch.full((down_factor, down_factor), down_factor**-2)
             self.pool_weight = nn.Parameter(shares)
 
@@ -54,7 +55,7 @@ class LocalAttention(nn.Module):
 
     def attend_kept(self, q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
         """Attention on the whole grid in which missing tokens are never attended to."""
-        head_dim = q.shape[-1]
+        head_dim = q.shape[-1]  # before the further coordinate, which must not change the scale
         q, k, v = self.with_missing(q, k, v, grid)
         with without_autocast(q):  # which would cast to a half precision
             return self.attend(q, k, v, grid, head_dim**-0.5)[..., :head_dim]

@@ -29,6 +29,7 @@ class NormAwareLinearAttention(nn.Module):
         q, k, v = (split_heads(x, self.num_heads) for x in self.qkv(tokens).chunk(3, dim=-1))
 
         def rotate(features: Tensor) -> Tensor:
+            # cosines and sines [B, H, N, 2 D] each turn as a head of width D
             return torch.cat([grid.rotate(half) for half in features.chunk(2, dim=-1)], dim=-1)
 
         features = query_features(q.float()), key_features(k.float())

@@ -29,6 +29,7 @@ class RankAugmentedLinearAttention(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         *qkv, gate = self.qkvo(tokens).chunk(4, dim=-1)
+        # of the values [B, N, C] as an image
         around = grid.to_tokens(self.local_values(grid.to_image(qkv[2])))
         q, k, v = (split_heads(x, self.num_heads) for x in qkv)
         if self.softmax:
@@ -41,6 +42,7 @@ class RankAugmentedLinearAttention(nn.Module):
 def rank_augmented(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     """[B, H, N, D] -> [B, H, N, D]; keys weighted by N softmax(mean(q)·k / sqrt(D)) (eq. 5)."""
     phi_q, phi_k = FEATURES["elu1"](q.float()), FEATURES["elu1"](k.float())
+    # [B, H, N, 1]
     fit = (phi_k * phi_q.mean(dim=-2, keepdim=True)).sum(dim=-1, keepdim=True)
     weight = torch.softmax(fit * q.shape[-1] ** -0.5, dim=-2) * k.shape[-2]
     rotate = None if grid.rotary is None else grid.rotate
@@ -56,7 +58,7 @@ class RALABlock(nn.Module):
 
     Args:
         inner_size: width of the feed-forward.
-        layer_scale: start value of the learned scales of both branches; none for no scales.
+        layer_scale: start value of the learned scales of both branches; None for no scales.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class RALABlock(nn.Module):
 
     def forward(self, image: Tensor, grid: Grid) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        tokens = grid.to_tokens(image + self.position(image))
+        tokens = grid.to_tokens(image + self.position(image))  # [B, N, C]
         branch = self.attention(self.norm_attention(tokens), grid)
         tokens = tokens + (
             branch if self.scale_attention is None else self.scale_attention * branch

@@ -48,12 +48,13 @@ class BiasedSoftmaxAttention(SoftmaxAttention):
             before = [2 * side - 1 for side in self.grid_size]
             image = table[: before[0] * before[1]].unflatten(0, before).permute(2, 0, 1)[None]
             after = (2 * grid.height - 1, 2 * grid.width - 1)
+            # [1, H, 2h - 1, 2w - 1]; with the corners aligned the largest offsets stay at the edges
             image = F.interpolate(image, after, mode="bicubic", align_corners=True)
             table = image[0].flatten(1).transpose(0, 1)
         assert grid.relative is not None
         index = grid.relative
         if grid.kept is not None:
-            index = index[grid.kept[:, :, None], grid.kept[:, None, :]]
+            index = index[grid.kept[:, :, None], grid.kept[:, None, :]]  # [B, K, K]
         return table[index].movedim(-1, -3)
 
 
@@ -62,5 +63,6 @@ def relative_index(height: int, width: int, device: torch.device | None = None) 
     rows, columns = (torch.arange(n, device=device) for n in (height, width))
     row_offset = rows[:, None] - rows[None, :] + height - 1
     column_offset = columns[:, None] - columns[None, :] + width - 1
+    # offsets counted from 0, then numbered row by row: [h, w, h, w] -> [N, N]
     index = row_offset[:, None, :, None] * (2 * width - 1) + column_offset[None, :, None, :]
     return index.flatten(2).flatten(0, 1)

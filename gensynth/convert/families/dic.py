@@ -33,6 +33,8 @@ NAMES = Names(
         "mlp.2.": "mlp.linear_2.",
     },
 )
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label",)
 # Of the official constructor's switches, the values that every published size has.
 PUBLISHED: dict[str, object] = {
     "block_type": "unetblock",
@@ -55,7 +57,7 @@ def build(class_dropout_prob: float = 0.1, **config: object) -> DiC:
     """DiC from the official constructor's keywords.
 
     Raises:
-        UsageError: a switch that none of the published sizes sets that way.
+        UsageError: a switch has a value that no published size has.
     """
     for name, published in PUBLISHED.items():
         value = config.pop(name, published)

@@ -30,6 +30,8 @@ NAMES = Names(
         "ff.w3.": "mlp_in.",
     },
 )
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("hidden_size", "num_heads", "mlp_ratio", "num_classes", "num_registers")
 # The head's matrix is the table of tokens.
 IGNORED = ("head.weight",)
 

@@ -26,7 +26,10 @@ NAMES = Names(
     BLOCK_PARTS,
 )
 
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label",)
+
 
 def build(class_dropout_prob: float = 0.1, **config: object) -> DiT:
-    """DiT from the official constructor's keywords. Label dropout is our objectives' business."""
+    """DiT from the official constructor's keywords. Label dropout is left to our objectives."""
     return DiT(null_label=class_dropout_prob > 0, **config)

@@ -1,6 +1,6 @@
 """The official MDTv2 checkpoints (sail-sg/MDT, masked_diffusion/models.py)."""
 
-from gensynth.convert.dit import BLOCK_PARTS
+from gensynth.convert.families.dit import BLOCK_PARTS
 from gensynth.convert.names import Names
 from gensynth.models.mdt import MDTv2
 
@@ -24,6 +24,8 @@ NAMES = Names(
         **BLOCK_PARTS,
     },
 )
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label",)
 # Index tables that follow from the size; ours are computed.
 IGNORED = ("relative_position_index",)
 

@@ -37,7 +37,10 @@ NAMES = Names(
     },
 )
 
+# Keywords of our constructor that `build` sets from official ones.
+OURS = ("null_label",)
+
 
 def build(class_dropout_prob: float = 0.1, **config: object) -> DiCo:
-    """DiCo from the official constructor's keywords. Label dropout is our objectives' business."""
+    """DiCo from the official constructor's keywords. Label dropout is left to our objectives."""
     return DiCo(null_label=class_dropout_prob > 0, **config)

@@ -1,0 +1,11 @@
+"""What codecs of latents say where those of tokens say more."""
+
+
+class LatentCodec:
+    """A codec without a codebook."""
+
+    codebook_size: int | None = None
+
+    def fingerprint(self) -> str | None:
+        """The mark of a codebook: there is none."""
+        return None

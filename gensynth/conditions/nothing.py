@@ -1,0 +1,63 @@
+"""No condition: a model that draws whatever it has seen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from gensynth.conditions.contract import Condition, Item
+from gensynth.errors import UsageError
+
+
+class Nothing(Condition):
+    """Every picture is to show the same: something like the data. The only item is None."""
+
+    tensors = ()
+
+    @classmethod
+    def of_data(cls, names: list[str]) -> Self:
+        return cls()
+
+    @classmethod
+    def of_model(cls, model: Any) -> Self:
+        return cls()
+
+    def model_keywords(self) -> dict[str, Any]:
+        """No classes: the one row of a model's class table is that of "nothing"."""
+        return {"num_classes": 0, "null_label": True}
+
+    def item(self, wish: Any) -> None:
+        if wish is not None:
+            raise UsageError(
+                f"this model draws without a class or prompt, got {wish!r}; leave it out."
+            )
+
+    def parse(self, text: str) -> list[Item]:
+        if text.strip():
+            self.item(text)
+        return [None]
+
+    def name(self, item: Item) -> str:
+        return "anything"
+
+    def choices(self) -> list[tuple[str, Item]]:
+        return []
+
+    def every(self) -> list[Item]:
+        return [None]
+
+    def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
+        return {}
+
+    def none(self, device: torch.device) -> dict[str, Tensor] | None:
+        return None
+
+    def recipe(self, item: Item) -> dict[str, Any]:
+        return {}
+
+    def from_recipe(self, recipe: Mapping[str, Any]) -> None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {"condition": "none"}

@@ -1,0 +1,1 @@
+"""One table of name rules for each family of published checkpoints."""

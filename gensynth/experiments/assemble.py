@@ -1,0 +1,67 @@
+"""The parts of an experiment, put together once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+
+from gensynth.conditions import Condition
+from gensynth.config import Experiment
+from gensynth.experiments.apply import lay_out
+from gensynth.experiments.build import (
+    build_autoencoder,
+    build_condition,
+    build_model,
+    build_objective,
+    build_pipeline,
+)
+from gensynth.experiments.regularization import Regularization
+from gensynth.objectives import Objective
+from gensynth.pipelines.saving import SavedPipeline
+
+
+@dataclass
+class Parts:
+    """What a run trains and with what.
+
+    Attributes:
+        condition: what pictures can show.
+        autoencoder: pixels <-> what the model works on, frozen.
+        model: the backbone, or the tokenizer, without wrappers.
+        objective: model and batch -> loss.
+        regularization: further terms of the loss.
+    """
+
+    experiment: Experiment
+    condition: Condition
+    autoencoder: Any
+    model: ModelMixin
+    objective: Objective
+    regularization: Regularization
+
+    def pipeline(self) -> SavedPipeline:
+        """A pipeline of the model as it is now."""
+        return build_pipeline(self.experiment, self.model, self.condition, self.autoencoder)
+
+
+def assemble(
+    experiment: Experiment, classes: list[str], device: torch.device, processes: int = 1
+) -> Parts:
+    """Everything an experiment describes, for data with these class names, on a device.
+
+    Args:
+        processes: how many share a batch.
+
+    Raises:
+        UsageError: parts that do not fit the data or each other.
+        InputError, CorruptError: an autoencoder or a frozen encoder that cannot be loaded.
+    """
+    condition = build_condition(experiment, classes)
+    model = lay_out(build_model(experiment, condition), experiment.training)
+    if experiment.objective.works_on != "pixels":  # a tokenizer is told nothing
+        condition = condition.for_model(model)
+    autoencoder = build_autoencoder(experiment).to(device)
+    regularization = Regularization(experiment, model, processes)
+    objective = build_objective(experiment, model.to(device), condition)
+    return Parts(experiment, condition, autoencoder, model, objective, regularization)

@@ -1,0 +1,67 @@
+"""What a model of latents or tokens is to the rest of the house."""
+
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from gensynth.conditions import Conditions
+from gensynth.seeding import StepRandom
+
+
+class Backbone(Protocol):
+    """A network that predicts. Model classes name it as their last base, for mypy and the defaults.
+
+    Checkpointing, compiling and sharding are applied from outside (`experiments/apply.py`), block
+    by block; a model only names its blocks, in `_repeated_blocks` as diffusers does.
+
+    Attributes:
+        works_on: "latents" [B, C, H, W], or "tokens" int64 [B, h, w].
+        takes: the tensors of a condition that `forward` has keywords for.
+        size_multiple: what height and width of a sample must be multiples of.
+        mask_token: of a model of tokens, the number that means "masked".
+    """
+
+    works_on: ClassVar[str] = "latents"
+    takes: ClassVar[tuple[str, ...]] = ("class_labels",)
+    size_multiple: int
+    mask_token: Any
+    config: Any
+    dtype: torch.dtype
+    device: torch.device
+
+    def __call__(self, *args: Any, **keywords: Any) -> Tensor: ...
+
+    def predict(
+        self,
+        sample: Tensor,
+        time: Tensor,
+        conditions: Conditions,
+        embedded: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The output for a sample at a time [B], with the conditions as keywords.
+
+        `embedded` is what `embed` gives for them, if it is known already.
+        """
+        further = {} if embedded is None else {"embedded": embedded}
+        return self(sample, time, **conditions, **further)
+
+    def embed(self, timestep: Tensor, *conditions: Any, **keywords: Any) -> list[Tensor]:
+        """What steers the blocks: a vector [B, C] for each width C."""
+        ...
+
+    def training_passes(
+        self, random: StepRandom, height: int, width: int, crops: Tensor | None = None
+    ) -> list[dict[str, Any]]:
+        """Further keywords of each forward pass of one training step: one pass without any."""
+        return [{}]
+
+    @property
+    def varying_tokens(self) -> bool:
+        """Whether passes see another number of tokens in every step, as masked ones do."""
+        return False
+
+    @property
+    def returns_variance(self) -> bool:
+        """Whether the output has variance channels after those of the prediction."""
+        return bool(self.config.get("learn_sigma", True)) and not self.config.get("discard_sigma")

@@ -1,0 +1,74 @@
+"""Whether parts belong together: a tokenizer and a model, a guide and what it guides."""
+
+from typing import Any
+
+from gensynth.errors import UsageError
+from gensynth.models.backbone import Backbone
+from gensynth.pipelines.contract import Composed
+from gensynth.settings import Settings
+
+# Settings of a folder that say what a model's input and output mean; a guide must have the same.
+MEANING = ("prediction", "ddpm_prediction", "time_scale", "path")
+
+
+def check_codebook(model: Backbone, autoencoder: Any, codebook: str | None) -> None:
+    """Refuses a tokenizer that does not belong to a model of tokens.
+
+    Raises:
+        UsageError: another number of codes, or another codebook.
+    """
+    expected = model.config.codebook_size if model.works_on == "tokens" else None
+    size = autoencoder.codebook_size
+    if size != expected:
+        raise UsageError(
+            f"the model works on {_codes(expected)} and the autoencoder gives {_codes(size)}; "
+            "give the tokenizer that the model was trained with."
+        )
+    if codebook is not None and autoencoder.fingerprint() != codebook:
+        raise UsageError(
+            "this tokenizer has as many codes as the model's, but other ones; give the tokenizer "
+            "that the model was trained with."
+        )
+
+
+def _codes(size: int | None) -> str:
+    return "latents" if size is None else f"tokens of {size} codes"
+
+
+def check_guide(
+    pipeline: Composed, guide: Composed, guidance: float, size: tuple[int, int]
+) -> None:
+    """Refuses a guide that cannot guide.
+
+    Raises:
+        UsageError: it draws nothing; it speaks of other pictures than the model, with the
+            differences; or guidance is 1, so that it would not be asked.
+    """
+    guide.resolve(Settings(guidance=1))  # a tokenizer refuses
+    if guidance == 1:
+        raise UsageError("a guide has no effect with guidance 1; give a guidance above 1.")
+    known = [_meaning(pipeline, size), _meaning(guide, size)]
+    different = [
+        f"{key} is {known[1][key]!r}, not {value!r}"
+        for key, value in known[0].items()
+        if key in known[1] and known[1][key] != value  # a class that one lacks contradicts nothing
+    ]
+    if different:
+        shown = "; its ".join(different[:4]) + ("; ..." if len(different) > 4 else "")
+        raise UsageError(f"this guide does not fit the model: its {shown}.")
+    multiple = guide.model.size_multiple * guide.autoencoder.patch
+    if size[0] % multiple or size[1] % multiple:
+        raise UsageError(
+            f"this guide cannot draw {size[0]}x{size[1]}: each side must be a multiple of "
+            f"{multiple}."
+        )
+
+
+def _meaning(pipeline: Composed, size: tuple[int, int]) -> dict[str, object]:
+    meaning: dict[str, object] = {key: pipeline.config.get(key) for key in MEANING}
+    if pipeline.config.prediction == "epsilon":
+        meaning["betas"] = pipeline.scheduler.config.get("beta_schedule")  # noise of a timestep
+    meaning["latent shape"] = tuple(pipeline.autoencoder.latent_shape(*size))
+    meaning["codebook"] = pipeline.autoencoder.fingerprint()
+    meaning["condition"] = type(pipeline.condition).__name__
+    return meaning | pipeline.condition.describe()

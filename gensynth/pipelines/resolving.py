@@ -1,0 +1,115 @@
+"""Settings with a pipeline's own choices in place of those left to it, and checked."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from gensynth.errors import UsageError
+from gensynth.pipelines.contract import Composed, Resolved
+from gensynth.pipelines.fit import check_guide
+from gensynth.pipelines.model_call import sampler_of
+from gensynth.samplers.contract import Sampler
+from gensynth.samplers.guidance import check_interval
+from gensynth.samplers.registry import create_scheduler, with_options
+from gensynth.settings import FURTHER, Settings
+
+
+def resolve(pipeline: Composed, settings: Settings) -> Resolved:
+    """The settings of a call, complete, and a fresh sampler.
+
+    Raises:
+        UsageError: a value out of range; the message says what is allowed.
+    """
+    config = pipeline.config
+    sampler = sampler_of(pipeline, chosen_scheduler(pipeline, settings))
+    guidance = config.guidance if settings.guidance is None else settings.guidance
+    check_guidance(pipeline, guidance, settings.guide)
+    given = settings.guidance_interval or config.guidance_interval
+    interval = None if given is None else check_interval(given)
+    size = checked_size(pipeline, config.size if settings.size is None else settings.size)
+    steps = config.steps if settings.steps is None else settings.steps
+    check_steps(pipeline, sampler, steps, size)
+    if isinstance(settings.guide, str):
+        raise UsageError(
+            f"the guide {settings.guide!r} is a name; give the model itself: "
+            f"guide=gensynth.load({settings.guide!r})."
+        )
+    if settings.guide is not None:
+        check_guide(pipeline, settings.guide, guidance, size)
+    further = {
+        name: FURTHER[name].check(pipeline, value) for name, value in settings.further.items()
+    }
+    complete = replace(
+        settings,
+        steps=steps,
+        guidance=guidance,
+        guidance_interval=interval,
+        size=size,
+        scheduler=type(sampler.scheduler).__name__,
+        scheduler_options=settings.scheduler_options or None,
+        further=further,
+    )
+    return Resolved(complete, sampler)
+
+
+def chosen_scheduler(pipeline: Composed, settings: Settings) -> Any:
+    """The scheduler that the settings name, or else the pipeline's."""
+    scheduler = pipeline.scheduler
+    if settings.scheduler not in (None, type(scheduler).__name__):  # its own keeps its options
+        betas = scheduler.config.get("beta_schedule", "linear")
+        scheduler = create_scheduler(
+            settings.scheduler, pipeline.config.prediction, path=pipeline.config.path, betas=betas
+        )
+    if settings.scheduler_options:
+        scheduler = with_options(scheduler, settings.scheduler_options)
+    return scheduler
+
+
+def check_guidance(pipeline: Composed, guidance: float, guide: Any) -> None:
+    """Refuses a scale that the model cannot be guided with.
+
+    Raises:
+        UsageError: below 0, or another than 1 where there is nothing to lead away from.
+    """
+    if not 0 <= guidance < 1000:  # also refuses NaN
+        raise UsageError(f"guidance must be from 0 upwards (1 is none), got {guidance}.")
+    if guidance != 1 and guide is None and pipeline.condition.none(pipeline.model.device) is None:
+        raise UsageError(
+            "this model knows no way to draw without its condition; guidance must be 1."
+        )
+
+
+def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels.
+
+    Raises:
+        UsageError: not a multiple of what model and autoencoder need; the nearest one is named.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    multiple = pipeline.model.size_multiple * pipeline.autoencoder.patch
+    if height < multiple or width < multiple or height % multiple or width % multiple:
+        nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
+        raise UsageError(
+            f"size {height}x{width} is not possible: each side must be a multiple of "
+            f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
+        )
+    return height, width
+
+
+def check_steps(pipeline: Composed, sampler: Sampler, steps: int, size: tuple[int, int]) -> None:
+    """Refuses a number of steps that the sampler cannot take.
+
+    Raises:
+        UsageError: too few or too many.
+    """
+    fewest, most = sampler.steps_range(positions(pipeline, size))
+    if not fewest <= steps <= most:
+        raise UsageError(
+            f"steps must be from {fewest} to {most}, got {steps} "
+            f"({type(sampler.scheduler).__name__} at {size[0]}x{size[1]})."
+        )
+
+
+def positions(pipeline: Composed, size: tuple[int, int]) -> int:
+    """How many positions the latents or tokens of a picture of `size` have."""
+    return math.prod(pipeline.autoencoder.latent_shape(*size)[-2:])  # of [C, h, w] or [h, w]
