@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -274,3 +275,18 @@ def numbered() -> Callable:
         return encode(pixels)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_tar() -> Callable[..., Path]:
+    """Writes members by name into a tar file and returns its path."""
+
+    def write(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+        with tarfile.open(path, mode) as archive:
+            for name, content in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return path
+
+    return write

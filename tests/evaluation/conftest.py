@@ -1,7 +1,5 @@
 """A small evaluation with everything a page can show."""
 
-import io
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -87,18 +85,3 @@ def evaluated(fashion_sets, lite0_extractor):
 
     measured = measure(*fashion_sets, lite0_extractor)
     return measured, describe(measured, "gensynth evaluate 'a <folder>' --reference real", 0)
-
-
-@pytest.fixture(scope="session")
-def write_tar() -> Callable[..., Path]:
-    """Writes members by name into a tar file and returns its path."""
-
-    def write(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
-        with tarfile.open(path, mode) as archive:
-            for name, content in members.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-        return path
-
-    return write

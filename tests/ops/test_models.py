@@ -43,7 +43,10 @@ def every_weight_matters(name: str, keywords: dict) -> torch.nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "DiCo")) for name in MODELS],
+)
 def test_kernels_compute_the_model(name, kernels, device, monkeypatch):
     model = every_weight_matters(*MODELS[name]).to(device)
     expected, expected_gradients = output_and_gradients(model, "reference", device)
