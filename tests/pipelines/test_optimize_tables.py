@@ -9,6 +9,7 @@ from optimized import TINY, assert_same, count_products, drawn, tiny_model
 from torch import nn
 
 from gensynth.errors import UsageError
+from gensynth.models.dit import DiT
 from gensynth.pipelines.acceleration import optimize as optimizing
 from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable
 from gensynth.pipelines.model_call import ROW, asked, with_rows
@@ -142,6 +143,33 @@ def test_what_is_not_in_a_table_is_never_taken_from_it(pair):
     for unknown in (3, 9):  # there are rows 0 to 2
         with pytest.raises(IndexError):
             ask(sample, timestep, {**some, ROW: torch.tensor([1, unknown])})
+
+
+class Prompted(DiT):
+    """Reads a condition beside its modulations, as attention to a prompt does."""
+
+    takes = ("class_labels", "words")
+
+    def forward(self, sample, timestep, class_labels=None, words=None, embedded=None):
+        output = super().forward(sample, timestep, class_labels, embedded=embedded)
+        return output + words[:, None, None, None]
+
+    def embed(self, timestep, class_labels=None, crops=None, words=None):
+        return super().embed(timestep, class_labels, crops)
+
+
+@torch.inference_mode()
+def test_conditions_that_act_beside_the_modulations_are_kept():
+    model = Prompted(**TINY["DiT"][1], num_classes=10, in_channels=4, learn_sigma=False).eval()
+    optimized = optimizing.OptimizedModel(model, tables=True, graphs=False)
+    # In another order than the model takes them: they are told apart by name.
+    conditions = {"words": torch.tensor([5.0, 7.0]), "class_labels": torch.tensor([1, 2])}
+    walk, _ = with_rows(conditions, None)
+    sample = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    timestep = torch.full((2,), 100.0)
+    given = optimized.at([100.0], walk, None)(sample, timestep, walk)
+    torch.testing.assert_close(given, asked(model, sample, timestep, walk))
+    assert (given.mean(dim=(1, 2, 3)) > 4).all()
 
 
 @torch.inference_mode()
