@@ -24,6 +24,7 @@ from gensynth.data.sources import open_source
 from gensynth.errors import UsageError
 from gensynth.pipelines.loading import load
 from gensynth.samplers.registry import create_scheduler
+from gensynth.settings import Settings
 from gensynth.training.averages.export import export_std, open_averages
 from gensynth_benchmarks.gpu_steps.common import Bench, fresh_memory
 from gensynth_benchmarks.gpu_steps.training_runs import (
@@ -169,7 +170,7 @@ class Work:
 
     def sampled(self, finished: Path, std: float, sampler: str, guidance: float) -> Row:
         scheduler, steps = SAMPLERS[sampler]
-        settings = {"scheduler": scheduler, "steps": steps, "guidance": guidance}
+        settings = Settings(scheduler=scheduler, steps=steps, guidance=guidance)
         pipeline = drawing(self.bench, self.averaged(finished, std))
         return distance(self.bench, self.show.data, pipeline, PICTURES["sampler"][0], settings)
 

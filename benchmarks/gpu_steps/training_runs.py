@@ -7,10 +7,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -29,6 +28,7 @@ from gensynth.files import read_json_lines, write_text
 from gensynth.metrics.extractors import open_extractor
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
 from gensynth.pipelines.loading import load
+from gensynth.settings import Settings
 from gensynth.training.loop import train
 from gensynth_benchmarks.gpu_steps.common import Bench
 from gensynth_benchmarks.ledger import Row
@@ -224,7 +224,7 @@ def distance(
     dataset: Dataset,
     pipeline: ClassConditionalPipeline,
     num: int,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     seed: int = 0,
 ) -> Row:
     """FD(lite0-64) of `num` pictures of balanced labels to test images, and its floor.
@@ -232,9 +232,9 @@ def distance(
     The floor is what as many training images score against the same test images.
     """
     start = time.perf_counter()
-    settings = dict(settings or {})
+    settings = settings or Settings()
     if bench.miniature:
-        num, settings["steps"] = 16, 2
+        num, settings = 16, settings.but(steps=2)
     model = AtHand("the model", pipeline, secrets.token_hex(16))
     drawn = DrawnImages(model, num, seed, batch_size=DRAWN_TOGETHER, settings=settings)
     extractor = open_extractor(EXTRACTOR, None, torch.device(bench.device))
@@ -265,14 +265,16 @@ def write_grid(
     bench: Bench,
     pipeline: ClassConditionalPipeline,
     name: str,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
 ) -> str:
     """Draws a row of pictures for each of the first classes; the name of the PNG in `bench.out`."""
     classes = pipeline.classes[: 2 if bench.miniature else GRID_CLASSES]
     columns = 2 if bench.miniature else GRID_COLUMNS
-    settings = dict(settings or {}) | ({"steps": 2} if bench.miniature else {})
+    settings = settings or Settings()
+    if bench.miniature:
+        settings = settings.but(steps=2)
     labels = [label for label in range(len(classes)) for _ in range(columns)]
-    pictures = pipeline(labels, range(len(labels)), **settings)
+    pictures = pipeline.draw(labels, range(len(labels)), settings)
     rows = {
         title: pictures[row * columns : (row + 1) * columns] for row, title in enumerate(classes)
     }
