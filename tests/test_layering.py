@@ -20,6 +20,7 @@ LAYERS = [
         "progress",
         "seeding",
         "settings",
+        "temporary",
     },
     {"conditions"},
     {"models", "autoencoders", "data"},

@@ -10,7 +10,7 @@ from gensynth.config import Experiment, parse_yaml
 from gensynth.config.shipped import find_config
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.check import check_model
-from gensynth.experiments.explain import explain
+from gensynth.experiments.explain import explain, shortened
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -29,7 +29,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if not isinstance(tree, dict):
-        raise UsageError(f"{path}: expected sections like 'data:' and 'model:', got {tree!r}.")
+        raise UsageError(
+            f"{path}: expected sections like 'data:' and 'model:', got {shortened(tree)}."
+        )
     for override in overrides:
         _apply_override(tree, override)
     try:
