@@ -25,7 +25,7 @@ from gensynth_benchmarks.gpu_steps.backbones import (
     inputs,
     weights,
 )
-from gensynth_benchmarks.gpu_steps.summary import BEGIN, END, measured, gpu_text, with_results
+from gensynth_benchmarks.gpu_steps.summary import BEGIN, END, gpu_text, measured, with_results
 from gensynth_benchmarks.measuring import ROOT, Ceilings, crossing
 
 
