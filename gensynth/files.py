@@ -58,7 +58,9 @@ def about_disk(error: OSError) -> OutputError | None:
         moved = next((name for name, root in _caches().items() if place.is_relative_to(root)), None)
         if moved is not None:
             remedy = f"set {moved} to a folder that can be written and has space"
-    return OutputError(f"{place or 'a file or standard output'} cannot be written: {error.strerror}; {remedy}.")
+    return OutputError(
+        f"{place or 'a file or standard output'} cannot be written: {error.strerror}; {remedy}."
+    )
 
 
 def _caches() -> dict[str, Path]:

@@ -19,6 +19,7 @@ from gensynth.files import about_disk
 from gensynth.plugins import load_plugins
 
 GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends a command in order
 PATIENCE = 3  # seconds in which the main process can say what all processes have to say
 
 
@@ -105,9 +106,9 @@ def main(arguments: list[str] | None = None) -> None:
     if not debug:
         sys.excepthook = report_bug
     show_everything()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # not below nohup
-            signal.signal(number, _end)
+    ending = [n for n in ENDING if signal.getsignal(n) is signal.SIG_DFL]  # not below nohup
+    for number in ending:
+        signal.signal(number, _end)
     try:
         _run([argument for argument in arguments if argument != "--debug"])
     except GensynthError as error:
@@ -119,6 +120,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(error if stopped else f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     finally:
+        for number in ending:
+            if signal.getsignal(number) is _end:
+                signal.signal(number, signal.SIG_DFL)
         finish_output()
 
 
