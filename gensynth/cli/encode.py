@@ -6,6 +6,8 @@ from pathlib import Path
 import typer
 
 from gensynth.cli.config import CONFIG_HELP
+from gensynth.cli.train import checked_experiment
+from gensynth.errors import RefusedError, UsageError
 
 REPLACED = ("data.source=", "data.path=", "data.streaming=")
 
@@ -31,9 +33,11 @@ def encode(
 
     One process on one device; not for torchrun or accelerate launch. data.workers decode ahead.
     """
-    from gensynth.experiments.read import load_experiment
-
-    experiment = load_experiment(config, overrides or [])
+    if batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {batch_size}.")
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
+    experiment = checked_experiment(config, overrides)
     from gensynth.experiments.encoding import encode as run
 
     encoding = run(experiment, out, batch_size)

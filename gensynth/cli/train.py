@@ -23,15 +23,25 @@ def train(
     accelerate launch -m gensynth train --config ... and torchrun -m gensynth train do the same on
     several devices.
     """
-    from gensynth.experiments.read import load_experiment
-
-    experiment = load_experiment(config, overrides or [])
+    experiment = checked_experiment(config, overrides)
     from gensynth.processes import processes
     from gensynth.training.loop import train as run
 
     folder = run(experiment)
     if processes().is_main_process:
         print(f"Try: {next_command(experiment, folder)}")
+
+
+def checked_experiment(config: str, overrides: list[str] | None) -> Any:
+    """The experiment; what can be refused without importing anything heavy is refused before."""
+    from gensynth.experiments.check import check_model
+    from gensynth.experiments.names import check_places
+    from gensynth.experiments.read import read_experiment
+
+    experiment = read_experiment(config, overrides or [])
+    check_places(experiment)
+    check_model(experiment)
+    return experiment
 
 
 def next_command(experiment: Any, folder: Path) -> str:

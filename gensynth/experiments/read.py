@@ -11,10 +11,11 @@ from gensynth.config.shipped import find_config
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.check import check_model
 from gensynth.experiments.explain import explain, shortened
+from gensynth.experiments.names import check_names
 
 
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a YAML file, or of a name that comes along, with `key=value` overrides.
+def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """`load_experiment` as far as nothing heavy has to be imported.
 
     Raises:
         InputError: the file is not there, or cannot be read.
@@ -40,6 +41,19 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         origin = f"{path} with {' '.join(overrides)}" if overrides else str(path)
         problems = [explain(problem, tree) for problem in error.errors()]
         raise UsageError(f"{origin}: " + " ".join(problems)) from error
+    check_names(experiment)
+    return experiment
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a YAML file, or of a name that comes along, with `key=value` overrides.
+
+    Raises:
+        InputError: the file is not there, or cannot be read.
+        UsageError: an unknown key, a wrong value, or a combination that cannot work; the message
+            names the file, the key, what is allowed and the nearest known key.
+    """
+    experiment = read_experiment(path, overrides)
     check_model(experiment)
     return experiment
 

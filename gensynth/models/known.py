@@ -1,0 +1,55 @@
+"""What is known of a model by its name, before its class is imported."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from gensynth import outline
+from gensynth.models.presets import PRESETS, proper_name
+
+TAKES = ("class_labels",)  # `Backbone.takes`, unless a model says otherwise
+
+
+@dataclass(frozen=True)
+class Known:
+    """
+    Attributes:
+        keywords: of the constructor.
+        works_on: "latents", "tokens" or "pixels".
+        takes: tensors of a condition.
+    """
+
+    keywords: list[str]
+    works_on: str
+    takes: tuple[str, ...]
+
+
+def model_names() -> list[str]:
+    """The names of all models, of your own too."""
+    return list(_imported() or PRESETS)
+
+
+def known(name: str) -> Known:
+    """
+    Raises:
+        UsageError: no model has this name; the message says which are known.
+    """
+    imported = _imported()
+    if imported:  # a plugin has brought torch with it, and maybe a model
+        from gensynth.models.named import constructor_keywords
+
+        own = imported[proper_name(name, imported)][0]
+        return Known(constructor_keywords(name), own.works_on, getattr(own, "takes", TAKES))
+    preset = PRESETS[proper_name(name)]
+    place = preset.module, preset.class_name
+    return Known(
+        outline.constructor(*place),
+        outline.attribute(*place, "works_on", "latents"),
+        outline.attribute(*place, "takes", TAKES),
+    )
+
+
+def _imported() -> dict[str, Any] | None:
+    """The table of models, if something has imported it."""
+    named = sys.modules.get("gensynth.models.named")
+    return None if named is None else named.MODELS
