@@ -48,6 +48,12 @@ def keys(module: str, name: str) -> dict[str, ast.expr]:
     }
 
 
+def keys_of(table: ast.expr) -> list[Any]:
+    """The keys of a table that is given as source."""
+    assert isinstance(table, ast.Dict)
+    return [ast.literal_eval(key) for key in table.keys if key is not None]
+
+
 def _class(module: str, name: str) -> ast.ClassDef:
     found = [n for n in _tree(module).body if isinstance(n, ast.ClassDef) and n.name == name]
     assert found, f"{module}.{name}"

@@ -50,8 +50,12 @@ def check_places(experiment: Experiment) -> None:
     """
     data, codec = experiment.data, experiment.autoencoder
     if data.path is not None and data.source != "hub" and not _may_be_there(data.path):
-        kind = "image folder" if data.source == "imagefolder" else f"{data.source} data at"
-        raise InputError(f"there is no {kind} {data.path}; set data.path to what there is.")
+        missing = {
+            "imagefolder": f"is no image folder {data.path}; set data.path to one.",
+            "encoded": f"is no folder {data.path}; gensynth encode makes such folders.",
+        }
+        files = f"are no {data.source} files at {data.path}; set data.path to a file or folder."
+        raise InputError(f"there {missing.get(data.source, files)}")
     if codec.path is not None and not _may_be_there(codec.path) and not is_hub_id(codec.path):
         raise InputError(
             f"there is no autoencoder at {codec.path}; set autoencoder.path to a folder or hub id"

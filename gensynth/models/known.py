@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gensynth import outline
+from gensynth.errors import UsageError
 from gensynth.models.presets import PRESETS, proper_name
 
 TAKES = ("class_labels",)  # `Backbone.takes`, unless a model says otherwise
@@ -46,6 +47,15 @@ def known(name: str) -> Known:
         outline.constructor(*place),
         outline.attribute(*place, "works_on", "latents"),
         outline.attribute(*place, "takes", TAKES),
+    )
+
+
+def impossible_size(height: int, width: int, multiple: int) -> UsageError:
+    """What to say of a size in pixels whose sides are no multiples; it names the nearest."""
+    nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
+    return UsageError(
+        f"size {height}x{width} is not possible: each side must be a multiple of "
+        f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
     )
 
 

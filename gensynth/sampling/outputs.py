@@ -22,7 +22,6 @@ from gensynth.settings import Settings
 from gensynth.temporary import use_folder
 
 JOB_FILE = "job.json"
-FORMATS = ("png", "webp", "npz")
 RECIPE_KEY = "gensynth"
 _EXIF_DESCRIPTION = 0x010E  # EXIF's ImageDescription
 
