@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from gensynth.errors import InputError
 from gensynth.files import about_disk
@@ -25,7 +26,7 @@ def asking(what: str, instead: str) -> Iterator[bool]:
     from huggingface_hub import constants, errors
 
     forbidden = constants.HF_HUB_OFFLINE
-    problem = "HF_HUB_OFFLINE forbids it" if forbidden else _problem(constants.ENDPOINT)
+    problem = "HF_HUB_OFFLINE forbids it" if forbidden else unreachable(constants.ENDPOINT)
     try:
         yield problem is not None
     except errors.LocalEntryNotFoundError as error:
@@ -38,7 +39,7 @@ def asking(what: str, instead: str) -> Iterator[bool]:
         raise InputError(f"{what} cannot be fetched: {_first_line(error)}. {instead}") from error
 
 
-def _problem(address: str) -> str | None:
+def unreachable(address: str) -> str | None:
     """Why an address cannot be reached, in words; None if it answers, whatever it says."""
     found: list[str | None] = ["no answer"]
 
@@ -62,3 +63,12 @@ def _problem(address: str) -> str | None:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().split("\n")
     return lines[0].rstrip(".") or type(error).__name__
+
+
+def weights_missing(name: str, folders: list[Path], url: str, target: Path) -> InputError:
+    """What to do about published weights that are in none of some folders."""
+    return InputError(
+        f"{name} is neither in {folders[0]} nor in {folders[1]}. Say where you "
+        f"have it with --weights FILE, have it fetched with --download, or fetch "
+        f"{url} and put it at {target}."
+    )

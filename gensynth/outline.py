@@ -48,6 +48,13 @@ def keys(module: str, name: str) -> dict[str, ast.expr]:
     }
 
 
+def call(module: str, name: str) -> dict[str, ast.expr]:
+    """The keywords of the call that makes a constant of a module, as source."""
+    value = _assigned(_tree(module).body, name)
+    assert isinstance(value, ast.Call), f"{module}.{name}"
+    return {given.arg: given.value for given in value.keywords if given.arg is not None}
+
+
 def keys_of(table: ast.expr) -> list[Any]:
     """The keys of a table that is given as source."""
     assert isinstance(table, ast.Dict)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from gensynth import hub, outline
-from gensynth.config.shipped import shipped_configs
 from gensynth.errors import InputError, RefusedError
 from gensynth.models.known import model_names
 from gensynth.pipelines.foreign import about_model
@@ -48,11 +47,13 @@ def resolve(model: str | Path) -> Path:
 
 def about_architecture(name: str) -> str | None:
     """What to do with the name of an architecture, which has no weights; None for other names."""
+    from gensynth.config.shipped import shipped_configs  # imports pydantic
+
     proper = {known.lower(): known for known in model_names()}.get(name.lower())
     if proper is None:
         return None
     said = f"{proper} is an architecture, without weights."
-    families = outline.literal("gensynth.convert.matching", "FAMILIES")
+    families = outline.literal("gensynth.preflight.converting", "FAMILIES")
     system = next((one for one, start in families.items() if proper.startswith(start)), None)
     if system is not None and "nano" not in proper:
         said += f" Turn published weights into a model: gensynth convert --from {system} --help."

@@ -41,11 +41,14 @@ def check_place(num: int, seed: int, batch_size: int, out: Path) -> bool:
 def check_picture(path: Path) -> None:
     """
     Raises:
-        InputError: there is no file of that name, or it may not be read.
+        InputError: there is no file of that name, it may not be read, or it is no picture.
     """
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        with path.open("rb"):
-            pass
+        Image.open(path).close()
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is not an image of a known kind. Give another file.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
