@@ -20,7 +20,7 @@ def tune(
     operators: list[str] = typer.Argument(None, help="Which operators; default: all."),
 ) -> None:
     """Measure launches of the kernels on this GPU and keep the fastest for later runs."""
-    known = outline.keys("gensynth.ops.operators", "OPERATORS")
+    known = outline.literal("gensynth.ops.operators", "NAMES")
     for name in operators or ():
         if name not in known:
             raise UsageError(f"no operator {name!r}; known: {', '.join(known)}.")
