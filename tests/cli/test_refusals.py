@@ -57,7 +57,7 @@ REFUSED = [
     # experiments
     ([*TRAIN, "model.name=DiCo-nono"], 2, "unknown model 'DiCo-nono'"),
     ([*TRAIN, "model.hiden_size=3"], 2, "unknown key 'model.hiden_size'"),
-    ([*TRAIN, "data.siez=3"], 2, "unknown key 'data.siez'"),
+    ([*TRAIN, "data.siez=32"], 2, "unknown key 'data.siez'"),
     ([*TRAIN, "condition.kind=clases"], 2, "there is no kind of condition 'clases'"),
     ([*TRAIN, "sampling.scheduler=HeunDiscreteScheduler"], 2, "does not fit a model"),
     ([*TRAIN, "objective.label_dropout=0"], 2, "needs a model that has seen dropped labels"),
@@ -81,7 +81,7 @@ REFUSED = [
     ([*EVALUATE, "--metrics", "is,precison"], 2, "Did you mean precision-recall?"),
     ([*EVALUATE, "--weights", "nowhere.pth"], 3, "there is no weights file nowhere.pth"),
     ([*EVALUATE, "--extractor", "inception-2015"], 3, "--weights FILE"),
-    (["evaluate", "x", "--protocol", "dit-xl2-256-cfg1.6"], 2, "mean dit-xl2-256-cfg1.5?"),
+    (["evaluate", "PICTURES", "--protocol", "dit-xl2-256-cfg1.6"], 2, "mean dit-xl2-256-cfg1.5?"),
     (["reference", "nowhere", "--out", "NEW.npz"], 3, "there are no images at 'nowhere'"),
     (["reference", "PICTURES", "--out", "NEW.npz", "--extractor", "x"], 2, "no extractor 'x'"),
     (["compare", "nowhere", "PICTURES"], 3, "there are no numbers in nowhere"),
@@ -90,7 +90,7 @@ REFUSED = [
     ([*CONVERT, "x.pt", "--from", "dit"], 3, "there is no checkpoint file x.pt"),
     ([*CONVERT, "FILE", "--from", "dit", "--config", "depth=2"], 2, "give --model too"),
     ([*CONVERT, "FILE", "--from", "maskgit"], 2, "gensynth convert --from llamagen"),
-    ([*CONVERT, "FILE", "--from", "dit", "--model", "DiT-X/2", "--config", "a=1"], 2, "DiT-X"),
+    ([*CONVERT, "FILE", "--from", "dit", "--model", "DiT-X/2", "--config", "depth=1"], 2, "DiT-X"),
     (["ema", "nowhere"], 3, "is not the output folder of a run"),
     (["bench", "evaluation", "--part", "lader"], 2, "no part 'lader'"),
     (["bench", "evaluation", "--data", "nowhere"], 3, "there is no folder nowhere"),
@@ -139,9 +139,12 @@ def test_an_order_without_mistake_goes_on(ended):
     assert ended[-1].returncode == 99  # it would draw
 
 
+OK = (0, 99)  # it ended well, or would import torch
+
+
 def followed(said: str, arguments: list[str], new: str) -> list[str] | None:
     """The command that an error advises; None where it leaves the choice to the reader."""
-    if command := re.search(r"(?:[:.,] |`)(gensynth [^`]*?)(?:\. |\.$|`| names |$)", said):
+    if command := re.search(r"(?:[:.,?] |`)(gensynth [^`]*?)(?:\. |\.$|`| names |$)", said):
         return command[1].split()[1:]
     wrong = re.search(r"'([^']+)'", said)
     meant = re.search(r"Did you mean '?([^'?]+)'?\?|Nearest: (\w+)\.|such as ([\w-]+);", said)
@@ -151,8 +154,10 @@ def followed(said: str, arguments: list[str], new: str) -> list[str] | None:
             return [*arguments, "--model", right]
         if "Nearest" in meant[0]:
             return [right if re.fullmatch(r"[0-9x]+", word) else word for word in arguments]
-        bad = (wrong[1] if wrong else arguments[-1]).rpartition(".")[2]
-        return [word.replace(bad, right.rpartition(".")[2]) for word in arguments]
+        bad = wrong[1] if wrong else arguments[-1]
+        if "unknown key" in said:  # of which the last part is corrected
+            bad = bad.rpartition(".")[2]
+        return [word.replace(bad, right) for word in arguments]
     if setting := re.search(r"set ((?:[\w.]+=\S+?))(?: or [\w.=]+)?\.?\n?$", said):
         return [*arguments, setting[1]]
     if "choose another --out" in said:
@@ -166,8 +171,10 @@ def test_the_advice_of_each_error_works(ended, guarded, places):
     for done in ended[:-1]:
         command = followed(done.stderr, done.args, places["NEW"])
         if command is not None:
-            advised[done.stderr] = command
+            fetched = [word.replace("vq_ds16_c2i.pt", places["FILE"]) for word in command]
+            advised[done.stderr] = fetched
     assert len(advised) > 15, advised
     shutil.rmtree(places["NEW"], ignore_errors=True)
-    for said, done in zip(advised, guarded(list(advised.values())), strict=True):
-        assert done.returncode in (0, 99), f"{said}was followed by {done.args}: {done.stderr}"
+    taken = zip(advised, guarded(list(advised.values())), strict=True)
+    refused = [(said, done.args, done.stderr) for said, done in taken if done.returncode not in OK]
+    assert refused == []
