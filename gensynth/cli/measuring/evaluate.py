@@ -1,13 +1,14 @@
 """`gensynth evaluate`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from gensynth.cli.options import drawing_options
-from gensynth.evaluation.request import Request
+from gensynth.evaluation.request import NUM_DRAWN, Request
 from gensynth.settings import Settings
 
 
@@ -118,6 +119,8 @@ def evaluate(
         selfcheck=selfcheck,
     )
     request.check()
+    if model is not None and num is None and protocol is None:
+        print(f"note: {NUM_DRAWN:,} pictures are drawn; --num takes fewer.", file=sys.stderr)
     from gensynth.evaluation.measuring.features import remove_unused
     from gensynth.progress import progress_bar
 
