@@ -8,7 +8,6 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -29,15 +28,15 @@ def owned_file(suffix: str, folder: Path | None = None) -> tuple[Path, IO[bytes]
         OSError: it cannot be made.
     """
     folder = folder or Path(tempfile.gettempdir())
-    remove_unowned(folder.glob(f"{PREFIX}*{suffix}"))
+    remove_leftovers(folder)
     handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=folder)
     fcntl.flock(handle, fcntl.LOCK_EX)
     return Path(name), os.fdopen(handle, "wb")
 
 
-def remove_unowned(files: Iterator[Path]) -> None:
-    """Deletes those of the files that no living process owns; others' are left alone."""
-    for path in files:
+def remove_leftovers(folder: Path | None = None) -> None:
+    """Deletes files of `owned_file` that no living process owns; the others are left alone."""
+    for path in (folder or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
         try:
             with path.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

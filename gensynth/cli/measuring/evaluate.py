@@ -10,6 +10,7 @@ import typer
 from gensynth.cli.options import drawing_options
 from gensynth.evaluation.request import NUM_DRAWN, Request
 from gensynth.settings import Settings
+from gensynth.temporary import remove_leftovers
 
 
 def register(app: typer.Typer) -> None:
@@ -119,6 +120,7 @@ def evaluate(
         selfcheck=selfcheck,
     )
     request.check()
+    remove_leftovers()
     if model is not None and num is None and protocol is None:
         print(f"note: {NUM_DRAWN:,} pictures are drawn; --num takes fewer.", file=sys.stderr)
     from gensynth.evaluation.measuring.features import remove_unused
