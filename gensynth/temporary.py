@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -29,14 +30,29 @@ def owned_file(suffix: str, folder: Path | None = None) -> tuple[Path, IO[bytes]
     """
     folder = folder or Path(tempfile.gettempdir())
     remove_leftovers(folder)
-    handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=folder)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    return Path(name), os.fdopen(handle, "wb")
+    while True:
+        handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=folder)
+        stream = os.fdopen(handle, "wb")
+        own(stream)
+        if os.fstat(handle).st_nlink:  # or another process removed it before it was locked
+            return Path(name), stream
+        stream.close()
 
 
 def remove_leftovers(folder: Path | None = None) -> None:
     """Deletes files of `owned_file` that no living process owns; the others are left alone."""
-    for path in (folder or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
+    remove_unowned((folder or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"))
+
+
+def own(stream: IO[bytes]) -> None:
+    """Locks an open file, until it is closed or this process and its children end."""
+    with suppress(OSError):  # a disk that knows no locks
+        fcntl.flock(stream, fcntl.LOCK_EX)
+
+
+def remove_unowned(files: Iterable[Path]) -> None:
+    """Deletes those of some files that no living process owns."""
+    for path in files:
         try:
             with path.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
