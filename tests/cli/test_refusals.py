@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ CONFIG = "fashion_mnist/dico_nano"
 TRAIN = ["train", "--config", CONFIG]
 EVALUATE = ["evaluate", "PICTURES", "--reference", "fashion_mnist:test"]
 EDIT = ["edit", "PICTURE", "--out", "NEW"]
+SIZE = ["--model", "DiT-X/2", "--config", "depth=1"]
 CONVERT = ["convert", "--out", "NEW", "--checkpoint"]
 # Arguments, exit code and words. PICTURES, PICTURE, FILE and NEW stand for places made here.
 REFUSED = [
@@ -26,6 +29,8 @@ REFUSED = [
     (["evaluate", "--model", "SiT-B/2", "--reference", "x"], 3, "SiT-B/2 is an architecture"),
     (["serve", "nowhere"], 3, "there is no model 'nowhere'"),
     (["serve", "dico-nano-fashion", "MDTv2-S/2"], 3, "is an architecture"),
+    (["serve", "--port", "PORT"], 6, "PORT"),
+    (["serve", "--host", "no.such.host.invalid"], 2, "cannot listen on no.such.host.invalid"),
     (["edit", "PICTURE", "--model", "nowhere", "--out", "NEW"], 3, "there is no model"),
     (["models", "nope"], 2, "no model's name contains 'nope'"),
     (["models", "DiT-nano", "--mixer", "liner"], 2, "unknown mixer 'liner'"),
@@ -90,7 +95,7 @@ REFUSED = [
     ([*CONVERT, "x.pt", "--from", "dit"], 3, "there is no checkpoint file x.pt"),
     ([*CONVERT, "FILE", "--from", "dit", "--config", "depth=2"], 2, "give --model too"),
     ([*CONVERT, "FILE", "--from", "maskgit"], 2, "gensynth convert --from llamagen"),
-    ([*CONVERT, "FILE", "--from", "dit", "--model", "DiT-X/2", "--config", "depth=1"], 2, "DiT-X"),
+    ([*CONVERT, "FILE", "--from", "dit", *SIZE, "--vae", "PICTURES"], 2, "DiT-X"),
     (["ema", "nowhere"], 3, "is not the output folder of a run"),
     (["bench", "evaluation", "--part", "lader"], 2, "no part 'lader'"),
     (["bench", "evaluation", "--data", "nowhere"], 3, "there is no folder nowhere"),
@@ -99,18 +104,22 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory) -> dict[str, str]:
+def places(tmp_path_factory) -> Iterator[dict[str, str]]:
     folder = tmp_path_factory.mktemp("places")
     (folder / "pictures").mkdir()
     Image.new("RGB", (8, 8)).save(folder / "pictures" / "a.png")
     (folder / "file").write_text("x", encoding="utf-8")
-    return {
-        "PICTURES": str(folder / "pictures"),
-        "PICTURE": str(folder / "pictures" / "a.png"),
-        "FILE": str(folder / "file"),
-        "NEW": str(folder / "new"),
-        "NEW.npz": str(folder / "new.npz"),
-    }
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        yield {
+            "PORT": str(used.getsockname()[1]),
+            "PICTURES": str(folder / "pictures"),
+            "PICTURE": str(folder / "pictures" / "a.png"),
+            "FILE": str(folder / "file"),
+            "NEW": str(folder / "new"),
+            "NEW.npz": str(folder / "new.npz"),
+        }
 
 
 def placed(arguments: list[str], places: dict[str, str]) -> list[str]:
@@ -128,8 +137,9 @@ def ended(guarded, places) -> list:
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=lambda n: " ".join(REFUSED[n][0]))
-def test_a_cheap_mistake_is_refused_before_anything_heavy(ended, number):
+def test_a_cheap_mistake_is_refused_before_anything_heavy(ended, places, number):
     done, (_, code, words) = ended[number], REFUSED[number]
+    words = places.get(words, words)
     assert done.returncode == code, done.stderr
     assert done.stdout == "" and done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1 and words in done.stderr
