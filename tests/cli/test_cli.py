@@ -342,8 +342,9 @@ cli.main(sys.argv[1:])
 
 
 def test_evaluate_draws_with_every_setting():
-    line = "evaluate --model m --reference r --steps 3 --guidance 0.5 --guidance-interval 0.2,0.9"
-    line += " --guide g --scheduler FlowODEScheduler --option method=heun --option shift=3"
+    line = f"evaluate --model dico-nano-fashion --num 9 --reference {REAL} --steps 3 --guidance 0.5"
+    line += " --guidance-interval 0.2,0.9 --guide dico-nano-fashion"
+    line += " --scheduler FlowODEScheduler --option method=heun --option shift=3"
     command = [sys.executable, "-c", ASKED, *line.split()]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -351,7 +352,7 @@ def test_evaluate_draws_with_every_setting():
         "steps": 3,
         "guidance": 0.5,
         "guidance_interval": [0.2, 0.9],
-        "guide": "g",
+        "guide": "dico-nano-fashion",
         "scheduler": "FlowODEScheduler",
         "scheduler_options": {"method": "heun", "shift": 3},
     }
