@@ -16,7 +16,7 @@ from gensynth.errors import GensynthError, Stopped
 from gensynth.plugins import load_plugins
 
 GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
-PATIENCE = 3  # seconds in which the main process can say what all processes have to say
+PATIENCE = 10  # seconds in which the main process can say what all processes have to say
 
 
 class Commands(TyperGroup):
