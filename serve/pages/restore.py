@@ -14,10 +14,10 @@ from gensynth.errors import InputError, UsageError
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.outputs import RECIPE_KEY
 from gensynth.settings import as_options, known_settings
-from gensynth_serve.queue.engine import allowed
+from gensynth_serve.queue.engine import allowed, most_steps
 from gensynth_serve.queue.order import Order
 
-MAX_FILE_BYTES = 20_000_000  # as `max_file_size` in web/app.py
+MAX_FILE_BYTES = 20_000_000  # as `MAX_FILE` in web/limits.py
 MAX_RECIPE_CHARS = 65_536
 NO_RECIPE = "this file holds no gensynth settings. Use a PNG that gensynth made."
 
@@ -55,6 +55,7 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
             seed=recipe.get("seed"),
             steps=recipe.get("steps"),  # anything at all: `Order` checks it
             guidance=recipe.get("guidance"),
+            most_steps=most_steps(pipeline),
         )
     except UsageError as error:
         raise InputError(f"the settings in this file cannot be used: {error}") from error
