@@ -1,7 +1,7 @@
 """Gradio's Blocks with what a public page needs: words, plain text, cheap updates."""
 
 import copy
-from html import escape
+import re
 from typing import Any
 
 import gradio as gr
@@ -24,7 +24,7 @@ class Page(gr.Blocks):
         try:
             return await super().process_api(*args, **kwargs)
         except gr.Error as error:
-            raise gr.Error(escape(error.message, quote=False), print_exception=False) from error
+            raise gr.Error(as_text(error.message), print_exception=False) from error
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
@@ -64,6 +64,16 @@ class Page(gr.Blocks):
             for i, update in zip(changed, made, strict=True):
                 data[i] = update
         return data
+
+
+def as_text(message: str) -> str:
+    """A message that reads the same as text and as HTML.
+
+    Only what starts a tag or an entity is escaped, so that programs, which get the same message,
+    may read "low < high".
+    """
+    without_entities = re.sub(r"&(?=[#\w])", "&amp;", message)
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", without_entities)
 
 
 def _is_unchanged(update: Any) -> bool:

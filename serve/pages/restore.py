@@ -42,10 +42,13 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
                 "draw nothing. Use gensynth edit and the picture it was made of."
             )
         notes.append("it was edited from another picture, which these settings do not draw again")
-    if recipe.get("model") in pipelines:
-        model = recipe["model"]
+    served = [
+        name for name, pipeline in pipelines.items() if recipe["model"] in _names(name, pipeline)
+    ]
+    if served:
+        model = served[0]
     else:
-        notes.append(f"it was made by {str(recipe.get('model'))[:60]!r}, which is not served here")
+        notes.append(f"it was made by {str(recipe['model'])[:60]!r}, which is not served here")
     pipeline = pipelines[model]
     try:
         order = Order(
@@ -79,12 +82,19 @@ def command(recipe: Mapping[str, Any]) -> str:
     )
 
 
+def _names(shown: str, pipeline: Pipeline) -> tuple[str, str]:
+    """What recipes call a served model: those of this page, and those of the command line."""
+    return shown, pipeline.name
+
+
 def _recipe(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"the file is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"the file is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
         with Image.open(path, formats=["PNG"]) as image:  # reads the head, not the pixels
             text = image.info.get(RECIPE_KEY)
+    except FileNotFoundError as error:  # it made room for other uploads
+        raise InputError("this file is no longer on the server. Upload it once more.") from error
     except UNREADABLE as error:
         raise InputError("this file is not a readable PNG.") from error
     if not isinstance(text, str) or len(text) > MAX_RECIPE_CHARS:

@@ -27,7 +27,7 @@ ROUTES = re.compile(
     r"|/(assets|static|svelte)/.+"
     rf"|{API}/(info|app_id|user|login_check|token|startup-events|theme\.css|cancel|reset"
     r"|upload|upload_progress|heartbeat/[^/]+|queue/(join|data|status)"
-    r"|call/(v2/)?[^/]+(/[^/]+)?)/?"
+    r"|run/[^/]+|call/(v2/)?[^/]+(/[^/]+)?)/?"
     rf"|{API}/file=/.+",
     re.DOTALL,
 )
