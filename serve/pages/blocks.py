@@ -20,11 +20,16 @@ class Page(gr.Blocks):
         self.state_session_capacity = SESSIONS
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As Gradio's, but no text of an error becomes HTML: the page shows errors as HTML."""
+        """As Gradio's, but errors are never without words, and their text never becomes HTML.
+
+        The page shows the text of an error as HTML.
+        """
         try:
             return await super().process_api(*args, **kwargs)
         except gr.Error as error:
             raise gr.Error(as_text(error.message), print_exception=False) from error
+        except UNREADABLE_VALUES as error:  # Gradio prints the cause
+            raise gr.Error("This failed: the call is odd, or there is a bug.") from error
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
@@ -36,8 +41,8 @@ class Page(gr.Blocks):
             wanted = [block for block in block_fn.inputs if not block.skip_api]
             names = ", ".join(block.label or block.get_block_name() for block in wanted)
             raise gr.Error(
-                f"{block_fn.api_name} takes {len(wanted)} values ({names}); "
-                f"those that came, {len(inputs)}, do not fit.",
+                f"{block_fn.api_name} takes {len(wanted)} values ({names or 'none'}), and what "
+                f"came does not fit: {len(inputs)} values.",
                 print_exception=False,
             ) from error
 

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from itertools import chain, count
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
 from gensynth.errors import UsageError
 from gensynth.pipelines.loading import load
@@ -128,13 +129,16 @@ def shown_names(models: Sequence[str]) -> dict[str, str]:
 
 def _mount_page(app: FastAPI, engine: Engine) -> None:
     import gradio as gr
+    from gradio.route_utils import FnIndexInferError  # of a function that does not exist
 
+    from gensynth_serve.pages.blocks import UNREADABLE_VALUES
     from gensynth_serve.pages.page import build
     from gensynth_serve.pages.style import CSS
 
+    page = build(engine)
     gr.mount_gradio_app(
         app,
-        build(engine),
+        page,
         path="/",
         app_kwargs=dict(NO_DOCS),  # Gradio adds to it
         css=CSS,
@@ -147,4 +151,14 @@ def _mount_page(app: FastAPI, engine: Engine) -> None:
         ssr_mode=False,
         mcp_server=False,
         pwa=False,
+    )
+    mounted = app.routes[-1].app
+    for kind in (FnIndexInferError, *UNREADABLE_VALUES):
+        mounted.add_exception_handler(kind, _not_a_request)
+
+
+async def _not_a_request(request: Request, error: Exception) -> JSONResponse:
+    """Names and numbers that a program made up. What goes wrong in a job never comes here."""
+    return JSONResponse(
+        {"detail": "There is no such function here, or its values do not fit."}, 400
     )

@@ -97,7 +97,7 @@ class Body:
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
             if self.received > self.most:
-                raise HTTPException(413, _too_large(self.most).capitalize())
+                raise HTTPException(413, _too_large(self.most))
             self.complete = not message.get("more_body", False)
         return message
 
@@ -108,4 +108,4 @@ def _content_length(scope: Scope) -> int | None:
 
 
 def _too_large(most: int) -> str:
-    return f"the request is larger than {most // 1_000_000} MB."
+    return f"The request is larger than {most // 1_000_000} MB."
