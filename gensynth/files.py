@@ -1,5 +1,6 @@
 """Small files that are whole or absent, and lines that a crash may have cut."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gensynth.errors import OutputError
+
+# What the system says where a disk is full or a place may not be written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 # What torch's reader of weights raises for a file that is cut off, damaged or something else.
 DAMAGED = (
     RuntimeError,
@@ -28,8 +33,48 @@ def cache_folder(kind: str) -> Path:
     """Folder for things that can be made again, by kind (`GENSYNTH_CACHE`, ~/.cache/gensynth).
 
     It may not exist yet.
+
+    Raises:
+        OutputError: this user has no home, and the variable is not set.
     """
-    return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / kind
+    try:
+        return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / kind
+    except RuntimeError as error:
+        raise OutputError(
+            "this user has no home folder; set GENSYNTH_CACHE to a folder that can be written."
+        ) from error
+
+
+def about_disk(error: OSError) -> OutputError | None:
+    """What to do where the disk is full or a place may not be written; None of other errors.
+
+    Of a cache it names the variable that moves it.
+    """
+    if error.errno not in _DISK:
+        return None
+    place = Path(os.fsdecode(error.filename)) if error.filename else None
+    remedy = "free some space, or choose a place that can be written"
+    if place is not None:
+        moved = next((name for name, root in _caches().items() if place.is_relative_to(root)), None)
+        if moved is not None:
+            remedy = f"set {moved} to a folder that can be written and has space"
+    return OutputError(
+        f"{place or 'a file or standard output'} cannot be written: {error.strerror}; {remedy}."
+    )
+
+
+def _caches() -> dict[str, Path]:
+    """Environment variable -> the folder that it moves; that of Hugging Face holds what it loads.
+
+    Their place is known without importing it.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    hub = os.environ.get("HF_HOME", f"{cache}/huggingface")
+    # expanduser of os.path leaves "~" where a user has no home; Path's raises.
+    return {
+        "GENSYNTH_CACHE": cache_folder(""),
+        "HF_HOME": Path(os.path.expanduser(hub)),  # noqa: PTH111
+    }
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,7 +88,7 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full or the folder not writable; the old content is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_for(path)
     try:
         with temporary.open("wb") as stream:
             stream.write(content)
@@ -52,6 +97,25 @@ def replace_file(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_for(path: Path) -> Path:
+    """Where this process writes a file before it gets its name: beside it, so that renaming is
+    atomic."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def give_name(temporary: Path, path: Path) -> bool:
+    """Whether a finished file could take the name `path`; not if something has it already."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without links
+        if path.exists():
+            return False
+        temporary.replace(path)
+    return True
 
 
 @contextmanager
@@ -74,14 +138,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The entries of a file of JSON lines, without those that a killed process cut off.
+    """The entries of a file of JSON lines, without those that were cut off or damaged.
 
     A file that is not there has no entries.
     """
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
-            entries.append(json.loads(line))
-        except ValueError:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(entry, dict):
+            entries.append(entry)
     return entries

@@ -1,18 +1,21 @@
 """Classes: a picture shows one of a fixed number of named things."""
 
+from __future__ import annotations
+
 import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from gensynth.conditions.contract import Condition, Item
 from gensynth.errors import CorruptError, UsageError
+
+if TYPE_CHECKING:  # a wrong class is refused before torch is imported
+    import torch
+    from torch import Tensor
 
 LABELS_FILE = "labels.json"
 
@@ -107,11 +110,19 @@ class Classes(Condition):
 
     def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
         """`class_labels`: int64 [B]."""
-        if isinstance(items, Tensor):  # labels of training data
+        import torch
+
+        if isinstance(items, torch.Tensor):  # labels of training data
             return {"class_labels": items.to(device, non_blocking=True)}
         return {"class_labels": torch.tensor(items, device=device)}
 
+    @property
+    def has_none(self) -> bool:
+        return self.null is not None
+
     def none(self, device: torch.device) -> dict[str, Tensor] | None:
+        import torch
+
         if self.null is None:
             return None
         return {"class_labels": torch.tensor([self.null], device=device)}  # int64 [1]

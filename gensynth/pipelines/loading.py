@@ -10,22 +10,20 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.models import MODELS
 from gensynth.pipelines import PIPELINES
-from gensynth.pipelines.foreign import about_model, about_pipeline
+from gensynth.pipelines.finding import INDEX as INDEX
+from gensynth.pipelines.finding import resolve as resolve
+from gensynth.pipelines.foreign import about_pipeline
 from gensynth.pipelines.saving import SavedPipeline
-from gensynth.pretrained import DEFAULT, PRETRAINED
+from gensynth.pretrained import DEFAULT
 from gensynth.samplers.registry import SAMPLERS
 from gensynth.settings import Settings
 
-INDEX = "model_index.json"
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 # Modules that folders of earlier versions name, whose classes have moved.
 MOVED = ("gensynth.schedulers", "gensynth.flow_schedulers", "gensynth.token_decoders")
 
@@ -90,52 +88,6 @@ def with_guide(settings: Settings, device: str | torch.device = "auto") -> Setti
     if not isinstance(settings.guide, str):
         return settings
     return settings.but(guide=load(settings.guide, device))
-
-
-def resolve(model: str | Path) -> Path:
-    """The pipeline folder that a model argument of `load` means."""
-    if str(model) in PRETRAINED:
-        return PRETRAINED[str(model)]
-    path = Path(model)
-    if path.is_file():
-        if path.suffix in PICKLES:
-            raise RefusedError(
-                f"{path} is a pickle file, which can run code when loaded. Give a model folder "
-                "with safetensors; gensynth convert makes one of a published checkpoint."
-            )
-        raise InputError(f"{path} is a file; give the model's folder.")
-    if path.is_dir():
-        return _pipeline_folder(path)
-    if str(model).count("/") == 1 and not str(model).startswith((".", "/")):
-        return _from_hub(str(model))
-    raise InputError(
-        f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "
-        f"one that comes with gensynth ({', '.join(PRETRAINED)})."
-    )
-
-
-def _pipeline_folder(path: Path) -> Path:
-    finished = [path, path / "model"]
-    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
-    for folder in [*finished, *unfinished]:
-        if (folder / INDEX).is_file():
-            return folder
-    part = path / "config.json"
-    about = about_model(path, read_json(part)) if part.is_file() else None
-    raise InputError(
-        about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
-    )
-
-
-def _from_hub(name: str) -> Path:
-    try:
-        # Neither pickles nor Python files: nothing that could run.
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(
-            f"there is no folder {name!r} here, and as a hub id it cannot be fetched: "
-            f"{_first_line(error)}. Check the name, or use one of: {', '.join(PRETRAINED)}."
-        ) from error
 
 
 def _checked_index(folder: Path) -> type[SavedPipeline]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gensynth.errors import UsageError
+from gensynth.models.known import impossible_size
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.pipelines.fit import check_guide
 from gensynth.pipelines.model_call import sampler_of
@@ -88,11 +89,7 @@ def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, 
     height, width = (size, size) if isinstance(size, int) else size
     multiple = pipeline.model.size_multiple * pipeline.autoencoder.patch
     if height < multiple or width < multiple or height % multiple or width % multiple:
-        nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
-        raise UsageError(
-            f"size {height}x{width} is not possible: each side must be a multiple of "
-            f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
-        )
+        raise impossible_size(height, width, multiple)
     return height, width
 
 

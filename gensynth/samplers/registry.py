@@ -16,6 +16,7 @@ from gensynth.samplers.contract import Meaning, Sampler
 from gensynth.samplers.diffusion import DiffusionSampler
 from gensynth.samplers.flow import FlowSampler
 from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowSDEScheduler
+from gensynth.samplers.known import does_not_fit
 from gensynth.samplers.respaced_ddim import RespacedDDIMScheduler
 from gensynth.samplers.token_decoders import ConfidenceDecoder, HaltonDecoder
 from gensynth.samplers.tokens import TokenSampler
@@ -120,11 +121,7 @@ def create_scheduler(
     names = fitting(prediction, path)
     name = name or names[0]
     if name not in names:
-        on_path = "" if path == "linear" else f" on the {path} path"
-        raise UsageError(
-            f"scheduler {name!r} does not fit a model that predicts {prediction}{on_path}."
-            f"{did_you_mean(name, names)} Fitting: {', '.join(names)}."
-        )
+        raise does_not_fit(name, prediction, path, names)
     entry = SAMPLERS[name]
     kind = entry.kind or getattr(diffusers, name)
     # Schedulers take different keywords; DPM-Solver, for one, has no `clip_sample`.

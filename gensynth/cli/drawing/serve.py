@@ -2,6 +2,8 @@
 
 import typer
 
+from gensynth.settings import Settings
+
 
 def register(app: typer.Typer) -> None:
     app.command("serve")(serve)
@@ -44,7 +46,11 @@ def serve(
 
     gensynth serve runs/demo --port 8000
     """
+    from gensynth.preflight.drawing import check_model
     from gensynth.pretrained import PRETRAINED
+
+    for model in models or PRETRAINED:
+        check_model(model, Settings())
     from gensynth_serve.web.app import serve as run
 
     run(models or list(PRETRAINED), host, port, optimize, public_host, root_path, proxy)
