@@ -8,7 +8,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from gensynth.pipelines.model_call import asked
 
 
-@pytest.mark.parametrize("name", ["DiT", "MaskGIT"])
+@pytest.mark.parametrize("name", ["DiCo", "DiT", "MaskGIT"])
 def test_compiled_blocks_draw_the_same(pair, name):
     plain, optimized = pair(name)
     counter = CompileCounterWithBackend("aot_eager")
