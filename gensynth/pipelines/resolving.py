@@ -27,8 +27,12 @@ def resolve(pipeline: Composed, settings: Settings) -> Resolved:
     given = settings.guidance_interval or config.guidance_interval
     interval = None if given is None else check_interval(given)
     size = checked_size(pipeline, config.size if settings.size is None else settings.size)
-    steps = config.steps if settings.steps is None else settings.steps
-    check_steps(pipeline, sampler, steps, size)
+    if settings.steps is None:  # the model's own number, as far as scheduler and size allow it
+        fewest, most = sampler.steps_range(positions(pipeline, size))
+        steps = min(max(config.steps, fewest), most)
+    else:
+        steps = settings.steps
+        check_steps(pipeline, sampler, steps, size)
     if isinstance(settings.guide, str):
         raise UsageError(
             f"the guide {settings.guide!r} is a name; give the model itself: "

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gensynth.conditions import Item
-from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
+from gensynth.data.colour import in_srgb
+from gensynth.data.images import UNREADABLE, grid, open_frame
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.files import new_folder
 from gensynth.pipelines.drawing import DrawingPipeline
@@ -19,7 +20,7 @@ from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_di
 from gensynth.pipelines.loading import load, with_guide
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
-from gensynth.sampling.generate import Picture, generate
+from gensynth.sampling.generate import Picture, generate, reporting_memory
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth.settings import Settings
 
@@ -28,6 +29,7 @@ TILE = 512  # most pixels of the longer side of a picture on the sheet
 SMALL = 128  # pixels that small ones are enlarged to
 RED = np.array([255, 0, 0])  # laid half over what is redrawn
 CANDIDATES = 4  # structures to choose from, for each variant that is wanted
+SMALLER_PICTURE = "Try a smaller picture or canvas, a smaller model or another device"
 FILE_KINDS = (".png", ".webp")
 OTHER_KINDS = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
@@ -69,7 +71,8 @@ def run(job: EditJob, out: Path) -> Path:
     assert image is not None
     pipeline = load(job.model, device=processes().device)
     settings = with_guide(job.changes.get("settings", Settings()), processes().device)
-    plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
+    with reporting_memory(1, SMALLER_PICTURE):
+        plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
     drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):
@@ -79,11 +82,11 @@ def run(job: EditJob, out: Path) -> Path:
                 save_picture(result, out, edit_recipe(job, pipeline, plan, picture, hashes))
             return out
         with new_folder(out) as folder:
-            tiles = first_tiles(flatten(image), plan.canvas)
+            tiles = first_tiles(in_srgb(image), plan.canvas)
             for picture, result in drawn:
                 text = edit_recipe(job, pipeline, plan, picture, hashes)
                 save_picture(result, folder / f"{picture.index:06d}.png", text)
-                tiles.append(tile(result))
+                tiles.append(tile(plan.canvas.shown(result)))
             save_picture(grid(tiles), folder / SHEET, None)
     return out
 
@@ -150,7 +153,7 @@ def variants(
         def results(items: list[Item], seeds: list[int]) -> list[Image.Image]:
             return draw(pipeline, plan, seeds)
 
-        for variant in generate(results, _pictures(plan, seeds), job.batch_size):
+        for variant in generate(results, _pictures(plan, seeds), job.batch_size, SMALLER_PICTURE):
             yield variant
             bar.advance(task)
 
@@ -186,7 +189,8 @@ def diverse_seeds(
         return structures(pipeline, plan, seeds)
 
     pictures = _pictures(plan, range(seed, seed + candidates))
-    rows = np.stack([row for _, row in generate(results, pictures, batch_size)])
+    drawn = generate(results, pictures, batch_size, SMALLER_PICTURE)
+    rows = np.stack([row for _, row in drawn])
     if (rows == rows[0]).all():
         raise UsageError(
             "all variants would be alike: nothing is drawn at random with these options; ask for "
