@@ -193,7 +193,7 @@ def make_pipeline(
         own = make_token_model() if tokens else make_model(learn_sigma=prediction == "epsilon")
         pipeline = ClassConditionalPipeline(
             model or own,
-            create_scheduler(None, prediction),
+            create_scheduler(None, prediction, path=settings.get("path", "linear")),
             autoencoder or (make_tokenizer() if tokens else PixelAutoencoder(1, 2)),
             prediction=prediction,
             **{"size": 32, "steps": 3, "time_scale": 1000.0, **settings},

@@ -113,6 +113,7 @@ COMMANDS = [
     "demo",
     "ema",
     "models",
+    "classes",
     "ops",
     "doctor",
 ]

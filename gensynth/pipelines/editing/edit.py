@@ -151,7 +151,7 @@ def _strength(wanted: Edit) -> float:
     variation = wanted.mask is None and wanted.outpaint is None
     strength = (0.5 if variation else 1.0) if wanted.strength is None else wanted.strength
     if not is_number(strength) or not 0 < strength <= 1:
-        raise UsageError(f"strength must be a number above 0 and at most 1, got {strength!r}.")
+        raise UsageError(f"strength must be above 0 and at most 1, got {strength!r}.")
     if variation and strength == 1:
         raise UsageError(
             "with strength 1 nothing of the picture would be left; that is gensynth sample, or "

@@ -145,7 +145,7 @@ class Yardstick:
             return self._score(images, files, log) if processes().is_main_process else None
         except (DeviceMemoryError, torch.OutOfMemoryError) as error:
             fewer = f"evaluation.batch_size={batch_size // 2}"
-            advice = fewer if batch_size > 1 else "evaluation=null, or another device"
+            advice = fewer if batch_size > 1 else "evaluation.every=0 for none, or another device"
             raise DeviceMemoryError(
                 f"out of memory in an evaluation, with {batch_size} pictures at once. Try "
                 f"{advice}; nothing of the run is lost."
