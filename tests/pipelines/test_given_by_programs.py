@@ -80,7 +80,7 @@ def test_seeds_of_other_pipelines_and_of_edits(make_pipeline):
 
     draw = make_pipeline("tokens", steps=2)
     image = Image.new("L", (32, 32), 99)
-    one, other = draw.edit(image, seeds=torch.tensor([3, 4]), label=np.int64(2))
+    _, other = draw.edit(image, seeds=torch.tensor([3, 4]), label=np.int64(2))
     assert arrays([other]) == arrays(draw.edit(image, seeds=np.int64(4), label=2))
     with pytest.raises(UsageError, match="a class is a whole number"):
         draw.edit(image, label=True)
