@@ -33,7 +33,8 @@ def classes(
     found = condition.search(text)
     if not found:
         known = [word for line, _ in condition.choices() for word in line.replace(",", "").split()]
-        raise UsageError(f"no class of {model} contains {text!r}.{did_you_mean(text, known)}")
+        hint = did_you_mean(text, known, any_case=True)
+        raise UsageError(f"no class of {model} contains {text!r}.{hint}")
     print(*(line for line, _ in found), sep="\n")
 
 

@@ -13,6 +13,8 @@ from gensynth.samplers.guidance import check_interval
 from gensynth.samplers.registry import create_scheduler, with_options
 from gensynth.settings import FURTHER, Settings
 
+MOST_PIXELS = 2**20  # of a side; beyond it numbers of elements no longer fit those of torch
+
 
 def resolve(pipeline: Composed, settings: Settings) -> Resolved:
     """The settings of a call, complete, and a fresh sampler.
@@ -97,6 +99,8 @@ def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, 
             f"size {height}x{width} is not possible: each side must be a multiple of "
             f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
         )
+    if max(height, width) > MOST_PIXELS:
+        raise UsageError(f"size {height}x{width}: a side may have {MOST_PIXELS:,} pixels at most.")
     return height, width
 
 
