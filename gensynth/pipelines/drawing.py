@@ -25,7 +25,7 @@ from gensynth.samplers.contract import Step
 from gensynth.samplers.guidance import check_interval
 from gensynth.samplers.registry import misfit
 from gensynth.seeding import picture_generator, whole_seed
-from gensynth.settings import Settings, is_whole
+from gensynth.settings import Settings
 from gensynth.whole import listed
 
 SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
@@ -197,9 +197,9 @@ class DrawingPipeline(SavedPipeline):
         **settings: Any,
     ) -> list[Image.Image]:
         """The PIL image with a part drawn anew, once for each seed; see `editing.edit.Edit`."""
-        outpaint = (outpaint, outpaint) if is_whole(outpaint) else outpaint
         how = Settings.of(**settings)
-        wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
+        canvas = editing.canvas_size(outpaint)
+        wanted = editing.Edit(image, label, mask, strength, canvas, anchor, edge, how)
         return editing.edit(self, wanted, listed(seeds, "seeds"), on_step)
 
     def optimize(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +63,22 @@ class Edit:
     anchor: str = "center"
     edge: int | None = None
     settings: Settings = field(default_factory=Settings)
+
+
+def canvas_size(outpaint: Any) -> tuple[int, int] | None:
+    """Height and width in pixels of a larger canvas; one number for a square.
+
+    Raises:
+        UsageError: something else than whole numbers.
+    """
+    if outpaint is None:
+        return None
+    sides = (outpaint, outpaint) if is_whole(outpaint) else outpaint
+    if not is_pair(sides, is_whole):
+        raise UsageError(
+            f"outpaint must be a whole number of pixels, or height and width, got {outpaint!r}."
+        )
+    return int(sides[0]), int(sides[1])
 
 
 class Plan(NamedTuple):
@@ -119,11 +135,6 @@ def make_plan(pipeline: Composed, wanted: Edit) -> Plan:
                 f"the {name} must be a PIL image, got {type(given).__name__}; "
                 "PIL.Image.open(path) or PIL.Image.fromarray(array) gives one."
             )
-    if wanted.outpaint is not None and not is_pair(wanted.outpaint, is_whole):
-        raise UsageError(
-            f"outpaint must be a whole number of pixels, or height and width, got "
-            f"{wanted.outpaint!r}."
-        )
     strength = _strength(wanted)
     codec = pipeline.autoencoder
     canvas = make_canvas(
