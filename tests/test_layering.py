@@ -23,6 +23,7 @@ LAYERS = [
         "seeding",
         "settings",
         "temporary",
+        "whole",
     },
     {"conditions"},
     {"models", "autoencoders", "data"},

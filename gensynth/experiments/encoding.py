@@ -57,8 +57,10 @@ def encode(experiment: Experiment, out: Path, batch_size: int = BATCH) -> Encodi
     try:
         return encode_source(source, data, codec, out, experiment.autoencoder.path, batch_size)
     except torch.OutOfMemoryError as error:
+        fewer = f"--batch-size {batch_size // 2}"
+        advice = fewer if batch_size > 1 else "a smaller data.size, or another device"
         raise DeviceMemoryError(
-            f"out of memory with --batch-size {batch_size}; try {max(1, batch_size // 2)}."
+            f"out of memory with --batch-size {batch_size}; try {advice}."
         ) from error
 
 

@@ -14,6 +14,8 @@ from gensynth.samplers.guidance import check_interval
 from gensynth.samplers.registry import create_scheduler, with_options
 from gensynth.settings import FURTHER, Settings
 
+MOST_PIXELS = 2**20  # of a side; beyond it numbers of elements no longer fit those of torch
+
 
 def resolve(pipeline: Composed, settings: Settings) -> Resolved:
     """The settings of a call, complete, and a fresh sampler.
@@ -28,8 +30,12 @@ def resolve(pipeline: Composed, settings: Settings) -> Resolved:
     given = settings.guidance_interval or config.guidance_interval
     interval = None if given is None else check_interval(given)
     size = checked_size(pipeline, config.size if settings.size is None else settings.size)
-    steps = config.steps if settings.steps is None else settings.steps
-    check_steps(pipeline, sampler, steps, size)
+    if settings.steps is None:  # the model's own number, as far as scheduler and size allow it
+        fewest, most = sampler.steps_range(positions(pipeline, size))
+        steps = min(max(config.steps, fewest), most)
+    else:
+        steps = settings.steps
+        check_steps(pipeline, sampler, steps, size)
     if isinstance(settings.guide, str):
         raise UsageError(
             f"the guide {settings.guide!r} is a name; give the model itself: "
@@ -90,6 +96,8 @@ def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, 
     multiple = pipeline.model.size_multiple * pipeline.autoencoder.patch
     if height < multiple or width < multiple or height % multiple or width % multiple:
         raise impossible_size(height, width, multiple)
+    if max(height, width) > MOST_PIXELS:
+        raise UsageError(f"size {height}x{width}: a side may have {MOST_PIXELS:,} pixels at most.")
     return height, width
 
 

@@ -75,7 +75,8 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
 
 def command(recipe: Mapping[str, Any]) -> str:
     """The command line that draws a picture again from its recipe."""
-    shown = f" --labels {shlex.quote(str(recipe['label']))}" if "label" in recipe else ""
+    # A number by itself may be the name of another class.
+    shown = f" --labels index:{shlex.quote(str(recipe['label']))}" if "label" in recipe else ""
     return (
         f"gensynth sample --model {shlex.quote(recipe['model'])}{shown} --num 1 "
         f"--seed {recipe['seed']} {shlex.join(as_options(recipe))} --out DIR"

@@ -208,6 +208,15 @@ def _why_not_stored(error: OutputError) -> str:
 def _memory_advice(job: Job) -> str:
     together = min(BATCH, job.order.num)
     if together == 1:
-        return "not enough memory for one picture. Close other programs that use the device."
+        height, width = job.pipeline.resolve().size  # of a picture when nobody asks for a size
+        if job.settings.size is not None and max(job.settings.size) > max(height, width):
+            return (
+                "not enough memory for one picture of that size. Ask for a smaller one: the "
+                f"model's own size is {height}x{width}."
+            )
+        return (
+            "not enough memory for one picture. Close other programs that use the device, or serve "
+            "a smaller model."
+        )
     fewer = "1 image" if together < 4 else f"at most {together // 2} images"
     return f"not enough memory for {together} pictures at once. Ask for {fewer}."

@@ -77,6 +77,7 @@ COMMANDS = [
     "demo",
     "ema",
     "models",
+    "classes",
     "ops",
     "doctor",
 ]

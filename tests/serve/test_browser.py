@@ -72,7 +72,7 @@ def test_generate_stop_and_recipe(page, tmp_path):
     page.wait_for_function("document.querySelector('#command textarea').value.includes('--seed 5')")
     command = page.locator("#command textarea").input_value()
     assert command.endswith(
-        "--labels 0 --num 1 --seed 5 --steps 3 --guidance 2 --size 32x32 "
+        "--labels index:0 --num 1 --seed 5 --steps 3 --guidance 2 --size 32x32 "
         "--scheduler FlowMatchEulerDiscreteScheduler --out DIR"
     )
     assert '"schema": 1' in page.locator("#recipe .cm-content").inner_text()

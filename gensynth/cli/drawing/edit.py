@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 def edit(
     image: Path = typer.Argument(..., metavar="IMAGE", help="The picture."),
     mask: Path = typer.Option(
-        None, "--mask", help="Picture of the same size, white (or opaque) where to redraw."
+        None, "--mask", help="Picture of the same size, white (or painted) where to redraw."
     ),
     label: str = typer.Option(
         None, "--label", help="Class of the redrawn part. [default: no class]"

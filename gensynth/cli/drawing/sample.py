@@ -17,7 +17,9 @@ def sample(
         "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
     ),
     shown: str = typer.Option(
-        None, "--labels", help="Classes in turn: 0-9, 3,5 or names. [default: all]"
+        None,
+        "--labels",
+        help="Classes in turn: 0-9, 3,5 or names (gensynth classes lists them). [default: all]",
     ),
     num: int = typer.Option(40, "--num", "-n", help="Number of pictures."),
     seed: int = typer.Option(0, "--seed", help="Seed of the first picture; the next has seed + 1."),
