@@ -10,8 +10,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from gensynth.convert import SYSTEMS, differences, rename
+from gensynth.convert.finding import State
 from gensynth.convert.inference import inferred
-from gensynth.convert.reading import State, read_state
+from gensynth.convert.reading import read_state
 from gensynth.errors import CorruptError, UsageError
 from gensynth.models import MODELS, create_model, preset
 
@@ -37,6 +38,8 @@ class Match:
     keywords: dict[str, Any]  # in which the model differs from it
     tensors: dict[str, Tensor]  # under our names
     part: str | None  # of the checkpoint, see `State`
+    averaged: bool = False
+    borrowed: tuple[str, ...] = ()  # tensors that the average lacked, see `State`
 
     def filled(self) -> ModelMixin:
         """The model with the checkpoint's weights, in float32, for evaluation.
@@ -61,18 +64,19 @@ def match(
     checkpoint: Path,
     model: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    part: str | None = None,
 ) -> Match:
-    """Reads a published file and finds the size it is of, see `matching_size`.
+    """Reads a published file and finds the size it is of, see `matching_size` and `read_state`.
 
     Raises:
         UsageError: a checkpoint of another system or size, with the differences.
         InputError, RefusedError, CorruptError: it is missing, unsafe or damaged.
     """
-    state = read_state(checkpoint)
+    state = read_state(checkpoint, system, part)
     check_system(system, state, checkpoint)
     tensors = rename(system, state.tensors)
     name, keywords = matching_size(system, tensors, model, dict(changes or {}))
-    return Match(checkpoint, name, keywords, tensors, state.part)
+    return Match(checkpoint, name, keywords, tensors, state.part, state.averaged, state.borrowed)
 
 
 def check_system(system: str, state: State, checkpoint: Path) -> None:
