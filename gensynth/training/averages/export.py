@@ -17,7 +17,7 @@ from torch import Tensor
 from gensynth.config import EMA, STD_RANGE, Experiment, parse_yaml
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError, UsageError
 from gensynth.files import new_folder
-from gensynth.pipelines.loading import read_json
+from gensynth.stored import read_json
 from gensynth.training.averages.ema import AVERAGES, MODEL_FILE, decay_name, std_name
 from gensynth.training.averages.posthoc import coefficients, profile_error
 from gensynth.training.averages.snapshots import (
