@@ -1,4 +1,5 @@
 """Weights in a folder, as diffusers stores them: which files, which shapes, whether they fit.
+
 A folder may hold several variants, "fp16" say, beside the weights without a name of their own, each
 in one file or in shards that an index lists.
 """

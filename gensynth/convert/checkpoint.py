@@ -101,7 +101,7 @@ def convert(
     vae = vae or DEFAULT_VAE
     codec = open_codec(system, vae)
     made = found.filled()
-    pipeline = drawing_pipeline(system, found.name, made, codec, vae, size)
+    pipeline = drawing_pipeline(system, found, made, codec, vae, size)
     _write(pipeline, out)
     drawn = pipeline.config.size
     notes = _notes(system, found, codec.patch, drawn)
@@ -114,7 +114,12 @@ def _notes(system: str, found: Match, patch: int, drawn: int) -> tuple[str, ...]
     if found.borrowed:
         names = ", ".join(found.borrowed)
         notes.append(f"the average is without {names}, which came from the weights beside it.")
-    if system in ("dit", "sit"):
+    if found.repa:
+        notes.append(
+            "a SiT of REPA, whose time runs from data to noise; its weights are turned round to run "
+            "as SiT's, and its projectors are left out."
+        )
+    elif system in ("dit", "sit"):
         other = {"dit": "SiT", "sit": "DiT"}[system]
         notes.append(f"a {other} checkpoint would look the same; --from decides which it is.")
     if system == "maskgit" and patch != PATCH:

@@ -40,6 +40,7 @@ class Match:
     part: str | None  # of the checkpoint, see `State`
     averaged: bool = False
     borrowed: tuple[str, ...] = ()  # tensors that the average lacked, see `State`
+    repa: bool = False  # whether it was one of REPA's, whose time was turned round
 
     def filled(self) -> ModelMixin:
         """The model with the checkpoint's weights, in float32, for evaluation.
