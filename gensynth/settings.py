@@ -8,10 +8,11 @@ it does stands where it acts; a further one acts on the model call.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from json import dumps
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Self
 
 from gensynth.errors import UsageError, did_you_mean
+from gensynth.whole import whole_number
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def read_options(texts: list[str]) -> dict[str, Any] | None:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, of Python or numpy, and no truth value."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Whether a value is a whole number, of Python, numpy or torch, and no truth value."""
+    return whole_number(value) is not None
 
 
 def is_number(value: Any) -> bool:
@@ -194,12 +195,17 @@ class Settings:
         for name, value in self.given().items():
             if not known[name].fits(value):
                 raise UsageError(f"{name} must be {known[name].what}, got {value!r}.")
-        # One form for each meaning, so that equal settings are equal.
+        # One form for each meaning, so that equal settings are equal and JSON can hold them.
+        if self.steps is not None:
+            object.__setattr__(self, "steps", int(self.steps))
+        if self.guidance is not None and not isinstance(self.guidance, int):
+            object.__setattr__(self, "guidance", float(self.guidance))
         if self.size is not None:
             height, width = (self.size, self.size) if is_whole(self.size) else self.size
             object.__setattr__(self, "size", (int(height), int(width)))
         if self.guidance_interval is not None:
-            object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+            low, high = self.guidance_interval
+            object.__setattr__(self, "guidance_interval", (float(low), float(high)))
 
     @classmethod
     def of(cls, **values: Any) -> Self:

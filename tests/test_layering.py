@@ -20,6 +20,7 @@ LAYERS = [
         "progress",
         "seeding",
         "settings",
+        "whole",
     },
     {"conditions"},
     {"models", "autoencoders", "data"},

@@ -25,6 +25,7 @@ from gensynth.samplers.contract import Step
 from gensynth.samplers.guidance import check_interval
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
+from gensynth.whole import listed
 
 SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
 
@@ -130,7 +131,7 @@ class DrawingPipeline(SavedPipeline):
     def draw(
         self,
         items: Sequence[Item],
-        seeds: Sequence[int],
+        seeds: Sequence[int] | int,
         settings: Settings | None = None,
         on_step: OnStep | None = None,
     ) -> list[Image.Image]:
@@ -139,14 +140,15 @@ class DrawingPipeline(SavedPipeline):
         A picture depends on its item, its seed and the settings, not on the others in the batch.
 
         Args:
-            items: of the pipeline's condition, checked, [B].
-            seeds: whole numbers, [B].
+            items: of the pipeline's condition, [B].
+            seeds: whole numbers, [B]: a list, a range, an array or a tensor.
             on_step: called after every step; an exception it raises ends the call.
 
         Raises:
             UsageError: items and seeds of unlike number, or a value out of range.
         """
         resolved = self.resolve(settings)
+        items, seeds = listed(items, "labels"), listed(seeds, "seeds")
         if len(items) != len(seeds) or not items:
             raise UsageError(f"{len(items)} labels and {len(seeds)} seeds; give one of each.")
         items = [self.condition.item(item) for item in items]
@@ -180,11 +182,10 @@ class DrawingPipeline(SavedPipeline):
         **settings: Any,
     ) -> list[Image.Image]:
         """The PIL image with a part drawn anew, once for each seed; see `editing.edit.Edit`."""
-        seeds = [seeds] if isinstance(seeds, int) else seeds
         outpaint = (outpaint, outpaint) if isinstance(outpaint, int) else outpaint
         how = Settings.of(**settings)
         wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
-        return editing.edit(self, wanted, seeds, on_step)
+        return editing.edit(self, wanted, listed(seeds, "seeds"), on_step)
 
     def optimize(
         self,
