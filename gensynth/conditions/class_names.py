@@ -182,7 +182,9 @@ class ClassNames:
         if by_number and NUMBER.fullmatch(text.strip()):
             return UsageError(f"class {short(text)} does not exist; this model knows 0-{last}.")
         if how == INDEX:
-            return UsageError(f"after {INDEX} comes a number from 0 to {last}, got {short(text)!r}.")
+            return UsageError(
+                f"after {INDEX} comes a number from 0 to {last}, got {short(text)!r}."
+            )
         number = self.numbered(text)
         if number is not None and how == "":  # the names are numbers, and this is none of them
             hint = f" By number: {self.described(number)}."

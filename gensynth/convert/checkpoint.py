@@ -116,8 +116,8 @@ def _notes(system: str, found: Match, patch: int, drawn: int) -> tuple[str, ...]
         notes.append(f"the average is without {names}, which came from the weights beside it.")
     if found.repa:
         notes.append(
-            "a SiT of REPA, whose time runs from data to noise; its weights are turned round to run "
-            "as SiT's, and its projectors are left out."
+            "a SiT of REPA, whose time runs from data to noise; the weights are turned to run as "
+            "SiT's, and the projectors are left out."
         )
     elif system in ("dit", "sit"):
         other = {"dit": "SiT", "sit": "DiT"}[system]

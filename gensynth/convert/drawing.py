@@ -6,6 +6,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from gensynth.autoencoders import open_autoencoder
+from gensynth.convert import imagenet
 from gensynth.convert.matching import Match
 from gensynth.convert.tokens import drawn_tokens, open_tokenizer
 from gensynth.errors import UsageError
@@ -73,7 +74,10 @@ def drawing_pipeline(
     multiple = model.size_multiple * codec.patch
     if size < multiple or size % multiple:
         raise UsageError(f"--size must be a multiple of {multiple} pixels, got {size}.")
-    return ClassConditionalPipeline(model, scheduler, codec, size=size, **settings)
+    pipeline = ClassConditionalPipeline(model, scheduler, codec, size=size, **settings)
+    if model.config.num_classes == imagenet.COUNT:
+        pipeline.condition = imagenet.imagenet_classes(pipeline.condition.null)
+    return pipeline
 
 
 def drawn_latents(

@@ -1,7 +1,7 @@
 """A published file -> the named model that its tensors are of, with its weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +77,18 @@ def match(
     check_system(system, state, checkpoint)
     tensors = rename(system, state.tensors)
     name, keywords = matching_size(system, tensors, model, dict(changes or {}))
-    return Match(checkpoint, name, keywords, tensors, state.part, state.averaged, state.borrowed)
+    found = Match(checkpoint, name, keywords, tensors, state.part, state.averaged, state.borrowed)
+    if system == "sit" and any(name.startswith(PROJECTORS) for name in state.tensors):
+        return replace(found, tensors=turned(tensors), repa=True)
+    return found
 
 
 def check_system(system: str, state: State, checkpoint: Path) -> None:
     """Refuses a state whose names are another system's. Those of DiT and SiT are the same."""
+    names = [name for name in state.tensors if not name.startswith(PROJECTORS)]
     shares = {
-        known: sum(name.startswith(tuple(SYSTEMS[known].NAMES.prefixes)) for name in state.tensors)
-        / len(state.tensors)
+        known: sum(name.startswith(tuple(SYSTEMS[known].NAMES.prefixes)) for name in names)
+        / max(1, len(names))
         for known in FAMILIES
     }
     best = max(shares.values())

@@ -12,7 +12,7 @@ from torch import Tensor
 from gensynth.convert.families.dit import NAMES as NAMES
 from gensynth.errors import UsageError
 from gensynth.models.dit import DiT
-from gensynth.models.layers.conditioning import FREQUENCIES, sinusoids
+from gensynth.models.layers.conditioning import sinusoids
 
 # Keywords of our constructor that `build` sets from official ones.
 OURS = ("null_label", "discard_sigma")
@@ -62,7 +62,7 @@ def build(
 def turned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """REPA's weights, under our names, for SiT's time and velocity instead of its own.
 
-    REPA's network is v(x, 1 - t) = noise - data where SiT's is v(x, t) = data - noise. The sinusoids
+    REPA's network says noise - data at time 1 - t where SiT's says data - noise at t. The sinusoids
     of 1 - t are those of t, each pair turned by a fixed angle,
         cos((1 - t) f) = cos f cos(t f) + sin f sin(t f),
         sin((1 - t) f) = sin f cos(t f) - cos f sin(t f),
@@ -72,10 +72,9 @@ def turned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     result = dict(tensors)
     weight = tensors[first].double()  # [C, 256]: the columns of cosines, then those of sines
     cosines, sines = weight.chunk(2, dim=1)
-    cos, sin = sinusoids(torch.ones((), dtype=torch.float64)).double().chunk(2)  # of f: t = 1
+    cos, sin = sinusoids(torch.ones(1))[0].double().chunk(2)  # of each f
     columns = [cosines * cos + sines * sin, cosines * sin - sines * cos]
     result[first] = torch.cat(columns, dim=1).to(tensors[first].dtype)
-    assert weight.shape[1] == FREQUENCIES
     for name in ("final_layer.proj.weight", "final_layer.proj.bias"):
         result[name] = -tensors[name]
     return result
