@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from gensynth.convert import SYSTEMS, differences, rename
+from gensynth.convert.families.sit import PROJECTORS, turned
 from gensynth.convert.finding import State
 from gensynth.convert.inference import inferred
 from gensynth.convert.reading import read_state
