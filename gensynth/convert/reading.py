@@ -92,7 +92,7 @@ def read_state(path: Path, system: str | None = None, part: str | None = None) -
             raise type(error)(f"{path} {error}") from error
         if 2 * sum(name.startswith(prefixes) for name in state.tensors) > len(state.tensors):
             break
-    _check_sizes(state, path)
+    _check_plain(state, path)
     return state
 
 
@@ -101,10 +101,16 @@ def _prefixes(systems: Iterable[str]) -> tuple[str, ...]:
     return tuple({start: None for system in systems for start in SYSTEMS[system].NAMES.prefixes})
 
 
-def _check_sizes(state: State, path: Path) -> None:
-    """Refuses tensors that claim more numbers than their memory holds, which views can."""
+def _check_plain(state: State, path: Path) -> None:
+    """Refuses tensors that are not stored number by number, and views that claim more than is."""
     held = path.stat().st_size
     for name, tensor in state.tensors.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or tensor.is_complex():
+            raise InputError(
+                f"{path} stores {name} in a format that is not read here (sparse, quantized, "
+                "complex or without content); store it as a plain tensor."
+            )
         bytes_claimed = tensor.numel() * tensor.element_size()
         if bytes_claimed > max(held, tensor.untyped_storage().nbytes()):
             raise CorruptError(
