@@ -24,6 +24,9 @@ DAMAGED = (
     ValueError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
     struct.error,
     zipfile.BadZipFile,
 )

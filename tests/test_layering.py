@@ -22,6 +22,7 @@ LAYERS = [
         "progress",
         "seeding",
         "settings",
+        "stored",
         "temporary",
         "whole",
     },

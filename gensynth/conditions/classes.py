@@ -137,6 +137,8 @@ class Classes(Condition):
             if texts or file == LABELS_FILE:
                 content = json.dumps(texts, ensure_ascii=False, indent=1)
                 (folder / file).write_text(content + "\n", encoding="utf-8")
+            else:  # of another model that was saved there
+                (folder / file).unlink(missing_ok=True)
 
     def load(self, folder: Path) -> Self:
         count = len(self.names)
