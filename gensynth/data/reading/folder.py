@@ -3,6 +3,7 @@
 Training, encoding and evaluation all see a folder through `read_folder`.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class PictureFolder:
         labels: what the folder says of each picture's class: a name, or a value of its tables;
             None if the pictures have no classes.
         by_folders: whether the labels are names of folders.
+        splits: the folders of a dataset's splits, if there are some.
         notes: sentences about how this was read.
     """
 
@@ -39,6 +41,7 @@ class PictureFolder:
     files: list[Path]
     labels: list[Any] | None = None
     by_folders: bool = False
+    splits: list[str] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: list[str] = field(default_factory=list)
 
@@ -73,15 +76,27 @@ def read_folder(
         found.notes.append(f"{walked.linked:,} of them through links that lead out of the folder.")
     tables = read_metadata(walked.metadata, found.left_out)
     _check_there(tables, set(files))
-    in_splits = _choose_split(found, split, classes)
+    _choose_split(found, split, classes)
     if not found.files:
         return found
     column = _label_column(tables, label_column)
     if column is not None:
         _label_by_tables(found, tables, column)
     else:
-        _label_by_folders(found, level, in_splits)
+        _label_by_folders(found, level)
     _note_captions(found, tables)
+    return found
+
+
+def read_files(files: Sequence[Path], level: int | None = None) -> PictureFolder:
+    """Some picture files; the folders below the one that they all are in are their classes.
+
+    Raises:
+        InputError: they lie differently deep.
+    """
+    folder = Path(os.path.commonpath([str(file.parent) for file in files]))
+    found = PictureFolder(folder, list(files))
+    _label_by_folders(found, level)
     return found
 
 
@@ -95,10 +110,10 @@ def _check_there(tables: dict[Path, dict[str, Any]], files: set[Path]) -> None:
         )
 
 
-def _choose_split(found: PictureFolder, split: str | None, classes: Sequence[str]) -> bool:
-    """Keeps what `split` names; False if the folder has no splits."""
+def _choose_split(found: PictureFolder, split: str | None, classes: Sequence[str]) -> None:
+    """Keeps what `split` names."""
     inside = relative(found.files, found.folder)
-    folders = split_folders(inside, classes)
+    found.splits = folders = split_folders(inside, classes)
     pieces: list[tuple[str | None, str]] = [(None, "")] if split is None else [*parsed_split(split)]
     kept: list[Path] = []
     used: list[str] = []
@@ -119,7 +134,7 @@ def _choose_split(found: PictureFolder, split: str | None, classes: Sequence[str
         kept += _cut(some, cut)
     if not folders:
         found.files = kept
-        return False
+        return
     for parts in inside:
         if parts[0] not in used:
             reason = f"in {parts[0]}/" if len(parts) > 1 else "beside the splits"
@@ -127,7 +142,6 @@ def _choose_split(found: PictureFolder, split: str | None, classes: Sequence[str
     found.files = kept
     words = ", ".join(f"{name}/" for name in folders)
     found.notes.append(f"Split {'+'.join(used)} of {words} (data.split, or FOLDER:SPLIT).")
-    return True
 
 
 def _cut(files: list[Path], cut: str) -> list[Path]:
@@ -168,9 +182,9 @@ def _label_by_tables(found: PictureFolder, tables: dict[Path, dict[str, Any]], c
     found.notes.append(f"Classes by the column {column} of the metadata.")
 
 
-def _label_by_folders(found: PictureFolder, level: int | None, in_splits: bool) -> None:
+def _label_by_folders(found: PictureFolder, level: int | None) -> None:
     inside = relative(found.files, found.folder)
-    if in_splits:
+    if found.splits:
         inside = [pieces[1:] for pieces in inside]
     found.labels = class_folders(str(found.folder), inside, level)
     found.by_folders = found.labels is not None

@@ -37,7 +37,10 @@ class Labels:
     """
 
     def __init__(
-        self, values: Iterable[Any] | None, given: Sequence[str] | None = None, where: str = "the label column"
+        self,
+        values: Iterable[Any] | None,
+        given: Sequence[str] | None = None,
+        where: str = "the label column",
     ):
         self.where, self.numbers = where, dict[int | str, int]()
         plain = {self.plain(value) for value in values or ()} - {None}
