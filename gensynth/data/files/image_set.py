@@ -224,7 +224,7 @@ def _find(place: str) -> list[Path]:
     for ending, below in KINDS:
         inner = folder / below
         files = sorted(files_ending(inner, ending), key=natural) if inner.is_dir() else []
-        if files and any(map(is_picture, folder.iterdir())):
+        if files and any(is_picture(file) and file.name != OVERVIEW for file in folder.iterdir()):
             raise UsageError(f"{place} holds both pictures and *{ending}. Give the latter by name.")
         if files:
             return files

@@ -78,13 +78,13 @@ def class_folders(
     Raises:
         InputError: pictures that lie differently deep, or not below such a folder.
     """
-    if level == 0 or not inside:
+    depths = Counter(map(len, inside))
+    if level == 0 or depths.keys() <= {1}:
         return None
     if level is None:
-        depths = Counter(map(len, inside))
         if len(depths) > 1:
             raise InputError(_mixed(place, inside, depths))
-        return None if depths.keys() == {1} else [pieces[0] for pieces in inside]
+        return [pieces[0] for pieces in inside]
     for pieces in inside:
         if len(pieces) <= level:
             raise InputError(

@@ -95,6 +95,8 @@ class Yardstick:
         """
         if self.real is None:
             return
+        if isinstance(self.real, ImageSet) and self.real.summary:
+            log.say(f"evaluation.reference: {self.real.summary}")
         order = range(self.real.length)
         drawn = selection(
             self.others.length if self.others else 0, self.settings.num, self.settings.seed
