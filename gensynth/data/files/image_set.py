@@ -140,7 +140,7 @@ def open_images(
     if place == "fashion_mnist":
         size, how = size or FASHION_SIZE, "pad"
     # The size belongs to the fingerprint: features of the same files at another size are others.
-    form = "as they are" if size is None else f"{size} {how}"
+    form = "as they are, sRGB" if size is None else f"{size} {how}, sRGB"
     return ImageSet(
         where,
         len(pictures),

@@ -213,7 +213,7 @@ def training_images(source: Source, data: Data) -> ImageSet:
     assert not source.streamed
     chosen = selection(len(source.rows), MOST_REAL, seed=0)
     shown = data.model_dump(include={"size", "channels", "fit", "exif_rotate"})
-    stamp = f"{source.stamp()} {len(chosen)} {json.dumps(shown, sort_keys=True)}"
+    stamp = f"{source.stamp()} sRGB {len(chosen)} {json.dumps(shown, sort_keys=True)}"
     return ImageSet(
         f"{len(chosen):,} training images",
         len(chosen),
