@@ -106,7 +106,8 @@ def _of_table(
         return Source(rows, ONE_CLASS, stamp=stamp)
     feature = (rows.features or {}).get("label")
     if feature is not None and not isinstance(feature, datasets.Value | datasets.ClassLabel):
-        Labels([[feature]])  # raises: a column of lists
+        example = next(iter(rows), {}).get("label")
+        Labels([[] if example is None else example])  # raises: a column of lists
     given = named or getattr(feature, "names", None)
     whole = isinstance(feature, datasets.ClassLabel) or "int" in getattr(feature, "dtype", "")
     if isinstance(rows, IterableDataset):
