@@ -35,17 +35,15 @@ class Source:
     Without classes there is no label, and one class of the name "image".
 
     Attributes:
-        labels: of all rows; None for streams and without classes.
-        stamp: computes what changes when the data change.
         left_out, notes: what was not read, and how the rest was.
+        files: that the rows are read from; None if `datasets` knows.
     """
 
     rows: Rows | Dataset | IterableDataset
     classes: list[str]
-    labels: Callable[[], Sequence[int] | None] = lambda: None
-    stamp: Callable[[], str] = lambda: ""
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: list[str] = field(default_factory=list)
+    files: list[Path] | None = None
 
     @property
     def streamed(self) -> bool:
@@ -56,6 +54,21 @@ class Source:
         """What was read and what was left out, in words."""
         count = None if self.streamed else len(self.rows)
         return in_words(count, self.classes, self.left_out, self.notes)
+
+    def labels(self) -> list[int] | None:
+        """The class of every row; None for streams and without classes."""
+        if isinstance(self.rows, Dataset):
+            return self.rows["label"][:] if "label" in self.rows.column_names else None
+        if self.streamed or self.rows.labels is None:
+            return None
+        return list(map(int, self.rows.labels))
+
+    def stamp(self) -> str:
+        """A text that changes when the data change."""
+        if self.files is not None:
+            return stamp_of(self.files)
+        rows = self.rows.rows if isinstance(self.rows, LabelledRows) else self.rows
+        return str(rows._fingerprint)  # of the files, and of what was done to the rows since
 
     def name_of(self, row: int) -> str:
         """How to find an image again: its file, or its row."""
@@ -90,7 +103,9 @@ def open_source(data: Data, begun_with: Sequence[str] | None = None) -> Source:
         source = _of_table(rows, True, data.classes)
     else:
         source = _of_table(*load_table(data), data.classes)
-    return source if begun_with is None else _numbered_as(source, list(begun_with))
+    if begun_with is None or source.classes == list(begun_with):
+        return source
+    return _numbered_as(source, list(begun_with))
 
 
 # Tables
@@ -99,11 +114,8 @@ def open_source(data: Data, begun_with: Sequence[str] | None = None) -> Source:
 def _of_table(
     rows: Dataset | IterableDataset, labelled: bool, named: Sequence[str] | None
 ) -> Source:
-    def stamp() -> str:  # of the files, and of what was done to the rows since
-        return str(rows._fingerprint)
-
     if not labelled:
-        return Source(rows, ONE_CLASS, stamp=stamp)
+        return Source(rows, ONE_CLASS)
     feature = (rows.features or {}).get("label")
     if feature is not None and not isinstance(feature, datasets.Value | datasets.ClassLabel):
         example = next(iter(rows), {}).get("label")
@@ -115,15 +127,13 @@ def _of_table(
         # a worker checks each whole number anyway
         rows = rows if whole else rows.map(_numbered, fn_kwargs={"labels": labels})
         return Source(rows, labels.classes)
-    column, values = rows["label"], rows.unique("label")
+    values = rows.unique("label")
     labels = Labels(values, given)
     if whole and all(value is not None and labels.number(value) == value for value in values):
-        return Source(rows, labels.classes, lambda: column[:], stamp)
+        return Source(rows, labels.classes)
     left_out = LeftOut()
-    kept, numbers = _numbers(column[:], labels, left_out, "row {}".format)
-    return Source(
-        LabelledRows(rows, kept, numbers), labels.classes, lambda: numbers, stamp, left_out
-    )
+    kept, numbers = _numbers(rows["label"][:], labels, left_out, "row {}".format)
+    return Source(LabelledRows(rows, kept, numbers), labels.classes, left_out)
 
 
 def _numbered(row: dict[str, Any], labels: Labels) -> dict[str, Any]:
@@ -173,15 +183,7 @@ def _open_folder(data: Data) -> Source:
         names = tuple(str(file) for file in found.files)
         of_files = {"files": names, "labels": tuple(numbers or [0] * len(names))}
         rows = IterableDataset.from_generator(stream_of_files, gen_kwargs=of_files)
-    files_now = found.files
-    return Source(
-        rows,
-        classes,
-        lambda: None if data.streaming else numbers,
-        lambda: stamp_of(files_now),
-        found.left_out,
-        found.notes,
-    )
+    return Source(rows, classes, found.left_out, found.notes, found.files)
 
 
 def _folder_classes(
@@ -251,14 +253,12 @@ def _open_tars(data: Data) -> Source:
                 f"data.label_column {data.label_column!r} is neither a member nor a key of the "
                 f".json of a sample at {place}."
             )
-        return Source(
-            TarRows(files, found, None), ONE_CLASS, stamp=lambda: stamp_of(files), left_out=left_out
-        )
+        return Source(TarRows(files, found, None), ONE_CLASS, left_out, files=files)
     values = [sample.label for _, sample in found]
     labels = Labels(values, data.classes, where=place)
     kept, numbers = _numbers(values, labels, left_out, lambda row: found[row][1].picture.name)
-    rows_of = TarRows(files, [found[row] for row in kept], numbers)
-    return Source(rows_of, labels.classes, lambda: numbers, lambda: stamp_of(files), left_out)
+    labelled = TarRows(files, [found[row] for row in kept], numbers)
+    return Source(labelled, labels.classes, left_out, files=files)
 
 
 # Runs that go on
@@ -270,11 +270,10 @@ def _numbered_as(source: Source, names: list[str]) -> Source:
     Raises:
         RefusedError: other classes.
     """
-    if source.classes == names:
-        return source
     other = [name for name in source.classes if name not in names]
     labels = source.labels()
-    if other or labels is None or len(set(names)) < len(names):
+    fixed = isinstance(source.rows, Dataset) and "image" not in source.rows.column_names
+    if other or labels is None or fixed or len(set(names)) < len(names):
         raise RefusedError(
             f"this run began with {len(names)} classes ({', '.join(names[:12])}), but the data now "
             f"have {len(source.classes)} ({', '.join(source.classes[:12])}). Give it the data it "
@@ -286,6 +285,5 @@ def _numbered_as(source: Source, names: list[str]) -> Source:
         source,
         rows=LabelledRows(source.rows, range(len(moved)), moved),
         classes=names,
-        labels=lambda: moved,
         notes=[*source.notes, "The classes have the numbers with which the run began."],
     )

@@ -60,6 +60,7 @@ class Labels:
                 f"{min(whole)}. Choose another data.label_column."
             )
         elif max(whole, default=0) > GAPS * len(whole) + FREE:
+            self._check_ids(sorted(whole))
             self.classes = [str(number) for number in sorted(whole)]
         else:
             self.classes = [str(number) for number in range(max(whole, default=0) + 1)]
@@ -125,6 +126,17 @@ class Labels:
             )
         self.numbers[value] = number
         return number
+
+    def _check_ids(self, whole: list[int]) -> None:
+        """Whether numbers that are too large to count classes are all ids, and not one a slip."""
+        if whole[0] <= FREE:
+            few = len(whole) <= 12
+            names = ", ".join(f'"{number}"' for number in whole) if few else '"0", ...'
+            raise UsageError(
+                f"the labels in {self.where} go from {whole[0]} to {whole[-1]}, but only "
+                f"{len(whole)} different ones occur: is {whole[-1]} a mistake, or a mark of pictures "
+                f"without a class? If all are classes, name them: data.classes='[{names}]'."
+            )
 
     def _check_count(self, different: int) -> None:
         if max(different, len(self.classes)) > MOST_CLASSES:

@@ -7,6 +7,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from gensynth.config import Data
 from gensynth.data.files.image_set import open_images
@@ -24,7 +25,6 @@ from gensynth.errors import InputError, UsageError
         ([2, 0], ["0", "1", "2"], [2, 0]),
         (["2", "0.0", ""], ["0", "1", "2"], [2, 0, None]),
         ([20231104, 20240117], ["20231104", "20240117"], [0, 1]),
-        ([0] * 7 + [10**9], ["0", "1000000000"], [0] * 7 + [1]),
         ([999, 3], [str(n) for n in range(1000)], [999, 3]),
         ([True, False, None], ["0", "1"], [1, 0, None]),
         ([b"7\n", b" 3"], [str(n) for n in range(8)], [7, 3]),
@@ -50,6 +50,15 @@ def test_given_names_are_found_by_name_or_number():
     for value, message in (("bb", "Did you mean 'b'"), (3, "only 3 classes"), (-1, "label -1")):
         with pytest.raises(UsageError, match=message):
             Labels([value], ["a", "b", "c"])
+
+
+def test_one_number_far_above_the_others_is_refused_and_the_advice_works():
+    values = [0, 3, 10**9]
+    with pytest.raises(UsageError, match="from 0 to 1000000000, but only 3") as caught:
+        Labels(values)
+    advice = yaml.safe_load(str(caught.value).partition("data.classes='")[2].rstrip("'."))
+    labels = Labels(values, advice)
+    assert [labels.classes[labels.number(value)] for value in values] == ["0", "3", "1000000000"]
 
 
 def test_a_column_of_texts_is_no_classes():

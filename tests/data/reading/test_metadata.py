@@ -26,11 +26,11 @@ def test_labels_of_a_table_are_the_classes(lay_out):
 
 def test_a_table_of_json_lines_lies_beside_its_pictures(lay_out):
     folder = lay_out("train/x/a.png", "train/x/b.png", "val/x/a.png")
-    lines = [{"file_name": "a.png", "kind": 20231104}, {"file_name": "b.png", "kind": 7.0}]
+    lines = [{"file_name": "a.png", "kind": 20231104}, {"file_name": "b.png", "kind": 20010203.0}]
     table = folder / "train" / "x" / "metadata.jsonl"
     table.write_text("\n".join(map(json.dumps, lines)))
     source = opened(folder, label_column="kind")
-    assert source.classes == ["7", "20231104"] and source.labels() == [1, 0]
+    assert source.classes == ["20010203", "20231104"] and source.labels() == [1, 0]
 
 
 def test_captions_are_said_to_be_unused_and_folders_stay_classes(lay_out):
