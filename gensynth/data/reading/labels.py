@@ -134,8 +134,9 @@ class Labels:
             names = ", ".join(f'"{number}"' for number in whole) if few else '"0", ...'
             raise UsageError(
                 f"the labels in {self.where} go from {whole[0]} to {whole[-1]}, but only "
-                f"{len(whole)} different ones occur: is {whole[-1]} a mistake, or a mark of pictures "
-                f"without a class? If all are classes, name them: data.classes='[{names}]'."
+                f"{len(whole)} different ones occur: is {whole[-1]} a mistake, or a mark of "
+                "pictures without a class? If all are classes, name them: "
+                f"data.classes='[{names}]'."
             )
 
     def _check_count(self, different: int) -> None:
