@@ -55,7 +55,8 @@ class TarRows:
         # arrays: millions of Python objects would be copied into every worker, one by one
         places = [(at, sample.picture.offset, sample.picture.size) for at, sample in samples]
         self.places = np.asarray(places, np.int64).reshape(-1, 3)
-        self.names = pa.array([sample.picture.name for _, sample in samples], pa.large_string())
+        names = [sample.picture.name.encode(errors="surrogateescape") for _, sample in samples]
+        self.names = pa.array(names, pa.large_binary())
         self.labels = None if labels is None else np.asarray(labels, np.int64)
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ class TarRows:
 
     def __getitem__(self, number: int) -> Row:
         archive, offset, size = map(int, self.places[number])
-        name = self.names[number].as_py()
+        name = self.names[number].as_py().decode(errors="surrogateescape")
         with self.archives[archive].open("rb") as stream:
             content = bytes_of(stream, Member(name, offset, size))
         row: Row = {"image": {"bytes": content, "path": f"{name} of {self.archives[archive]}"}}
