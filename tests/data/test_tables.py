@@ -8,7 +8,7 @@ import pytest
 from gensynth.config import Data
 from gensynth.data.files.image_set import open_images
 from gensynth.data.sources import open_source
-from gensynth.errors import OutputError
+from gensynth.errors import OutputError, UsageError
 
 
 @pytest.fixture
@@ -42,6 +42,14 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
     # the advice
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "home" / "datasets")
     assert len(open_source(data).rows) in (3, 10_000)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_column_of_numbers_is_no_pictures(tmp_path, streaming):
+    pq.write_table(pa.table({"image": [1, 2], "label": [0, 1]}), tmp_path / "a.parquet")
+    data = Data(source="parquet", path=str(tmp_path / "a.parquet"), streaming=streaming)
+    with pytest.raises(UsageError, match=r"image holds int64, no pictures. Set data\.image_column"):
+        open_source(data)
 
 
 def test_folders_and_tars_need_no_cache(tmp_path, monkeypatch, numbered, write_tar):
