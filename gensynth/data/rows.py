@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,6 @@ from gensynth.data.reading.tars import Columns, Member, Sample, bytes_of, sample
 Row = dict[str, Any]
 
 
-class Rows(Protocol):
-    """Rows by number, also in other processes."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> Row: ...
-
-
 class LabelledRows:
     """Some rows of a dataset, with labels of their own."""
 
@@ -32,6 +24,9 @@ class LabelledRows:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> Row:
         return {**self.rows[int(self.numbers[number])], "label": int(self.labels[number])}
@@ -61,6 +56,9 @@ class TarRows:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> Row:
         archive, offset, size = map(int, self.places[number])
