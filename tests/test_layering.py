@@ -13,6 +13,7 @@ LAYERS = [
         "errors",
         "files",
         "lazy",
+        "locks",
         "ops",
         "plugins",
         "pretrained",

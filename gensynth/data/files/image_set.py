@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from gensynth.config import Data
-from gensynth.data.batches import read_ahead
 from gensynth.data.files.npz import ArrayImages
 from gensynth.data.files.pictures import (
     ENDINGS,
@@ -31,6 +30,7 @@ from gensynth.data.files.pictures import (
 from gensynth.data.files.tar import TarImages
 from gensynth.data.images import UNREADABLE, fit, to_tensor
 from gensynth.data.sources import SPLITS
+from gensynth.data.workers import Patience, read_ahead
 from gensynth.errors import InputError, UsageError
 
 __all__ = ["OVERVIEW", "ImageSet", "open_images"]
@@ -38,6 +38,7 @@ __all__ = ["OVERVIEW", "ImageSet", "open_images"]
 # What is looked for in a folder, in this order; otherwise it is a folder of pictures.
 KINDS = ("samples.npz", "*.parquet", "data/*.parquet", "*.tar", "*.tar.gz", "*.tgz")
 FASHION_SIZE = 32
+PATIENCE = Patience(without="--workers 0, in a run data.workers=0, reads without them")
 
 
 @dataclass
@@ -80,7 +81,7 @@ class ImageSet:
         starts = range(0, len(indices), batch_size)
         chunks = [list(indices[start : start + batch_size]) for start in starts]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        batches: Any = read_ahead(_Stacked(self), workers, device, batch_sampler=chunks)
+        batches: Any = read_ahead(_Stacked(self), workers, device, PATIENCE, batch_sampler=chunks)
         yield from batches
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from gensynth.errors import CorruptError, OutputError
+from gensynth.training.session.together import Together
 
 MANIFEST = "manifest.json"
 TORCH_WRITER = "unexpected pos"  # how torch.save says that a write was cut short
@@ -27,18 +28,17 @@ class Checkpoints:
     Args:
         root: their folder.
         keep: how many of the newest to keep.
-        is_main: whether this process writes and deletes; the others only read.
-        barrier: waits until every process has come here.
+        together: the processes of the run, of which the main one deletes and chooses; None if this
+            one is alone.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        keep: int,
-        is_main: bool = True,
-        barrier: Callable[[], None] = lambda: None,
-    ):
-        self.root, self.keep, self.is_main, self.barrier = root, keep, is_main, barrier
+    def __init__(self, root: Path, keep: int, together: Together | None = None):
+        self.root, self.keep, self.together = root, keep, together
+        self.is_main = together is None or together.is_main
+
+    def barrier(self) -> None:
+        if self.together is not None:
+            self.together.barrier()
 
     def all(self) -> list[Path]:
         """Complete-looking checkpoints, oldest first."""
@@ -77,25 +77,34 @@ class Checkpoints:
         Raises:
             CorruptError: there are checkpoints, but all of them are damaged.
         """
-        candidates = self.all()
+        # One process looks: others may see a network disk as it was before.
+        return self._newest() if self.together is None else self.together.from_main(self._newest)
+
+    def _newest(self) -> Path | None:
         damaged = []
-        for path in reversed(candidates):
+        for path in reversed(self.all()):
             problem = problem_with(path)
             if problem is None:
                 return path
             damaged.append(f"{path.name} ({problem})")
             print(f"warning: checkpoint {path} is damaged: {problem}; not used.", file=sys.stderr)
-            self.barrier()
-            if self.is_main:
-                shutil.rmtree(path.with_suffix(".bad"), ignore_errors=True)
-                path.rename(path.with_suffix(".bad"))
-            self.barrier()
+            _move(path, ".bad")
         if damaged:
             raise CorruptError(
                 f"every checkpoint in {self.root} is damaged: {', '.join(damaged)}. "
                 "Restore one from a backup, or start again with another output."
             )
         return None
+
+    def set_aside(self, step: int) -> str:
+        """Renames the checkpoints from `step` on to `.diverged`; returns their new names."""
+        spoilt = [path for path in self.all() if int(path.name.removeprefix("step-")) >= step]
+        self.barrier()  # everybody has looked
+        if self.is_main:
+            for path in spoilt:
+                _move(path, ".diverged")
+        self.barrier()
+        return ", ".join(path.with_suffix(".diverged").name for path in spoilt)
 
     @contextlib.contextmanager
     def _reporting_full_disk(self, temporary: Path) -> Iterator[None]:
@@ -132,6 +141,13 @@ def problem_with(path: Path) -> str | None:
         if _sha256(file) != digest:
             return f"{name} has changed"
     return None
+
+
+def _move(path: Path, suffix: str) -> None:
+    """Gives a checkpoint another ending, under which it is not found."""
+    other = path.with_suffix(suffix)
+    shutil.rmtree(other, ignore_errors=True)
+    path.rename(other)
 
 
 def _seal(folder: Path) -> None:
