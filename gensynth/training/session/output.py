@@ -158,7 +158,8 @@ def _changes(experiment: Experiment, folder: Path) -> list[tuple[str, str]]:
     if "training.mixed_precision" in different and now["training.mixed_precision"] == "fp16":
         raise RefusedError(
             f"{folder} holds a run without fp16, whose checkpoints lack the scale of its "
-            "gradients. Resume it with training.mixed_precision=bf16 or no, or use another output=DIR."
+            "gradients. Resume it with training.mixed_precision=bf16 or no, or use another "
+            "output=DIR."
         )
     return [(key, f"{key} was {before.get(key)!r}, now {now.get(key)!r}") for key in different]
 
