@@ -18,6 +18,8 @@ from gensynth.data.sources import Source
 from gensynth.data.training import Batch, Schedule
 from gensynth.errors import DivergedError, GensynthError, ProcessLost, UsageError
 from gensynth.experiments.assemble import assemble
+from gensynth.experiments.begin import begin_from
+from gensynth.pipelines.loading import resolve
 from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import AVERAGES, WeightAverage
@@ -55,14 +57,18 @@ class Run:
             # The loop accumulates by itself, whatever a launcher puts into the environment.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
-        self.source: Source = open_alike(experiment.data, self.together)
-        self.device = self.accelerator.device
         self.checkpoints = Checkpoints(
             folder / "checkpoints", experiment.checkpoint.keep, self.together
         )
+        self.beginning = None if self.checkpoints.all() else experiment.init_from
+        if self.beginning is not None:
+            resolve(self.beginning)
+        self.source: Source = open_alike(experiment.data, self.together)
+        self.device = self.accelerator.device
         self.parts = assemble(
             experiment, self.source.classes, self.device, self.accelerator.num_processes
         )
+        self.begun = self.together.from_main(self.begin)
         self.learner = Learner(self.parts, self.accelerator)
         if experiment.data.source == "encoded":
             check_encoding(experiment.data, self.learner.autoencoder)
@@ -74,6 +80,15 @@ class Run:
         self.evaluations = Evaluations(experiment, folder, self.source, stop)
         self.meter = Meter(self.device)
         self.seconds = 0.0  # of training, up to the newest checkpoint
+
+    def begin(self) -> list[str]:
+        """Takes over the weights of `init_from` if the run is new; lines that say which.
+
+        In the main process only: wrapped for several, the others get them from there.
+        """
+        if self.beginning is None:
+            return []
+        return begin_from(self.beginning, self.parts.model, self.parts.condition)
 
     def resume(self) -> None:
         """Continues from the newest valid checkpoint."""
@@ -97,6 +112,8 @@ class Run:
             self.experiment.training.steps,
             self.accelerator.is_main_process,
         )
+        for line in self.begun:
+            self.log.say(line)
         self.evaluations.resume(self.step, self.log)
         if checkpoint is not None:
             changed = f"; {'; '.join(changes)}" if changes else ""
