@@ -26,6 +26,7 @@ class Feed:
     Attributes:
         cursor: of a stream, a position and the (epoch, offset) at which it stands there.
         unreadable: rows that could not be decoded.
+        schedule: which rows of which steps this process takes, once it is open.
     """
 
     def __init__(self, experiment: Experiment, source: Source, stop: StopRequest):
@@ -45,14 +46,22 @@ class Feed:
         """What `resume` needs."""
         return {"cursor": self.cursor, "unreadable": sorted(self.unreadable.rows)}
 
-    def open(self, schedule: Schedule, device: torch.device) -> None:
-        """Begins to read ahead for the steps of a schedule."""
-        experiment = self.experiment
+    def open(self, step: int, device: torch.device) -> None:
+        """Begins to read ahead from a step on."""
+        experiment, settings = self.experiment, self.experiment.training
+        self.schedule = Schedule(
+            step,
+            settings.steps,
+            settings.batch_size,
+            settings.gradient_accumulation,
+            self.together.rank,
+            self.together.count,
+        )
         self.batches = load_batches(
             self.source,
             experiment.data,
             experiment.seed,
-            schedule,
+            self.schedule,
             self.cursor,
             device,
             experiment.autoencoder.patch,

@@ -6,25 +6,22 @@ import shutil
 import time
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor
 
 from gensynth.config import Experiment
 from gensynth.data.batches import check_split
 from gensynth.data.encoded import check_encoding
 from gensynth.data.sources import Source
-from gensynth.data.training import Batch, Schedule
-from gensynth.errors import DivergedError, GensynthError, ProcessLost, UsageError
+from gensynth.data.training import Batch
+from gensynth.errors import DivergedError, GensynthError, ProcessLost
 from gensynth.experiments.assemble import assemble
 from gensynth.experiments.begin import begin_from
 from gensynth.pipelines.loading import resolve
-from gensynth.processes import processes
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import AVERAGES, WeightAverage
 from gensynth.training.averages.snapshots import drop_later
 from gensynth.training.feeding import Feed, open_alike
+from gensynth.training.learning.accelerating import create_accelerator
 from gensynth.training.learning.learner import Learner
 from gensynth.training.learning.optim import learning_rate, set_learning_rate
 from gensynth.training.session import output
@@ -43,31 +40,20 @@ class Run:
     def __init__(self, experiment: Experiment, folder: Path, stop: StopRequest):
         self.experiment, self.folder, self.stop = experiment, folder, stop
         settings = experiment.training
-        device = processes().device
         self.together = stop.connect()
         # What can be refused is refused before anything is loaded.
-        check_split(settings, processes().num_processes)
-        if settings.mixed_precision == "fp16" and device.type == "cpu":
-            raise UsageError(
-                "training.mixed_precision=fp16 needs a GPU; use bf16 or no on this machine."
-            )
-        AcceleratorState._reset_state()  # an earlier run of this process may have set another
-        self.accelerator = Accelerator(
-            mixed_precision=settings.mixed_precision,
-            # The loop accumulates by itself, whatever a launcher puts into the environment.
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        )
+        check_split(settings, self.together.count)
+        self.accelerator = create_accelerator(settings)
         self.checkpoints = Checkpoints(
             folder / "checkpoints", experiment.checkpoint.keep, self.together
         )
-        self.beginning = None if self.checkpoints.all() else experiment.init_from
-        if self.beginning is not None:
-            resolve(self.beginning)
+        self.beginning = self.together.from_main(self.find_beginning)
         self.source: Source = open_alike(experiment.data, self.together)
         self.device = self.accelerator.device
         self.parts = assemble(
             experiment, self.source.classes, self.device, self.accelerator.num_processes
         )
+        # In the main process only: wrapped for several, the others get the weights from there.
         self.begun = self.together.from_main(self.begin)
         self.learner = Learner(self.parts, self.accelerator)
         if experiment.data.source == "encoded":
@@ -81,11 +67,15 @@ class Run:
         self.meter = Meter(self.device)
         self.seconds = 0.0  # of training, up to the newest checkpoint
 
-    def begin(self) -> list[str]:
-        """Takes over the weights of `init_from` if the run is new; lines that say which.
+    def find_beginning(self) -> str | None:
+        """Whose weights a new run takes over, if it is to; found, but not loaded."""
+        if self.experiment.init_from is None or self.checkpoints.all():
+            return None
+        resolve(self.experiment.init_from)
+        return self.experiment.init_from
 
-        In the main process only: wrapped for several, the others get them from there.
-        """
+    def begin(self) -> list[str]:
+        """Takes over the weights that the run begins with; lines that say which."""
         if self.beginning is None:
             return []
         return begin_from(self.beginning, self.parts.model, self.parts.condition)
@@ -123,15 +113,7 @@ class Run:
         """Every remaining step, with the checkpoints, grids and evaluations due after it."""
         self.evaluations.prepare(self.step)
         experiment, settings = self.experiment, self.experiment.training
-        schedule = Schedule(
-            self.step,
-            settings.steps,
-            settings.batch_size,
-            settings.gradient_accumulation,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        self.feed.open(schedule, self.device)
+        self.feed.open(self.step, self.device)
         self.note_running()
         if self.step < settings.steps and self.accelerator.is_main_process:
             # An earlier, shorter run's; until this one ends its checkpoints stand for it.
@@ -141,7 +123,7 @@ class Run:
         self.meter.start()
         self.evaluate()  # in case that an earlier session was stopped in it
         while self.step < settings.steps:
-            self.one_step(schedule, self.fetch())
+            self.one_step(self.fetch())
             self.step += 1
             last = self.step == settings.steps
             if self.step % settings.log_every == 0 or last:
@@ -173,14 +155,14 @@ class Run:
             raise
         except GensynthError as error:
             self.save_if_new()
-            raise type(error)(f"{error} {self.kept()}") from error
+            raise type(error)(f"{error} {self.checkpoints.kept()}") from error
         if stopping:
             self.save_if_new()
             raise self.stop.stopped(self.step, self.checkpoints.root)
         self.meter.waited += time.perf_counter() - waiting
         return batches
 
-    def one_step(self, schedule: Schedule, batches: list[Batch]) -> None:
+    def one_step(self, batches: list[Batch]) -> None:
         """One optimiser step over the global batch."""
         settings = self.experiment.training
         rate = learning_rate(self.experiment.optimizer, self.step, settings.steps)
@@ -190,7 +172,7 @@ class Run:
             random = StepRandom(
                 self.experiment.seed,
                 self.step,
-                schedule.rows(micro),
+                self.feed.schedule.rows(micro),
                 settings.batch_size,
                 self.device,
             )
@@ -250,28 +232,7 @@ class Run:
         settings = self.experiment.training
         steps = min(self.together.gather(int(sound))) // settings.gradient_accumulation
         # The loss of step n is that of the weights after n - 1 steps.
-        spoilt = self.checkpoints.set_aside(self.reported + steps)
-        aside = f" {spoilt}, whose weights gave that, is set aside." if spoilt else ""
-        last = self.checkpoints.all()[-1:]
-        kept = f"last good state: {last[0]}" if last else "no good checkpoint yet"
-        again = (
-            "Should that diverge too, move the folder of the last good state away, and the run "
-            "resumes from the one before or starts anew."
-        )
-        return DivergedError(
-            f"{what} at step {self.step}. Nothing was overwritten; {kept}.{aside} Run the command "
-            "again with a lower optimizer.lr, optimizer.clip=1.0 or training.mixed_precision=no."
-            f"{' ' + again if last else ''}"
-        )
-
-    def kept(self) -> str:
-        """Where a run that ends now goes on."""
-        if not self.saved:
-            return "Nothing was saved yet."
-        return (
-            f"The state of step {self.saved} is saved in {self.checkpoints.root}; the same command "
-            "resumes."
-        )
+        return self.checkpoints.diverged(f"{what} at step {self.step}", self.reported + steps)
 
     def snapshot(self, last: bool) -> None:
         """Keeps the power-function averages of this step if one is due."""
@@ -346,7 +307,7 @@ class Run:
             self.check_weights()
             self.checkpoints.save(self.step, self.write_checkpoint)
             self.saved = self.step
-        return self.kept()
+        return self.checkpoints.kept()
 
     def close(self) -> None:
         self.feed.close()

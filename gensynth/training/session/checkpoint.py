@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from gensynth.errors import CorruptError, OutputError
+from gensynth.errors import CorruptError, DivergedError, OutputError
 from gensynth.training.session.together import Together
 
 MANIFEST = "manifest.json"
@@ -96,15 +96,34 @@ class Checkpoints:
             )
         return None
 
-    def set_aside(self, step: int) -> str:
-        """Renames the checkpoints from `step` on to `.diverged`; returns their new names."""
-        spoilt = [path for path in self.all() if int(path.name.removeprefix("step-")) >= step]
+    def kept(self) -> str:
+        """Where a run that ends now will go on, in words."""
+        newest = self.all()[-1:]
+        if not newest:
+            return "There is no checkpoint yet."
+        return f"Saved is {newest[0]}, from which the same command resumes."
+
+    def diverged(self, what: str, spoilt_from: int) -> DivergedError:
+        """What to raise; checkpoints from step `spoilt_from` on get the ending `.diverged`."""
+        spoilt = [path for path in self.all() if _step_of(path) >= spoilt_from]
         self.barrier()  # everybody has looked
         if self.is_main:
             for path in spoilt:
                 _move(path, ".diverged")
         self.barrier()
-        return ", ".join(path.with_suffix(".diverged").name for path in spoilt)
+        names = ", ".join(path.with_suffix(".diverged").name for path in spoilt)
+        aside = f" The weights that gave this are set aside as {names}." if spoilt else ""
+        last = self.all()[-1:]
+        good = f"last good state: {last[0]}" if last else "no good checkpoint yet"
+        again = (
+            " Should that diverge too, move the folder of the last good state away, and the run "
+            "resumes from the one before or starts anew."
+        )
+        return DivergedError(
+            f"{what}. Nothing was overwritten; {good}.{aside} Run the command again with a lower "
+            "optimizer.lr, optimizer.clip=1.0 or training.mixed_precision=no."
+            f"{again if last else ''}"
+        )
 
     @contextlib.contextmanager
     def _reporting_full_disk(self, temporary: Path) -> Iterator[None]:
@@ -141,6 +160,10 @@ def problem_with(path: Path) -> str | None:
         if _sha256(file) != digest:
             return f"{name} has changed"
     return None
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _move(path: Path, suffix: str) -> None:
