@@ -14,6 +14,7 @@ LAYERS = [
         "files",
         "hub",
         "lazy",
+        "locks",
         "ops",
         "outline",
         "plugins",

@@ -85,6 +85,11 @@ class Classes(Condition):
     def name(self, item: Item) -> str:
         return self.names[item]
 
+    def rows(self) -> dict[str | None, int]:
+        numbered = reversed(list(enumerate(self.names)))  # the first of a name is the one it means
+        rows: dict[str | None, int] = {name: number for number, name in numbered}
+        return rows if self.null is None else {**rows, None: self.null}
+
     def number(self, item: Item) -> int:
         return item
 

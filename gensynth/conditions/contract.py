@@ -108,6 +108,13 @@ class Condition(ABC):
             UsageError: it names none, or one that does not exist.
         """
 
+    def rows(self) -> dict[str | None, int]:
+        """The rows of a model's table by the names of what they mean; None: "nothing".
+
+        Rows of one name mean the same in two models. Empty if there is no table.
+        """
+        return {}
+
     def number(self, item: Item) -> int:
         """A whole number for an item, where a file has room for no more; 0 if it has none."""
         return 0
