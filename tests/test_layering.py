@@ -20,6 +20,7 @@ LAYERS = [
         "progress",
         "seeding",
         "settings",
+        "values",
     },
     {"conditions"},
     {"models", "autoencoders", "data"},

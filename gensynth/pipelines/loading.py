@@ -27,7 +27,10 @@ from gensynth.settings import Settings
 INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 # Modules that folders of earlier versions name, whose classes have moved.
-MOVED = ("gensynth.schedulers", "gensynth.flow_schedulers", "gensynth.token_decoders")
+MOVED = (
+    *("gensynth.schedulers", "gensynth.flow_schedulers", "gensynth.token_decoders"),
+    "gensynth.samplers.respaced_ddim",
+)
 
 
 def parts() -> dict[str, type[ConfigMixin]]:
@@ -167,7 +170,8 @@ def _class_of(folder: Path, part: str, entry: list[str]) -> type[ConfigMixin]:
     module, name = entry
     known = parts()
     if module == "diffusers":
-        found = getattr(diffusers, name, None)
+        own = SAMPLERS[name].kind if name in SAMPLERS else None  # takes the steps of diffusers' own
+        found = own or getattr(diffusers, name, None)
         if isinstance(found, type) and issubclass(found, ModelMixin | SchedulerMixin):
             return found
     elif name in known and module in (known[name].__module__, *MOVED):
