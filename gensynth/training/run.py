@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, gather_object
 
 from gensynth.config import Experiment
+from gensynth.data.announce import announced
 from gensynth.data.batches import Unreadable, check_split, load_batches
 from gensynth.data.encoded import check_encoding
 from gensynth.data.sources import Source, open_source
@@ -53,7 +54,8 @@ class Run:
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
         stop.connect()
-        self.source: Source = open_source(experiment.data)
+        begun_with = output.recorded_classes(folder)
+        self.source: Source = announced(open_source(experiment.data, begun_with), experiment.data)
         self.device = self.accelerator.device
         self.parts = assemble(
             experiment, self.source.classes, self.device, self.accelerator.num_processes

@@ -1,5 +1,6 @@
 """The output folder of a run: made, claimed and protected from another run's settings."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,18 @@ def prepare(experiment: Experiment) -> Path:
 def record(experiment: Experiment, folder: Path) -> None:
     """Writes the resolved experiment into the folder."""
     write_text(folder / EXPERIMENT, experiment.to_yaml())
+
+
+def recorded_classes(folder: Path) -> list[str] | None:
+    """The class names with which the run in a folder began; None for a new one."""
+    for names in sorted(folder.glob("checkpoints/step-????????/model/labels.json"), reverse=True):
+        try:
+            found = json.loads(names.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # a damaged checkpoint, which will be passed over with a word
+        if isinstance(found, list):
+            return found
+    return None
 
 
 @contextmanager
