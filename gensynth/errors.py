@@ -68,6 +68,12 @@ class Stopped(GensynthError):
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """A question that names the known word nearest to `word`, to end a message; "" if none is."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """A question that names the known word nearest to `word`, to end a message; "" if none is.
+
+    Upper and lower case are the same.
+    """
+    spelt: dict[str, str] = {}
+    for one in known:
+        spelt.setdefault(one.lower(), one)
+    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=cutoff)
+    return f" Did you mean {spelt[close[0]]!r}?" if close else ""

@@ -19,6 +19,9 @@ DAMAGED = (
     ValueError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
     struct.error,
     zipfile.BadZipFile,
 )

@@ -24,6 +24,7 @@ from gensynth.values import (
     read_timesteps,
     respacing_text,
 )
+from gensynth.whole import listed
 
 
 @dataclass(frozen=True)
@@ -184,14 +185,20 @@ class Settings:
         for name, value in self.given().items():
             if not known[name].fits(value):
                 raise UsageError(f"{name} must be {known[name].what}, got {value!r}.")
-        # One form for each meaning, so that equal settings are equal.
+        # One form for each meaning, so that equal settings are equal and JSON can hold them.
+        if self.steps is not None:
+            object.__setattr__(self, "steps", int(self.steps))
+        if self.guidance is not None and not isinstance(self.guidance, int):
+            object.__setattr__(self, "guidance", float(self.guidance))
         if self.size is not None:
             height, width = (self.size, self.size) if is_whole(self.size) else self.size
             object.__setattr__(self, "size", (int(height), int(width)))
         if self.guidance_interval is not None:
             object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
         if self.timesteps is not None:
-            object.__setattr__(self, "timesteps", tuple(map(int, self.timesteps)))
+            object.__setattr__(
+                self, "timesteps", tuple(map(int, listed(self.timesteps, "timesteps")))
+            )
         if self.timestep_respacing is not None:
             object.__setattr__(self, "timestep_respacing", respacing_text(self.timestep_respacing))
 

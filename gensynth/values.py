@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from gensynth.errors import UsageError
+from gensynth.whole import listed, whole_number
 
 
 def read_size(text: str, option: str = "--size") -> tuple[int, int]:
@@ -50,8 +51,8 @@ def read_options(texts: list[str]) -> dict[str, Any] | None:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, of Python or numpy, and no truth value."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Whether a value is a whole number, of Python, numpy or torch, and no truth value."""
+    return whole_number(value) is not None
 
 
 def is_number(value: Any) -> bool:
@@ -70,9 +71,13 @@ def is_guide(value: Any) -> bool:
 
 
 def is_falling(value: Any) -> bool:
-    """Whether a value is a list of whole numbers from 0, each below the one before."""
-    whole = isinstance(value, list | tuple | range) and all(map(is_whole, value))
-    return whole and len(value) > 0 and value[-1] >= 0 and all(a > b for a, b in pairwise(value))
+    """Whether a value is whole numbers from 0, each below the one before, in any kind of list."""
+    if isinstance(value, str):
+        return False
+    numbers = [whole_number(number) for number in listed(value, "timesteps")]
+    if not numbers or None in numbers:
+        return False
+    return numbers[-1] >= 0 and all(above > below for above, below in pairwise(numbers))
 
 
 def is_respacing(value: Any) -> bool:

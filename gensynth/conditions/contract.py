@@ -67,6 +67,15 @@ class Condition(ABC):
     def choices(self) -> list[tuple[str, Item]]:
         """All there is to choose from, as (words, item); empty where anything may be written."""
 
+    def search(self, text: str) -> list[tuple[str, Item]]:
+        """The choices in whose words every word of a text stands, upper or lower case."""
+        wanted = text.casefold().split()
+        return [
+            (words, item)
+            for words, item in self.choices()
+            if all(word in words.casefold() for word in wanted)
+        ]
+
     def every(self) -> list[Item]:
         """All items in turn, for whoever does not choose."""
         return [item for _, item in self.choices()]

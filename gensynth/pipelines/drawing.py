@@ -17,7 +17,7 @@ from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
 from gensynth.pipelines.contract import OnStep, Progress, Resolved
 from gensynth.pipelines.editing import edit as editing
-from gensynth.pipelines.fit import check_codebook
+from gensynth.pipelines.fit import check_codebook, check_drawable
 from gensynth.pipelines.model_call import guided_model, sampler_of
 from gensynth.pipelines.resolving import positions, resolve
 from gensynth.pipelines.saving import SavedPipeline
@@ -25,6 +25,7 @@ from gensynth.samplers.contract import Step
 from gensynth.samplers.guidance import check_interval
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
+from gensynth.whole import listed
 
 SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
 
@@ -107,6 +108,10 @@ class DrawingPipeline(SavedPipeline):
         """Of a picture: 1 (grey) or 3 (RGB)."""
         return self.autoencoder.channels
 
+    def check(self) -> None:
+        """Raises UsageError if its parts cannot draw together."""
+        check_drawable(self)
+
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Writes the folder that `gensynth.load` reads, with the mark of the codebook, if any."""
         codebook = self.autoencoder.fingerprint()
@@ -126,7 +131,7 @@ class DrawingPipeline(SavedPipeline):
     def draw(
         self,
         items: Sequence[Item],
-        seeds: Sequence[int],
+        seeds: Sequence[int] | int,
         settings: Settings | None = None,
         on_step: OnStep | None = None,
     ) -> list[Image.Image]:
@@ -135,14 +140,15 @@ class DrawingPipeline(SavedPipeline):
         A picture depends on its item, its seed and the settings, not on the others in the batch.
 
         Args:
-            items: of the pipeline's condition, checked, [B].
-            seeds: whole numbers, [B].
+            items: of the pipeline's condition, [B].
+            seeds: whole numbers, [B]: a list, a range, an array or a tensor.
             on_step: called after every step; an exception it raises ends the call.
 
         Raises:
             UsageError: items and seeds of unlike number, or a value out of range.
         """
         resolved = self.resolve(settings)
+        items, seeds = listed(items, "labels"), listed(seeds, "seeds")
         if len(items) != len(seeds) or not items:
             raise UsageError(f"{len(items)} labels and {len(seeds)} seeds; give one of each.")
         items = [self.condition.item(item) for item in items]
@@ -176,11 +182,10 @@ class DrawingPipeline(SavedPipeline):
         **settings: Any,
     ) -> list[Image.Image]:
         """The PIL image with a part drawn anew, once for each seed; see `editing.edit.Edit`."""
-        seeds = [seeds] if isinstance(seeds, int) else seeds
         outpaint = (outpaint, outpaint) if isinstance(outpaint, int) else outpaint
         how = Settings.of(**settings)
         wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
-        return editing.edit(self, wanted, seeds, on_step)
+        return editing.edit(self, wanted, listed(seeds, "seeds"), on_step)
 
     def optimize(
         self,

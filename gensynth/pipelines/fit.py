@@ -1,14 +1,74 @@
 """Whether parts belong together: a tokenizer and a model, a guide and what it guides."""
 
+import math
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from gensynth.conditions import Conditions
 from gensynth.errors import UsageError
 from gensynth.models.backbone import Backbone
 from gensynth.pipelines.contract import Composed
+from gensynth.pipelines.model_call import sampler_of
+from gensynth.samplers.guidance import SCHEDULES
+from gensynth.samplers.paths import PATHS
+from gensynth.samplers.registry import predictions
 from gensynth.settings import Settings
 
 # Settings of a folder that say what a model's input and output mean; a guide must have the same.
 MEANING = ("prediction", "ddpm_prediction", "time_scale", "path")
+
+
+LARGEST_SIZE = 2**14  # pixels of a side that a model may have been trained at
+
+
+def check_drawable(pipeline: Composed) -> None:
+    """Refuses a model folder whose settings or parts cannot draw: one step without its network.
+
+    Raises:
+        UsageError: settings out of range, or parts that are not each other's.
+    """
+    config, codec, model = pipeline.config, pipeline.autoencoder, pipeline.model
+    choices = {
+        "prediction": predictions(),
+        "ddpm_prediction": ["epsilon", "x", "v"],
+        "path": list(PATHS),
+        "guidance_schedule": list(SCHEDULES),
+        "fit": ["crop", "pad"],
+    }
+    for name, known in choices.items():
+        if config[name] not in known:
+            raise UsageError(f"its {name} is {config[name]!r}, not one of {', '.join(known)}.")
+    multiple = model.size_multiple * codec.patch
+    if not 0 < config.size <= LARGEST_SIZE or config.size % multiple:
+        raise UsageError(f"its size is {config.size}, not a multiple of {multiple} pixels.")
+    if codec.channels not in (1, 3):
+        raise UsageError(f"its pictures have {codec.channels} channels, not 1 or 3.")
+    shape = codec.latent_shape(multiple, multiple)  # [C, h, w], or [h, w] of tokens
+    if model.works_on == "latents" and shape[0] != model.config.in_channels:
+        raise UsageError(
+            f"its model works on {model.config.in_channels} channels, and its autoencoder gives "
+            f"{shape[0]}."
+        )
+    sampler = sampler_of(pipeline, pipeline.scheduler)
+    fewest, most = sampler.steps_range(math.prod(shape[-2:]))
+    sample = sampler.start(shape, [torch.Generator().manual_seed(0)])
+    steps = max(fewest, min(config.steps, most))
+    next(sampler.walk(_silent(model), sample, steps, {}, [torch.Generator().manual_seed(0)]))
+
+
+def _silent(model: Backbone) -> Any:
+    """A model call of the right shape that says nothing."""
+
+    def predict(sample: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
+        batch, *rest = sample.shape
+        if model.works_on == "tokens":
+            return torch.zeros(batch, model.config.codebook_size + 1, *rest, device=sample.device)
+        channels = rest[0] * (2 if model.returns_variance else 1)
+        return sample.new_zeros(batch, channels, *rest[1:])
+
+    return predict
 
 
 def check_codebook(model: Backbone, autoencoder: Any, codebook: str | None) -> None:

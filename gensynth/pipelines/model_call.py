@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -11,6 +12,7 @@ from gensynth.conditions import Conditions
 from gensynth.models.backbone import Backbone
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.samplers.contract import Meaning, Predict, Sampler
+from gensynth.samplers.diffusion import WITH_VARIANCE
 from gensynth.samplers.guidance import autoguidance, classifier_free, scheduled
 from gensynth.samplers.registry import create_sampler
 from gensynth.settings import FURTHER, Settings
@@ -20,9 +22,12 @@ ROW = "row"  # beside the conditions of an optimized walk: which row of its tabl
 
 def fresh(scheduler: SchedulerMixin, model: Backbone) -> SchedulerMixin:
     """A scheduler with the same settings, and with a fixed variance if the model learned none."""
-    changes = {}
-    if not model.returns_variance and scheduler.config.get("variance_type") == "learned_range":
-        changes["variance_type"] = "fixed_large"
+    changes: dict[str, Any] = {}
+    if scheduler.config.get("variance_type") == "learned_range":
+        if type(scheduler).__name__ not in WITH_VARIANCE:
+            changes["variance_type"] = None  # DPM-Solver would look for it in what it is given
+        elif not model.returns_variance:
+            changes["variance_type"] = "fixed_large"
     return type(scheduler).from_config(scheduler.config, **changes)
 
 

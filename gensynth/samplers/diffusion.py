@@ -20,6 +20,9 @@ SIGMA_SCALED = (
     "EulerAncestralDiscreteScheduler",
     "HeunDiscreteScheduler",
 )
+# These take the variance that a model has learned; the others take the noise alone, whatever their
+# settings have kept of another scheduler's.
+WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
 
 
 class DiffusionSampler:
@@ -141,7 +144,9 @@ class DiffusionSampler:
             sample = self.scheduler.scale_model_input(sample, timestep)  # to unit variance
         output = predict(sample, time, conditions)
         learned = self.scheduler.config.get("variance_type") == "learned_range"
-        return output if learned else output[:, : sample.shape[1]]  # without learned variances
+        if learned and type(self.scheduler).__name__ in WITH_VARIANCE:
+            return output
+        return output[:, : sample.shape[1]]  # without learned variances
 
     def step(
         self,

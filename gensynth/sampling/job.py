@@ -31,6 +31,7 @@ class Job:
     Args:
         shown: what the pictures show in turn, as a person types it: "0-9" or "Bag,3" of classes;
             None: everything in turn.
+        variant: of the weights, see `gensynth.load`.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Job:
     batch_size: int = 16
     kind: str = "png"
     metadata: bool = True
+    variant: str | None = None
 
 
 def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
@@ -62,7 +64,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     if job.kind not in FORMATS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {job.kind!r}.")
     state = processes()
-    pipeline = load(job.model, device=state.device)
+    pipeline = load(job.model, state.device, job.variant)
     settings = with_guide(job.settings, state.device)
     resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
     if optimize:
@@ -108,6 +110,8 @@ def describe(
         "format": job.kind,
         **resolved.settings.to_json(),
     }
+    if job.variant is not None:
+        described["variant"] = job.variant
     if job.settings.guide is not None:
         described["guide"] = fingerprint_of(job.settings.guide)
     # A folder of pictures can be continued to a larger number; an array has its size.

@@ -119,9 +119,8 @@ def problem_with(path: Path) -> str | None:
     manifest = path / MANIFEST
     if not manifest.is_file():
         return f"{MANIFEST} is missing"
-    try:
-        files = json.loads(manifest.read_text())["files"]
-    except (ValueError, KeyError, TypeError):
+    files = _listed(manifest)
+    if not files:
         return f"{MANIFEST} is not readable"
     for name, (size, digest) in files.items():
         file = path / name
@@ -132,6 +131,15 @@ def problem_with(path: Path) -> str | None:
         if _sha256(file) != digest:
             return f"{name} has changed"
     return None
+
+
+def _listed(manifest: Path) -> dict[str, tuple[int, str]]:
+    """The files of a manifest with their sizes and hashes; none if it is damaged."""
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        return {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+        return {}
 
 
 def _seal(folder: Path) -> None:
