@@ -99,6 +99,14 @@ def twisted(tree: Any, random: Random) -> Any:
     return odd(random) if random.random() < 0.03 else tree
 
 
+def json_damaged(content: bytes, random: Random) -> bytes:
+    """A JSON text twisted; what is none any more is damaged further."""
+    try:
+        return as_json(json.loads(content), random)
+    except (ValueError, RecursionError):
+        return damaged(content, random)
+
+
 def as_json(tree: Any, random: Random) -> bytes:
     """The text of a twisted tree; now and then deep, doubled, in another encoding, or damaged."""
     text = json.dumps(twisted(tree, random)).encode("utf-8", "surrogatepass")

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import yaml
 from harness import check, how_many
-from mutations import DEEP, as_json, damaged, twisted
+from mutations import DEEP, as_json, damaged, json_damaged, twisted
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -89,10 +89,10 @@ def test_sample_folders(tmp_path, count, drawn, tiny_model_folder):
         path = random.choice(sorted(place.iterdir()))
         content = path.read_bytes()
         if path.suffix == ".json" and random.random() < 0.7:
-            path.write_bytes(as_json(json.loads(content), random))
+            path.write_bytes(json_damaged(content, random))
         elif path.suffix == ".jsonl" and random.random() < 0.7:
             lines = content.splitlines()
-            lines[0] = as_json(json.loads(lines[0]), random)
+            lines[0] = json_damaged(lines[0], random)
             path.write_bytes(b"\n".join(lines))
         else:
             path.write_bytes(damaged(content, random))
