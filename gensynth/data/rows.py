@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,6 @@ from gensynth.data.reading.tars import Columns, Member, Sample, bytes_of, sample
 Row = dict[str, Any]
 
 
-class Rows(Protocol):
-    """Rows by number, also in other processes."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> Row: ...
-
-
 class LabelledRows:
     """Some rows of a dataset, with labels of their own."""
 
@@ -32,6 +24,9 @@ class LabelledRows:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> Row:
         return {**self.rows[int(self.numbers[number])], "label": int(self.labels[number])}
@@ -55,15 +50,19 @@ class TarRows:
         # arrays: millions of Python objects would be copied into every worker, one by one
         places = [(at, sample.picture.offset, sample.picture.size) for at, sample in samples]
         self.places = np.asarray(places, np.int64).reshape(-1, 3)
-        self.names = pa.array([sample.picture.name for _, sample in samples], pa.large_string())
+        names = [sample.picture.name.encode(errors="surrogateescape") for _, sample in samples]
+        self.names = pa.array(names, pa.large_binary())
         self.labels = None if labels is None else np.asarray(labels, np.int64)
 
     def __len__(self) -> int:
         return len(self.places)
 
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
+
     def __getitem__(self, number: int) -> Row:
         archive, offset, size = map(int, self.places[number])
-        name = self.names[number].as_py()
+        name = self.names[number].as_py().decode(errors="surrogateescape")
         with self.archives[archive].open("rb") as stream:
             content = bytes_of(stream, Member(name, offset, size))
         row: Row = {"image": {"bytes": content, "path": f"{name} of {self.archives[archive]}"}}

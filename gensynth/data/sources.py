@@ -18,7 +18,7 @@ from gensynth.data.reading.folder import PictureFolder, classes_of_folders, read
 from gensynth.data.reading.labels import Labels
 from gensynth.data.reading.places import files_ending, files_of_split, matching, stamp_of
 from gensynth.data.reading.tars import Columns, Sample, samples_of
-from gensynth.data.rows import LabelledRows, Rows, TarRows, stream_of_files, stream_of_tars
+from gensynth.data.rows import LabelledRows, TarRows, stream_of_files, stream_of_tars
 from gensynth.data.tables import BUNDLED, load_rows, load_table
 from gensynth.errors import InputError, RefusedError, UsageError
 
@@ -39,7 +39,7 @@ class Source:
         files: that the rows are read from; None if `datasets` knows.
     """
 
-    rows: Rows | Dataset | IterableDataset
+    rows: LabelledRows | TarRows | Dataset | IterableDataset
     classes: list[str]
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: list[str] = field(default_factory=list)
@@ -68,6 +68,7 @@ class Source:
         if self.files is not None:
             return stamp_of(self.files)
         rows = self.rows.rows if isinstance(self.rows, LabelledRows) else self.rows
+        assert not isinstance(rows, TarRows)  # they come with their files
         return str(rows._fingerprint)  # of the files, and of what was done to the rows since
 
     def name_of(self, row: int) -> str:
@@ -118,8 +119,8 @@ def _of_table(
         return Source(rows, ONE_CLASS)
     feature = (rows.features or {}).get("label")
     if feature is not None and not isinstance(feature, datasets.Value | datasets.ClassLabel):
-        example = next(iter(rows), {}).get("label")
-        Labels([[] if example is None else example])  # raises: a column of lists
+        example = next((row["label"] for row in rows if row["label"] is not None), [])
+        Labels([example])  # raises: a column of lists
     given = named or getattr(feature, "names", None)
     whole = isinstance(feature, datasets.ClassLabel) or "int" in getattr(feature, "dtype", "")
     if isinstance(rows, IterableDataset):
@@ -177,7 +178,7 @@ def _open_folder(data: Data) -> Source:
         without = f" Left out: {found.left_out.words()}." if found.left_out else ""
         raise InputError(f"there are no pictures in {folder} ({', '.join(ENDINGS)}).{without}")
     classes, numbers = _folder_classes(found, data.classes)
-    rows: Rows | IterableDataset = _table_of_files(found.files, numbers)
+    rows: Dataset | IterableDataset = _table_of_files(found.files, numbers)
     if data.streaming:
         # Tuples: lists would be shuffled whole, and earlier runs saw another order.
         names = tuple(str(file) for file in found.files)

@@ -19,6 +19,7 @@ from gensynth.errors import GensynthError, InputError, OutputError, UsageError
 
 BUNDLED = Path(__file__).parent / "bundled"
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
+OF_PICTURES = ("binary", "large_binary", "string", "large_string", "null")  # files, or their paths
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -39,6 +40,7 @@ def load_table(data: Data) -> tuple[Dataset | IterableDataset, bool]:
         raise UsageError(
             f"data has no image column: it has {', '.join(columns)}. Set data.image_column."
         )
+    _check_holds_pictures(image, (rows.features or {}).get(image))
     label = _column(data.label_column, LABEL_COLUMNS, columns, "label_column")
     rows = rows.select_columns([image, label] if label else [image])
     # Bytes, not pictures: decoding is done by the workers, by `data.images` alone.
@@ -82,6 +84,17 @@ def load_rows(data: Data) -> Dataset | IterableDataset:
             f"cannot read {data.source} data{f' at {path}' if path else ''}: {cause}. "
             "Check the path and data.split; a damaged file has to be fetched again."
         ) from error
+
+
+def _check_holds_pictures(column: str, feature: Any) -> None:
+    """
+    Raises:
+        UsageError: a column of numbers or the like.
+    """
+    if isinstance(feature, datasets.Value) and feature.dtype not in OF_PICTURES:
+        raise UsageError(
+            f"the column {column} holds {feature.dtype}, no pictures. Set data.image_column."
+        )
 
 
 def _literal(files: Sequence[Path]) -> list[str]:

@@ -21,6 +21,7 @@ from gensynth.sampling.generate import generate, plan
 from gensynth.sampling.outputs import FORMATS, SampleFolder, recipe, save_picture
 from gensynth.settings import Settings
 
+ENLARGED = 2  # times the model's own size, from which on it is said
 GRID = 100  # most pictures on the overview
 
 
@@ -67,6 +68,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     pipeline = load(job.model, state.device, job.variant)
     settings = with_guide(job.settings, state.device)
     resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
+    say_if_enlarged(pipeline, resolved)
     if optimize:
         make_faster(pipeline, settings.guide)
     condition = pipeline.condition
@@ -89,6 +91,17 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
         write_overview(folder, job, len(condition.choices()) or GRID)
     state.wait_for_everyone()
     return out
+
+
+def say_if_enlarged(pipeline: Pipeline, resolved: Resolved) -> None:
+    """A warning on stderr about pictures far larger than those the model was trained on."""
+    own, asked = pipeline.resolve(Settings()).size, resolved.size
+    if max(asked) >= ENLARGED * max(own) and processes().is_main_process:
+        print(
+            f"warning: {pipeline.name} was trained on pictures of {own[0]}x{own[1]}; at "
+            f"{asked[0]}x{asked[1]} they are apt to repeat or fall apart. Leave out --size.",
+            file=sys.stderr,
+        )
 
 
 def make_faster(*pipelines: Pipeline | None) -> None:

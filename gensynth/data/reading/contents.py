@@ -27,12 +27,12 @@ class LeftOut:
         return bool(self.counts)
 
     def words(self) -> str:
-        """Such as "2 in hidden folders (.a/1.png, .a/2.png), 1 other file (notes.txt)"."""
+        """Such as "in hidden folders: 2 (.thumbs); other files: 1 (notes.txt)"."""
         parts = []
         for reason, count in self.counts.items():
             some = ", ".join(self.examples[reason]) + (", ..." if count > EXAMPLES else "")
-            parts.append(f"{count:,} {reason} ({some})")
-        return ", ".join(parts)
+            parts.append(f"{reason}: {count:,} ({some})")
+        return "; ".join(parts)
 
 
 def in_words(
@@ -41,7 +41,7 @@ def in_words(
     left_out: LeftOut | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """Such as "12 pictures in 3 classes (bus, car, train). Left out: 1 hidden file (.a.png).".
+    """Such as "12 pictures in 3 classes (bus, car, train). Left out: hidden files: 1 (.a.png).".
 
     Args:
         count: of pictures; None for a stream, whose end is not known.

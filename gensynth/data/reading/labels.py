@@ -43,7 +43,8 @@ class Labels:
         where: str = "the label column",
     ):
         self.where, self.numbers = where, dict[int | str, int]()
-        plain = {self.plain(value) for value in values or ()} - {None}
+        read = {self.plain(value) for value in values or ()}
+        plain = {value for value in read if value is not None}
         if given is not None:
             self.classes = list(given)
             for value in sorted(plain, key=lambda value: natural(str(value))):
@@ -65,9 +66,9 @@ class Labels:
         else:
             self.classes = [str(number) for number in range(max(whole, default=0) + 1)]
         self._check_count(len(plain))
-        self.numbers = {name: number for number, name in enumerate(self.classes)}
+        self.numbers |= {name: number for number, name in enumerate(self.classes)}
         self.numbers |= {
-            int(name): number for name, number in self.numbers.items() if whole_text(name)
+            int(name): number for number, name in enumerate(self.classes) if whole_text(name)
         }
 
     def number(self, value: Any) -> int | None:
@@ -101,7 +102,7 @@ class Labels:
         if isinstance(value, Integral):
             return int(value)
         if isinstance(value, Real) and float(value).is_integer():
-            return int(value)
+            return int(float(value))
         kind = "fractions" if isinstance(value, Real) else f"values of type {type(value).__name__}"
         lists = isinstance(value, list | tuple | dict) or hasattr(value, "__len__")
         raise self._refusal("lists" if lists else kind, value)
@@ -134,8 +135,9 @@ class Labels:
             names = ", ".join(f'"{number}"' for number in whole) if few else '"0", ...'
             raise UsageError(
                 f"the labels in {self.where} go from {whole[0]} to {whole[-1]}, but only "
-                f"{len(whole)} different ones occur: is {whole[-1]} a mistake, or a mark of pictures "
-                f"without a class? If all are classes, name them: data.classes='[{names}]'."
+                f"{len(whole)} different ones occur: is {whole[-1]} a mistake, or a mark of "
+                "pictures without a class? If all are classes, name them: "
+                f"data.classes='[{names}]'."
             )
 
     def _check_count(self, different: int) -> None:

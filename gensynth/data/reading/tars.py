@@ -20,6 +20,8 @@ PREFERRED = ("image", "img", "jpg", "jpeg", "png", "webp")
 # How compressed files begin: gzip, bzip2, xz, zstandard.
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 JSON = ("json", "jsn")
+# What tarfile raises for damaged headers; the last three for numbers and names made up in them.
+DAMAGED = (OSError, EOFError, tarfile.TarError, ValueError, OverflowError, RecursionError)
 LARGEST = 2**20  # bytes of a member that says something about a picture
 
 
@@ -53,8 +55,9 @@ def samples_of(path: Path, columns: Columns, left_out: LeftOut) -> Iterator[Samp
     """
     told: dict[str, Any] = {}  # labels by key
     pictures: dict[str, list[Member]] = {}  # by the name up to the first dot
+    members = list(members_of(path))
     with path.open("rb") as stream:
-        for member in members_of(path):
+        for member in members:
             key, ending = split_key(member.name)
             if is_picture_ending(ending, columns):
                 pictures.setdefault(key, []).append(member)
@@ -149,7 +152,7 @@ def members_of(path: Path) -> Iterator[Member]:
             block = bytes_of(stream, Member("", end, tarfile.BLOCKSIZE))
             if block != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise tarfile.ReadError("unexpected end of data")
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{path} cannot be read as a .tar: {error}. A damaged file has to be fetched again."
         ) from error

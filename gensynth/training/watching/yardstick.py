@@ -68,7 +68,7 @@ class Yardstick:
             self.real = training_images(source, data)
             return
         where = where or TESTS
-        fit = Fit() if is_reference(where) else Fit(data.size, data.fit)
+        fit = Fit() if is_reference(where) else Fit(data.size, data.fit, data.class_level)
         found = open_real(where, self.extractor, fit)
         if isinstance(found, Reference):
             self.reference = found

@@ -20,7 +20,7 @@ def test_files_come_in_the_order_of_their_numbers(tmp_path):
     images = open_images(str(tmp_path), level=0)
     found = [int(images.read(index)[0, 0, 0]) for index in range(images.length)]
     assert found == [2, 1, 0, 4, 5, 3]  # 1, 2, 10, a9, a10, b
-    for said in ("6 pictures", "1 in hidden folders (.thumbs)", "other files (notes.txt)"):
+    for said in ("6 pictures", "in hidden folders: 1 (.thumbs)", "other files: 1 (notes.txt)"):
         assert said in images.summary
 
 

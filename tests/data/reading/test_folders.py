@@ -100,7 +100,7 @@ def test_splits_side_by_side_ask_for_a_choice(lay_out):
     for named in ("val", "validation"):
         assert evaluated(f"{folder}:{named}") == trained(folder, split=named) == {2: "cat"}
     assert "Split train of train/, val/ (data.split" in summary(folder)
-    assert "1 in val/ (val/cat/a.png)" in summary(folder)
+    assert "in val/: 1 (val/cat/a.png)" in summary(folder)
     with pytest.raises(InputError, match=r"splits train, val, not 'test'.*data\.split"):
         trained(folder, split="test")
 
@@ -128,13 +128,13 @@ def test_what_is_left_out_is_counted_with_its_reason(lay_out):
     assert summary(folder) == open_images(str(folder)).summary
     for said in (
         "2 pictures in 2 classes (cat, dog)",
-        "2 in hidden folders (.thumbs, @eaDir)",
-        "2 in thumbnail folders (cat/Thumbnails)",
-        "1 hidden files (cat/.a.png)",
-        "1 an overview of other pictures (grid.png)",
-        "1 other files (cat/notes.txt)",
-        "1 links that lead nowhere (cat/gone.png)",
-        "1 links to a folder around them (cat/back)",
+        "in hidden folders: 2 (.thumbs, @eaDir)",
+        "in thumbnail folders: 2 (cat/Thumbnails)",
+        "hidden files: 1 (cat/.a.png)",
+        "an overview of other pictures: 1 (grid.png)",
+        "other files: 1 (cat/notes.txt)",
+        "links that lead nowhere: 1 (cat/gone.png)",
+        "links to a folder around them: 1 (cat/back)",
     ):
         assert said in summary(folder)
 
@@ -157,7 +157,7 @@ def test_a_pipe_called_like_a_picture_is_not_waited_for(lay_out):
 
     folder = lay_out("cat/a.png")
     os.mkfifo(folder / "cat" / "b.png")
-    assert "1 pipes or devices (cat/b.png)" in summary(folder)
+    assert "pipes or devices: 1 (cat/b.png)" in summary(folder)
 
 
 ENDINGS = "png PNG jpg JpEg jfif jpe tif TIFF gif bmp webp avif ppm pgm tga jp2"

@@ -107,7 +107,7 @@ def test_labels_of_parquet_files(table, labels, classes, numbers):
 def test_rows_without_a_label_are_left_out_and_counted(table):
     path = table(["dog", None, "cat", ""])
     source = open_source(Data(source="parquet", path=str(path)))
-    assert "2 pictures in 2 classes (cat, dog). Left out: 2 without a label (row 1, row 3)" in (
+    assert "2 pictures in 2 classes (cat, dog). Left out: without a label: 2 (row 1, row 3)" in (
         source.summary
     )
     assert source.rows[1]["label"] == 0 and source.rows[1]["image"]["bytes"]
@@ -178,9 +178,9 @@ def test_a_sample_has_one_picture_and_the_rest_is_counted(tmp_path, numbered):
     source = open_source(Data(source="webdataset", path=str(shard(tmp_path / "a.tar", members))))
     assert [row["image"]["bytes"] for row in source.rows] == [numbered(1), numbered(3)]
     for said in (
-        "2 further pictures of a sample (1.mask.png, 1.png)",
-        "1 other files (1.txt)",
-        "1 without a label (2.png)",
+        "further pictures of a sample: 2 (1.mask.png, 1.png)",
+        "other files: 1 (1.txt)",
+        "without a label: 1 (2.png)",
     ):
         assert said in source.summary
     images = open_images(str(tmp_path / "a.tar"))

@@ -18,7 +18,7 @@ def test_labels_of_a_table_are_the_classes(lay_out):
     (folder / "metadata.csv").write_text("\ufeff" + rows)
     source = opened(folder)
     assert source.classes == ["cat", "dog"] and source.labels() == [1, 0]
-    assert "2 without a label in the metadata (c.png, d.png)" in source.summary
+    assert "without a label in the metadata: 2 (c.png, d.png)" in source.summary
     images = open_images(str(folder))
     assert images.classes == ["cat", "dog"] and images.length == 2
     assert {images.labels(index) for index in (0, 1)} == {0, 1}
@@ -45,7 +45,7 @@ def test_a_table_of_something_else_is_left_out(lay_out):
     folder = lay_out("cat/a.png")
     (folder / "metadata.csv").write_text("id,label\n1,dog\n")
     source = opened(folder)
-    assert source.classes == ["cat"] and "1 tables without a column file_name" in source.summary
+    assert source.classes == ["cat"] and "tables without a column file_name: 1" in source.summary
 
 
 @pytest.mark.parametrize(
