@@ -11,6 +11,7 @@ from gensynth.errors import UsageError
 from gensynth.models.backbone import Backbone
 from gensynth.pipelines.contract import Composed
 from gensynth.pipelines.model_call import sampler_of
+from gensynth.samplers.contract import Predict
 from gensynth.samplers.guidance import SCHEDULES
 from gensynth.samplers.paths import PATHS
 from gensynth.samplers.registry import predictions
@@ -55,20 +56,22 @@ def check_drawable(pipeline: Composed) -> None:
     fewest, most = sampler.steps_range(math.prod(shape[-2:]))
     sample = sampler.start(shape, [torch.Generator().manual_seed(0)])
     steps = max(fewest, min(config.steps, most))
-    next(sampler.walk(_silent(model), sample, steps, {}, [torch.Generator().manual_seed(0)]))
+    predict = sampler.adapted(_silent(model))
+    step = next(sampler.walk(predict, sample, steps, {}, [torch.Generator().manual_seed(0)]))
+    if not step.sample.isfinite().all():
+        raise UsageError(f"its {type(pipeline.scheduler).__name__} does not give finite numbers.")
 
 
-def _silent(model: Backbone) -> Any:
-    """A model call of the right shape that says nothing."""
+def _silent(model: Backbone) -> Predict:
+    """A network's call with an output of the right shape, that says nothing."""
 
-    def predict(sample: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
-        batch, *rest = sample.shape
-        if model.works_on == "tokens":
-            return torch.zeros(batch, model.config.codebook_size + 1, *rest, device=sample.device)
-        channels = rest[0] * (2 if model.returns_variance else 1)
-        return sample.new_zeros(batch, channels, *rest[1:])
+    def ask(sample: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
+        if model.works_on == "tokens":  # [B, h, w] -> [B, h * w, codebook + 1]
+            places = sample.flatten(1)[..., None]
+            return places.expand(-1, -1, model.config.codebook_size + 1).float() * 0
+        return sample.repeat(1, 2 if model.returns_variance else 1, 1, 1) * 0
 
-    return predict
+    return ask
 
 
 def check_codebook(model: Backbone, autoencoder: Any, codebook: str | None) -> None:

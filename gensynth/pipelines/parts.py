@@ -29,6 +29,7 @@ MOVED = (
 )
 SCHEDULER = "scheduler_config.json"
 LARGEST = 10**6  # whole number in a scheduler's settings; they make tables of num_train_timesteps
+STRICT = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, strict=True)
 Entries = dict[str, type[ConfigMixin]]  # part -> its class
 
 
@@ -143,11 +144,9 @@ def checked_settings(folder: Path, index: Mapping[str, Any], pipeline_class: typ
             raise CorruptError(
                 f"{folder / INDEX} has a setting {key!r}, which {pipeline_class.__name__} does not."
             )
-        adapter: TypeAdapter[Any] = TypeAdapter(
-            hints.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True)
-        )
+        adapter: TypeAdapter[Any] = TypeAdapter(hints.get(key, Any), config=STRICT)
         try:
-            adapter.validate_python(value, strict=True)
+            adapter.validate_python(value)
         except ValidationError as error:
             raise CorruptError(
                 f"{folder / INDEX}: {key} cannot be {str(value)[:40]!r} "
@@ -194,6 +193,8 @@ def telling_damage(folder: Path) -> Iterator[None]:
         raise CorruptError(f"{folder} cannot be loaded: {error}") from error
     except GensynthError:
         raise
+    except ImportError as error:  # an option of a scheduler that needs another library
+        raise InputError(f"{folder} cannot be loaded: {error}") from error
     except (*DAMAGED, SafetensorError) as error:
         said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise CorruptError(
