@@ -25,6 +25,7 @@ LAYERS = [
         "settings",
         "stored",
         "temporary",
+        "values",
         "whole",
     },
     {"conditions"},

@@ -23,7 +23,10 @@ from gensynth.samplers.registry import SAMPLERS
 from gensynth.stored import check_finite, check_fit, choose_variant, read_json
 
 # Modules that folders of earlier versions name, whose classes have moved.
-MOVED = ("gensynth.schedulers", "gensynth.flow_schedulers", "gensynth.token_decoders")
+MOVED = (
+    *("gensynth.schedulers", "gensynth.flow_schedulers", "gensynth.token_decoders"),
+    "gensynth.samplers.respaced_ddim",
+)
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 LARGEST = 10**6  # whole number in a scheduler's settings; they make tables of num_train_timesteps
 STRICT = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, strict=True)
@@ -81,7 +84,8 @@ def _class_of(folder: Path, part: str, entry: list[str]) -> type[ConfigMixin]:
     module, name = entry
     known = known_classes()
     if module == "diffusers":
-        found = getattr(diffusers, name, None)
+        own = SAMPLERS[name].kind if name in SAMPLERS else None  # takes the steps of diffusers' own
+        found = own or getattr(diffusers, name, None)
         if isinstance(found, type) and issubclass(found, ModelMixin | SchedulerMixin):
             return found
     elif name in known and module in (known[name].__module__, *MOVED):

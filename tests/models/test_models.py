@@ -262,7 +262,7 @@ def test_impossible_size_is_refused(name, multiple):
             )
             for name in SMALL
         ),
-        ("DiC", {"hidden_size": 12}, "hidden_size must be a multiple of 8, got 12"),
+        ("DiC", {"hidden_size": 14}, "hidden_size 14 is not possible"),
     ],
 )
 def test_impossible_keywords_are_refused(name, keywords, message):

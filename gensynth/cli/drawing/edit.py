@@ -6,11 +6,12 @@ from typing import Any
 import typer
 
 from gensynth.cli.options import drawing_options
-from gensynth.settings import Settings, read_size
+from gensynth.settings import OF_THE_WALK, Settings
+from gensynth.values import read_size
 
 
 def register(app: typer.Typer) -> None:
-    app.command("edit")(drawing_options(edit, without=("size",)))
+    app.command("edit")(drawing_options(edit, without=("size", *OF_THE_WALK)))
 
 
 def edit(
