@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import struct
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gensynth.errors import OutputError
+from gensynth.locks import locked
 
 # What the system says where a disk is full or a place may not be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -24,6 +26,9 @@ DAMAGED = (
     ValueError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
     struct.error,
     zipfile.BadZipFile,
 )
@@ -122,19 +127,36 @@ def give_name(temporary: Path, path: Path) -> bool:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder`, absent or empty, when the block ends.
 
-    After an error in the block nothing is left of it.
+    After an error in the block nothing is left of it; after kill -9 the next call for the same
+    folder removes it.
 
     Raises:
+        RefusedError: another process is making this folder.
         OSError: the disk is full or the place not writable.
     """
     folder = folder.resolve()
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, folder, "Wait for its end, stop it, or choose another folder."):
+        for abandoned in leftovers(folder.parent, folder.name):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        try:
+            temporary.mkdir()
+            yield temporary
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """What `new_folder` and `replace_file` have left in a folder when they were killed.
+
+    Of one name, or of all. Only for whoever holds the lock of the place: what is written just now
+    looks the same.
+    """
+    names = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.\d+\.tmp")
+    return [path for path in folder.iterdir() if names.fullmatch(path.name)]
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

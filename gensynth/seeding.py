@@ -8,12 +8,13 @@ the same step sees the same numbers whatever the number of processes or micro-ba
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gensynth.errors import UsageError
+from gensynth.whole import whole_number
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -23,16 +24,16 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def whole_seed(seed: int) -> int:
-    """The seed of a picture, checked.
+def whole_seed(seed: Any) -> int:
+    """The seed of a picture, of Python, numpy or torch, checked.
 
     Raises:
         UsageError: not a whole number from 0 to 2^63 - 1.
     """
-    whole = hasattr(seed, "__index__")
-    if not whole or not 0 <= seed < 2**63:
-        raise UsageError(f"a seed must be a whole number from 0 to 2^63 - 1, got {seed}.")
-    return index(seed)
+    number = whole_number(seed)
+    if number is None or not 0 <= number < 2**63:
+        raise UsageError(f"a seed must be a whole number from 0 to 2^63 - 1, got {seed!r}.")
+    return number
 
 
 def picture_generator(seed: int) -> torch.Generator:

@@ -20,7 +20,7 @@ from gensynth.plugins import load_plugins
 
 GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends a command in order
-PATIENCE = 3  # seconds in which the main process can say what all processes have to say
+PATIENCE = 10  # seconds in which the main process can say what all processes have to say
 
 
 class Commands(TyperGroup):
@@ -74,7 +74,7 @@ def register_commands() -> None:
         InputError: a plugin that is not there.
     """
     load_plugins()
-    from gensynth.cli import config, convert, demo, doctor, ema, encode, models, ops, train
+    from gensynth.cli import classes, config, convert, demo, doctor, ema, encode, models, ops, train
     from gensynth.cli.drawing import edit, sample, serve
     from gensynth.cli.measuring import bench, compare, evaluate, reference
 
@@ -88,6 +88,7 @@ def register_commands() -> None:
         compare,
         serve,
         models,
+        classes,
         convert,
         ema,
         config,

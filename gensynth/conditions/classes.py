@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from gensynth.conditions.class_names import ClassNames
 from gensynth.conditions.contract import Condition, Item
 from gensynth.errors import CorruptError, UsageError
+from gensynth.whole import whole_number
 
 if TYPE_CHECKING:  # a wrong class is refused before torch is imported
     import torch
     from torch import Tensor
 
 LABELS_FILE = "labels.json"
+SYNSETS_FILE = "synsets.json"  # of ImageNet's classes
 
 
 class Classes(Condition):
@@ -27,12 +27,13 @@ class Classes(Condition):
         names: of all classes, in the order of their numbers.
         null: the number that means "no class", which follows the last class of the model; None if
             the model was trained without.
+        synsets: WordNet ids of the classes, such as "n01440764"; empty if they are not known.
     """
 
     tensors = ("class_labels",)
 
-    def __init__(self, names: Sequence[str], null: int | None):
-        self.names, self.null = list(names), null
+    def __init__(self, names: Sequence[str], null: int | None, synsets: Sequence[str] = ()):
+        self.names, self.null, self.synsets = list(names), null, list(synsets)
 
     @classmethod
     def of_data(cls, names: list[str]) -> Self:
@@ -47,30 +48,25 @@ class Classes(Condition):
 
     def for_model(self, model: Any) -> Self:
         """These classes with the null label of a model, which may have room for more classes."""
-        return type(self)(self.names, type(self).of_model(model).null)
+        return type(self)(self.names, type(self).of_model(model).null, self.synsets)
 
     def model_keywords(self) -> dict[str, Any]:
         return {"num_classes": len(self.names)}
 
     def item(self, wish: Any) -> int:
-        """The number of a class given by number or name (upper and lower case are the same).
+        """The number of a class given by number or in words (`class_names`).
+
+        Whole numbers of numpy and torch are numbers too. A text of digits means the class of that
+        name, if there is one.
 
         Raises:
-            UsageError: no such class; the message names the nearest.
+            UsageError: no such class, or a text that means two; the message says what to write.
         """
-        count = len(self.names)
-        if isinstance(wish, str) and not re.fullmatch(r"\s*[0-9]+\s*", wish):
-            names = [name.lower() for name in self.names]
-            if wish.strip().lower() in names:
-                return names.index(wish.strip().lower())  # the first of that name
-            close = difflib.get_close_matches(wish.lower(), names, n=1, cutoff=0.4)
-            hint = f" Did you mean {self.names[names.index(close[0])]!r}?" if close else ""
-            known = ", ".join(self.names[:12]) + (", ..." if count > 12 else "")
-            raise UsageError(f"there is no class {wish!r}.{hint} Classes: {known}.")
-        whole = isinstance(wish, Integral | str) and not isinstance(wish, bool)
-        if not whole:
+        if isinstance(wish, str):
+            return self.known_names().find(wish)
+        number, count = whole_number(wish), len(self.names)
+        if number is None:
             raise UsageError(f"a class is a whole number or a name, got {wish!r}.")
-        number = int(wish)
         if not 0 <= number < count:
             raise UsageError(f"class {number} does not exist; this model knows 0-{count - 1}.")
         return number
@@ -79,32 +75,29 @@ class Classes(Condition):
         """Class numbers of "0-9", "3,5", "Sneaker,Bag" or a mixture.
 
         Raises:
-            UsageError: a name or number that the model does not know.
+            UsageError: a name or number that the model does not know, or that means two classes.
         """
-        numbers: list[int] = []
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            span = re.fullmatch(r"(\d+)-(\d+)", part)
-            if span:
-                first, last = int(span[1]), int(span[2])
-                if first > last:
-                    raise UsageError(f"labels {part!r} run backwards; write {last}-{first}.")
-                self.item(last)  # raises if unknown; `first` is not larger
-                numbers += range(first, last + 1)
-            else:
-                numbers.append(self.item(part))
-        if not numbers:
-            raise UsageError("no labels given; write numbers, ranges or names: 0-9 or 3,5 or Bag.")
-        return numbers
+        return self.known_names().parse(text)
+
+    def known_names(self) -> ClassNames:
+        return ClassNames(self.names, self.synsets)  # made anew, since names may be changed
 
     def name(self, item: Item) -> str:
         return self.names[item]
+
+    def rows(self) -> dict[str | None, int]:
+        numbered = reversed(list(enumerate(self.names)))  # the first of a name is the one it means
+        rows: dict[str | None, int] = {name: number for number, name in numbered}
+        return rows if self.null is None else {**rows, None: self.null}
 
     def number(self, item: Item) -> int:
         return item
 
     def choices(self) -> list[tuple[str, Item]]:
+        """All classes with number, name and WordNet id, so that each can be searched for."""
+        ids = [f" · {synset}" for synset in self.synsets] or [""] * len(self.names)
         return [
-            (name if name == str(number) else f"{number} · {name}", number)
+            ((name if name == str(number) else f"{number} · {name}") + ids[number], number)
             for number, name in enumerate(self.names)
         ]
 
@@ -145,18 +138,31 @@ class Classes(Condition):
         return {"number of classes": len(self.names), **named}
 
     def save(self, folder: Path) -> None:
-        names = json.dumps(self.names, ensure_ascii=False, indent=1)
-        (folder / LABELS_FILE).write_text(names + "\n", encoding="utf-8")
+        for file, texts in ((LABELS_FILE, self.names), (SYNSETS_FILE, self.synsets)):
+            if texts or file == LABELS_FILE:
+                content = json.dumps(texts, ensure_ascii=False, indent=1)
+                (folder / file).write_text(content + "\n", encoding="utf-8")
+            else:  # of another model that was saved there
+                (folder / file).unlink(missing_ok=True)
 
     def load(self, folder: Path) -> Self:
-        file, count = folder / LABELS_FILE, len(self.names)
-        try:
-            names = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise CorruptError(f"{folder}: {LABELS_FILE} is missing.") from error
-        except (OSError, ValueError) as error:
-            raise CorruptError(f"{file} is not readable: {error}.") from error
-        texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not texts or len(names) != count:
-            raise CorruptError(f"{file} should be a list of {count} class names.")
-        return type(self)(names, self.null)
+        count = len(self.names)
+        if not (folder / LABELS_FILE).is_file():
+            raise CorruptError(f"{folder}: {LABELS_FILE} is missing.")
+        names = _texts(folder / LABELS_FILE, count, "class names")
+        synsets: list[str] = []
+        if (folder / SYNSETS_FILE).is_file():
+            synsets = _texts(folder / SYNSETS_FILE, count, "WordNet ids")
+        return type(self)(names, self.null, synsets)
+
+
+def _texts(file: Path, count: int, what: str) -> list[str]:
+    """The texts in a JSON file that is to hold `count` of them."""
+    try:
+        texts = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptError(f"{file} is not readable: {error}.") from error
+    are_texts = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    if not are_texts or len(texts) != count:
+        raise CorruptError(f"{file} should be a list of {count} {what}.")
+    return texts

@@ -70,6 +70,15 @@ class Condition(ABC):
     def choices(self) -> list[tuple[str, Item]]:
         """All there is to choose from, as (words, item); empty where anything may be written."""
 
+    def search(self, text: str) -> list[tuple[str, Item]]:
+        """The choices in whose words every word of a text stands, upper or lower case."""
+        wanted = text.casefold().split()
+        return [
+            (words, item)
+            for words, item in self.choices()
+            if all(word in words.casefold() for word in wanted)
+        ]
+
     def every(self) -> list[Item]:
         """All items in turn, for whoever does not choose."""
         return [item for _, item in self.choices()]
@@ -98,6 +107,13 @@ class Condition(ABC):
         Raises:
             UsageError: it names none, or one that does not exist.
         """
+
+    def rows(self) -> dict[str | None, int]:
+        """The rows of a model's table by the names of what they mean; None: "nothing".
+
+        Rows of one name mean the same in two models. Empty if there is no table.
+        """
+        return {}
 
     def number(self, item: Item) -> int:
         """A whole number for an item, where a file has room for no more; 0 if it has none."""

@@ -30,6 +30,9 @@ class Nothing(Condition):
         """No classes: the one row of a model's class table is that of "nothing"."""
         return {"num_classes": 0, "null_label": True}
 
+    def rows(self) -> dict[str | None, int]:
+        return {None: 0}
+
     def item(self, wish: Any) -> None:
         if wish is not None:
             raise UsageError(

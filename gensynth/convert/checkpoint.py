@@ -30,17 +30,18 @@ class Converted:
     model: str  # name of the preset
     parameters: int
     part: str | None  # of the checkpoint, see `State`
+    averaged: bool  # whether the checkpoint says so of that part
     size: int | None  # pixels; None: a tokenizer, which has no size
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Lines for a terminal."""
-        if self.part in UNSAID:
+        if self.averaged:
+            which = "EMA weights" + (f" ('{self.part}')" if self.part not in (None, "ema") else "")
+        elif self.part in UNSAID:
             which = "the file's only weights (it does not say whether they are averaged)"
-        elif self.part == "ema":
-            which = "EMA weights"
         else:
-            which = f"raw weights ('{self.part}'; there are no EMA weights)"
+            which = f"the weights '{self.part}', which the file does not call averaged"
         notes = "".join(f"note: {note}\n" for note in self.notes)
         what = self.model if self.size is None else f"{self.model} at {self.size} pixels"
         use = f"sample: gensynth sample --model {self.folder}"
@@ -60,6 +61,7 @@ def convert(
     vae: str | None = None,
     size: int | None = None,
     changes: Sequence[str] = (),
+    part: str | None = None,
 ) -> Converted:
     """Writes the folder of a published checkpoint, whole or not at all.
 
@@ -73,6 +75,7 @@ def convert(
             or hub id of a tokenizer, or LlamaGen's file of one.
         size: pixels; None: the size of the position table, or 256 for a ConvNet.
         changes: "key=value" of keywords in which the model differs from `model`.
+        part: where the weights are in the file ("model_ema"); None: the averaged ones, if any.
 
     Raises:
         UsageError: a checkpoint of another system or size, with the differences.
@@ -80,25 +83,34 @@ def convert(
         OutputError: `out` cannot be written.
     """
     keywords = check(system, checkpoint, out, model, vae, size, changes)
-    found = match(system, checkpoint, model, keywords)
+    found = match(system, checkpoint, model, keywords, part)
+    which = (found.part, found.averaged)
     if system == "llamagen":
         made = found.filled()
         _write(made, out)
-        return Converted(out, system, found.name, made.num_parameters(), found.part, None)
+        return Converted(out, system, found.name, made.num_parameters(), *which, None)
     vae = vae or DEFAULT_VAE
     codec = open_codec(system, vae)
     made = found.filled()
-    pipeline = drawing_pipeline(system, found.name, made, codec, vae, size)
+    pipeline = drawing_pipeline(system, found, made, codec, vae, size)
     _write(pipeline, out)
     drawn = pipeline.config.size
     notes = _notes(system, found, codec.patch, drawn)
-    return Converted(out, system, found.name, made.num_parameters(), found.part, drawn, notes)
+    return Converted(out, system, found.name, made.num_parameters(), *which, drawn, notes)
 
 
 def _notes(system: str, found: Match, patch: int, drawn: int) -> tuple[str, ...]:
     """What the tensors cannot tell, and the user should know."""
     notes = []
-    if system in ("dit", "sit"):
+    if found.borrowed:
+        names = ", ".join(found.borrowed)
+        notes.append(f"the average is without {names}, which came from the weights beside it.")
+    if found.repa:
+        notes.append(
+            "a SiT of REPA, whose time runs from data to noise; the weights are turned to run as "
+            "SiT's, and the projectors are left out."
+        )
+    elif system in ("dit", "sit"):
         other = {"dit": "SiT", "sit": "DiT"}[system]
         notes.append(f"a {other} checkpoint would look the same; --from decides which it is.")
     if system == "maskgit" and patch != PATCH:

@@ -40,6 +40,7 @@ class Request:
     metrics: str | None = None
     size: int | None = None
     fit: str = "crop"
+    class_level: int | None = None
     floor: str | None = None
     batch_size: int | None = None
     workers: int = 0
@@ -108,11 +109,16 @@ class Request:
         given = {option_of(name): value for name, value in self.drawing.given().items()}
         return given | {"--labels": self.labels}
 
-    def effort(self, tick: Callable[[int], None], expect: Callable[[int], None]) -> "Effort":
+    def effort(
+        self,
+        tick: Callable[[int], None],
+        expect: Callable[[int], None],
+        say: Callable[[str], None],
+    ) -> "Effort":
         """How the work is done, with what is told of its progress."""
         from gensynth.evaluation.measuring.features import Effort
 
-        return Effort(workers=self.workers, tick=tick, expect=expect, **self._batches())
+        return Effort(workers=self.workers, tick=tick, expect=expect, say=say, **self._batches())
 
     def _batches(self) -> dict[str, Any]:
         """The batch size, if one is given; measuring and drawing have different defaults."""
@@ -182,7 +188,7 @@ class Request:
             metrics=None if self.metrics is None else self._metrics(),
             seed=self.seed or 0,
             floor=self.floor,
-            fit=Fit(self.size, self.fit),
+            fit=Fit(self.size, self.fit, self.class_level),
             effort=effort,
         )
         if found is not None and protocol is not None:

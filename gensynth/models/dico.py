@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from gensynth.models.layers.conditioning import (
     over_batch,
     stage_conditions,
 )
+from gensynth.models.layers.plain import is_plain
 from gensynth.models.layers.resample import downsample, upsample
 from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool
 from gensynth.ops.gated_projection import gated_projection
@@ -65,17 +67,35 @@ class DiCoBlock(nn.Module):
         ).chunk(6, dim=1)
         # Convolution module: 1x1, depthwise 3x3, GELU, channel attention, 1x1 (figure 4).
         hidden = self.conv_in(modulate(channel_norm(sample), shift_conv, scale_conv))
-        # One operator for three steps: it passes over the image once. mean is [B, C].
-        hidden, mean = dwconv_gelu_pool(hidden, *parameters_of(self.depthwise))
+        hidden, mean = gelu_and_mean(self.depthwise, hidden)  # mean is [B, C]
         scale = self.channel_attention(mean)  # [B, C]
-        sample = gated_projection(sample, hidden, *parameters_of(self.conv_out), gate_conv, scale)
+        sample = gated(self.conv_out, sample, hidden, gate_conv, scale)
         # Feed-forward of 1x1 convolutions, [B, C, H, W] -> [B, mlp_ratio * C, H, W] and back.
         hidden = self.act(self.mlp_in(modulate(channel_norm(sample), shift_mlp, scale_mlp)))
-        return gated_projection(sample, hidden, *parameters_of(self.mlp_out), gate_mlp)
+        return gated(self.mlp_out, sample, hidden, gate_mlp)
 
 
-def parameters_of(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    assert conv.bias is not None
+def gelu_and_mean(depthwise: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """GELU of the depthwise convolution of `hidden` [B, C, H, W], and its channel means [B, C]."""
+    if is_plain(depthwise, nn.Conv2d):  # one operator for three steps: one pass over the image
+        return dwconv_gelu_pool(hidden, *parameters_of(depthwise))
+    hidden = F.gelu(depthwise(hidden))
+    return hidden, hidden.mean(dim=(2, 3))
+
+
+def gated(
+    conv: nn.Module, residual: Tensor, hidden: Tensor, gate: Tensor, scale: Tensor | None = None
+) -> Tensor:
+    """residual [B, C, H, W] + gate [B, C] * conv(scale [B, D] * hidden [B, D, H, W])."""
+    if is_plain(conv, nn.Conv2d):
+        return gated_projection(residual, hidden, *parameters_of(conv), gate, scale)
+    if scale is not None:
+        hidden = hidden * scale[:, :, None, None]
+    return torch.addcmul(residual, gate[:, :, None, None], conv(hidden))
+
+
+def parameters_of(conv: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
     return conv.weight, conv.bias
 
 

@@ -22,6 +22,7 @@ from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_whole
 from gensynth.models.layers.conditioning import labels_or_null
 from gensynth.models.layers.grid import merge_heads, split_heads
+from gensynth.models.layers.plain import own_forward
 from gensynth.models.layers.positions import resized_table
 
 EPS = 1e-5
@@ -133,6 +134,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         check_classes(num_classes, null_label=True)
         if proj not in (1, 2):
             raise ValueError(f"proj must be 1 or 2, got {proj!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be from 0 to below 1, got {dropout!r}")
         sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
         self.size_multiple, self.mask_token = proj, codebook_size
         self.grid_size = (sides[0], sides[1])
@@ -243,8 +246,14 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         shift, scale = self.final_modulation(condition).chunk(2, dim=1)
         tokens = rms_norm(tokens, self.final_norm_weight) + self.final_norm_bias
         tokens = modulate(tokens, shift, scale)
-        # Tied to the embedding of the tokens, as in the official code.
-        return F.linear(tokens, self.token_embedder.weight, self.head_bias)
+        return F.linear(tokens, self.token_table(), self.head_bias)
+
+    def token_table(self) -> Tensor:
+        """The weights [codebook_size + 1, C] of the head: the embeddings of all tokens (tied)."""
+        if own_forward(self.token_embedder, nn.Embedding):
+            return self.token_embedder.weight
+        # An adapter's share is part of what is tied, and stays so when it is merged.
+        return self.token_embedder(torch.arange(self.mask_token + 1, device=self.device))
 
 
 def as_image(tokens: Tensor, height: int) -> Tensor:

@@ -6,9 +6,11 @@ from typing import Any, cast
 from PIL import Image
 
 from gensynth.conditions import Classes
+from gensynth.errors import UsageError
 from gensynth.pipelines.contract import OnStep
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.settings import Settings
+from gensynth.whole import listed
 
 
 class ClassConditionalPipeline(DrawingPipeline):
@@ -21,20 +23,23 @@ class ClassConditionalPipeline(DrawingPipeline):
 
     @classes.setter
     def classes(self, names: Sequence[str]) -> None:
-        self.condition = Classes(names, cast(Classes, self.condition).null)
+        before, names = cast(Classes, self.condition), listed(names, "class names")
+        if len(names) != len(before.names) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"this model knows {len(before.names)} classes; give a name for each.")
+        self.condition = Classes(names, before.null, before.synsets)
 
     def label_id(self, label: int | str) -> int:
-        """The number of a class given by number or name (upper and lower case are the same).
+        """The number of a class given by number or in words; see `conditions.class_names`.
 
         Raises:
-            UsageError: no such class; the message names the nearest.
+            UsageError: no such class, or a text that means two; the message says what to write.
         """
         return self.condition.item(label)
 
     def __call__(
         self,
-        labels: Sequence[int | str],
-        seeds: Sequence[int],
+        labels: Sequence[int | str] | int | str,
+        seeds: Sequence[int] | int,
         steps: int | None = None,
         guidance: float | None = None,
         on_step: OnStep | None = None,
@@ -45,8 +50,9 @@ class ClassConditionalPipeline(DrawingPipeline):
         A picture depends on its label, its seed and the settings, not on the others in the batch.
 
         Args:
-            labels: class numbers or names, [B].
-            seeds: whole numbers, [B].
+            labels: class numbers or names, [B]: a list, a range, an array or a tensor. One by
+                itself is a picture.
+            seeds: whole numbers, [B], likewise.
             steps, guidance: the settings most used.
             on_step: called after every step; an exception it raises ends the call.
             settings: the others of `gensynth.settings.Settings`, such as size, scheduler,
@@ -57,4 +63,4 @@ class ClassConditionalPipeline(DrawingPipeline):
                 setting, or a guide that does not fit.
         """
         how = Settings.of(steps=steps, guidance=guidance, **settings)
-        return self.draw([self.label_id(label) for label in labels], seeds, how, on_step)
+        return self.draw(listed(labels, "labels"), seeds, how, on_step)

@@ -17,14 +17,16 @@ from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
 from gensynth.pipelines.contract import OnStep, Progress, Resolved
 from gensynth.pipelines.editing import edit as editing
-from gensynth.pipelines.fit import check_codebook
+from gensynth.pipelines.fit import check_codebook, check_drawable
 from gensynth.pipelines.model_call import guided_model, sampler_of
 from gensynth.pipelines.resolving import positions, resolve
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.samplers.contract import Step
 from gensynth.samplers.guidance import check_interval
+from gensynth.samplers.registry import misfit
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
+from gensynth.whole import listed
 
 SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
 
@@ -52,7 +54,7 @@ class DrawingPipeline(SavedPipeline):
         condition_kind: what pictures can show, a key of `conditions.CONDITIONS`.
 
     Raises:
-        UsageError: a tokenizer that is not the model's.
+        UsageError: a tokenizer that is not the model's, or a scheduler of another kind.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class DrawingPipeline(SavedPipeline):
         condition_kind: str = "classes",
     ):
         super().__init__()
+        Settings(steps=steps, guidance=guidance, size=size)  # refuses what none can be
         check_codebook(model, autoencoder, codebook)
         if guidance_interval is not None:
             # Not a list: diffusers takes a pair in a saved index for a module and its class.
@@ -98,14 +101,35 @@ class DrawingPipeline(SavedPipeline):
             fit=fit,
             condition_kind=condition_kind,
         )
+        self.check_scheduler(scheduler)
         self.name = type(model).__name__  # until `load` knows the name it was asked for
         self.condition: Condition = find_kind(condition_kind).of_model(model)
         self.optimized: OptimizedModel | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As in every pipeline of diffusers a part can be replaced, but not by one that misfits.
+
+        Raises:
+            UsageError: a scheduler of another kind than the model; the message says which fit.
+        """
+        if name == "scheduler" and "scheduler" in vars(self):
+            self.check_scheduler(value, self.scheduler)
+        super().__setattr__(name, value)
+
+    def check_scheduler(self, scheduler: Any, before: Any = None) -> None:
+        """Refuses a scheduler that cannot draw with the model; `before` is one that can."""
+        reason = misfit(scheduler, self.config.prediction, self.config.path, before)
+        if reason is not None:
+            raise UsageError(reason)
 
     @property
     def channels(self) -> int:
         """Of a picture: 1 (grey) or 3 (RGB)."""
         return self.autoencoder.channels
+
+    def check(self) -> None:
+        """Raises UsageError if its parts cannot draw together."""
+        check_drawable(self)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Writes the folder that `gensynth.load` reads, with the mark of the codebook, if any."""
@@ -126,7 +150,7 @@ class DrawingPipeline(SavedPipeline):
     def draw(
         self,
         items: Sequence[Item],
-        seeds: Sequence[int],
+        seeds: Sequence[int] | int,
         settings: Settings | None = None,
         on_step: OnStep | None = None,
     ) -> list[Image.Image]:
@@ -135,14 +159,15 @@ class DrawingPipeline(SavedPipeline):
         A picture depends on its item, its seed and the settings, not on the others in the batch.
 
         Args:
-            items: of the pipeline's condition, checked, [B].
-            seeds: whole numbers, [B].
+            items: of the pipeline's condition, [B].
+            seeds: whole numbers, [B]: a list, a range, an array or a tensor.
             on_step: called after every step; an exception it raises ends the call.
 
         Raises:
             UsageError: items and seeds of unlike number, or a value out of range.
         """
         resolved = self.resolve(settings)
+        items, seeds = listed(items, "labels"), listed(seeds, "seeds")
         if len(items) != len(seeds) or not items:
             raise UsageError(f"{len(items)} labels and {len(seeds)} seeds; give one of each.")
         items = [self.condition.item(item) for item in items]
@@ -176,11 +201,10 @@ class DrawingPipeline(SavedPipeline):
         **settings: Any,
     ) -> list[Image.Image]:
         """The PIL image with a part drawn anew, once for each seed; see `editing.edit.Edit`."""
-        seeds = [seeds] if isinstance(seeds, int) else seeds
-        outpaint = (outpaint, outpaint) if isinstance(outpaint, int) else outpaint
         how = Settings.of(**settings)
-        wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
-        return editing.edit(self, wanted, seeds, on_step)
+        canvas = editing.canvas_size(outpaint)
+        wanted = editing.Edit(image, label, mask, strength, canvas, anchor, edge, how)
+        return editing.edit(self, wanted, listed(seeds, "seeds"), on_step)
 
     def optimize(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -11,23 +12,33 @@ from gensynth.conditions import Conditions
 from gensynth.models.backbone import Backbone
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.samplers.contract import Meaning, Predict, Sampler
+from gensynth.samplers.diffusion import WITH_VARIANCE
 from gensynth.samplers.guidance import autoguidance, classifier_free, scheduled
 from gensynth.samplers.registry import create_sampler
-from gensynth.settings import FURTHER
+from gensynth.settings import FURTHER, Settings
 
 ROW = "row"  # beside the conditions of an optimized walk: which row of its table a picture has
 
 
 def fresh(scheduler: SchedulerMixin, model: Backbone) -> SchedulerMixin:
     """A scheduler with the same settings, and with a fixed variance if the model learned none."""
-    changes = {}
-    if not model.returns_variance and scheduler.config.get("variance_type") == "learned_range":
-        changes["variance_type"] = "fixed_large"
+    changes: dict[str, Any] = {}
+    if scheduler.config.get("variance_type") == "learned_range":
+        if type(scheduler).__name__ not in WITH_VARIANCE:
+            changes["variance_type"] = None  # DPM-Solver would look for it in what it is given
+        elif not model.returns_variance:
+            changes["variance_type"] = "fixed_large"
     return type(scheduler).from_config(scheduler.config, **changes)
 
 
-def sampler_of(pipeline: Composed, scheduler: SchedulerMixin) -> Sampler:
-    """What walks with a scheduler like this one; its own is left as it is."""
+def sampler_of(
+    pipeline: Composed, scheduler: SchedulerMixin, settings: Settings | None = None
+) -> Sampler:
+    """What walks with a scheduler like this one; its own is left as it is.
+
+    Raises:
+        UsageError: settings of the walk that do not fit the scheduler.
+    """
     model, config = pipeline.model, pipeline.config
     meaning = Meaning(
         prediction=config.prediction,
@@ -37,7 +48,8 @@ def sampler_of(pipeline: Composed, scheduler: SchedulerMixin) -> Sampler:
         dtype=model.dtype,
         device=model.device,
     )
-    return create_sampler(fresh(scheduler, model), meaning)
+    choices = {} if settings is None else settings.of_the_walk()
+    return create_sampler(fresh(scheduler, model), meaning, **choices)
 
 
 def guided_model(
@@ -105,7 +117,8 @@ def model_call(
     optimized = pipeline.optimized
     if optimized is not None and optimized.model is pipeline.model:
         # A sampler of its own: listing the times uses it up.
-        times = sampler_of(pipeline, resolved.sampler.scheduler).times(resolved.steps)
+        sampler = sampler_of(pipeline, resolved.sampler.scheduler, resolved.settings)
+        times = sampler.times(resolved.steps)
         ask = optimized.at(times, conditions, none)
     return resolved.sampler.adapted(ask)
 

@@ -17,16 +17,13 @@ from gensynth.samplers.diffusion import DiffusionSampler
 from gensynth.samplers.flow import FlowSampler
 from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowSDEScheduler
 from gensynth.samplers.known import does_not_fit
-from gensynth.samplers.respaced_ddim import RespacedDDIMScheduler
+from gensynth.samplers.respaced import DDPMScheduler, RespacedDDIMScheduler
 from gensynth.samplers.token_decoders import ConfidenceDecoder, HaltonDecoder
 from gensynth.samplers.tokens import TokenSampler
 
-FIXED = frozenset(
-    [
-        *("prediction_type", "use_flow_sigmas", "path", "prediction"),
-        *("beta_schedule", "beta_start", "beta_end", "trained_betas"),
-    ]
-)
+BETAS = frozenset(["beta_schedule", "beta_start", "beta_end", "trained_betas"])
+FIXED = BETAS | {"prediction_type", "use_flow_sigmas", "path", "prediction"}
+CHECKED = FIXED | {"num_train_timesteps"}  # in a scheduler that somebody has made
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ class Entry:
         family: what walks with it.
         any_path: whether it knows every path of a flow; the others know the linear one.
         fixed: its keywords that make it fit a model, which cannot be set by hand.
+        choices: settings of a walk that it understands, keywords of its family.
     """
 
     fits: Mapping[str, Mapping[str, Any]]
@@ -46,11 +44,13 @@ class Entry:
     family: type[Sampler] = DiffusionSampler
     any_path: bool = False
     fixed: frozenset[str] = FIXED
+    choices: tuple[str, ...] = ()
 
 
 _FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 _NOISE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
 _SPACED = {**_NOISE, "timestep_spacing": "linspace"}
+_CHAIN = ("timesteps", "timestep_respacing")
 _ANY_FLOW: dict[str, dict[str, Any]] = {
     prediction: {"prediction": prediction} for prediction in ("velocity", "noise", "score", "x")
 }
@@ -58,8 +58,12 @@ _ANY_FLOW: dict[str, dict[str, Any]] = {
 SAMPLERS: dict[str, Entry] = {
     "FlowMatchEulerDiscreteScheduler": Entry({"velocity": {}}),
     "FlowMatchHeunDiscreteScheduler": Entry({"velocity": {}}),
-    "DDPMScheduler": Entry({"epsilon": {**_SPACED, "variance_type": "learned_range"}}),
-    "RespacedDDIMScheduler": Entry({"epsilon": _SPACED}, RespacedDDIMScheduler),
+    "DDPMScheduler": Entry(
+        {"epsilon": {**_SPACED, "variance_type": "learned_range"}}, DDPMScheduler, choices=_CHAIN
+    ),
+    "RespacedDDIMScheduler": Entry(
+        {"epsilon": _SPACED}, RespacedDDIMScheduler, choices=(*_CHAIN, "eta")
+    ),
     "DPMSolverMultistepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
     "UniPCMultistepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
     "EulerDiscreteScheduler": Entry({"epsilon": _NOISE}),
@@ -69,6 +73,15 @@ SAMPLERS: dict[str, Entry] = {
     "FlowSDEScheduler": Entry(_ANY_FLOW, FlowSDEScheduler, FlowSampler, any_path=True),
     "HaltonDecoder": Entry({"tokens": {}}, HaltonDecoder, TokenSampler),
     "ConfidenceDecoder": Entry({"tokens": {}}, ConfidenceDecoder, TokenSampler),
+}
+# Schedulers of diffusers that draw right where somebody puts one into a pipeline by hand, but are
+# not offered: another of the same method is.
+BY_HAND: dict[str, Entry] = {
+    "DDIMScheduler": Entry({"epsilon": _NOISE}),
+    "DDIMParallelScheduler": Entry({"epsilon": _NOISE}),
+    "DDPMParallelScheduler": Entry({"epsilon": _NOISE}),
+    "DEISMultistepScheduler": Entry({"epsilon": _NOISE}),
+    "DPMSolverSinglestepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
 }
 
 
@@ -86,11 +99,60 @@ def fitting(prediction: str, path: str = "linear") -> list[str]:
     ]
 
 
-def create_sampler(scheduler: SchedulerMixin, meaning: Meaning) -> Sampler:
-    """What walks with a scheduler, whose latest walk is forgotten."""
-    entry = SAMPLERS.get(type(scheduler).__name__)
-    # One that is not in the table is diffusers', put into a pipeline by hand.
-    return (entry.family if entry else DiffusionSampler)(scheduler, meaning)
+def create_sampler(scheduler: SchedulerMixin, meaning: Meaning, **choices: Any) -> Sampler:
+    """What walks with a scheduler, whose latest walk is forgotten.
+
+    Args:
+        choices: settings of the walk that not every scheduler understands, by name.
+
+    Raises:
+        UsageError: one that it does not understand, or whose value is out of range.
+    """
+    name = type(scheduler).__name__
+    entry = {**BY_HAND, **SAMPLERS}[name]
+    for choice in choices:
+        if choice not in entry.choices:
+            names = fitting(meaning.prediction)
+            able = [other for other in names if choice in SAMPLERS[other].choices]
+            raise UsageError(
+                f"{name} cannot be told {choice}; of the schedulers that fit this model, "
+                f"{' and '.join(able) or 'none'} can."
+            )
+    return entry.family(scheduler, meaning, **choices)
+
+
+def misfit(
+    scheduler: Any, prediction: str, path: str = "linear", before: SchedulerMixin | None = None
+) -> str | None:
+    """Why a scheduler cannot draw with a model, and what to do; None if it can.
+
+    Args:
+        before: one that can, whose noise of a timestep is the model's; None: it is not known.
+    """
+    name, names = type(scheduler).__name__, fitting(prediction, path)
+    entry = {**BY_HAND, **SAMPLERS}.get(name)
+    if entry is None or prediction not in entry.fits or not (path == "linear" or entry.any_path):
+        on_path = "" if path == "linear" else f" on the {path} path"
+        return (
+            f"a {name} does not fit a model that predicts {prediction}{on_path}. Fitting: "
+            f"{', '.join(names)}."
+        )
+    wanted = {**entry.fits[prediction], "path": path}
+    if prediction == "epsilon":
+        wanted = {key: value for key, value in wanted.items() if key not in BETAS}
+        wanted["prediction_type"] = "epsilon"
+        if before is not None:
+            noise = sorted(BETAS | {"num_train_timesteps"})
+            wanted |= {key: before.config.get(key) for key in noise}
+    has = inspect.signature(type(scheduler).__init__).parameters
+    other = [
+        f"{key}={value!r}"
+        for key, value in wanted.items()
+        if key in has and key in CHECKED and scheduler.config.get(key) != value
+    ]
+    if other:
+        return f"this {name} is for another kind of model; make it with {', '.join(other)}."
+    return None
 
 
 def create_scheduler(

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gensynth.conditions import Item
-from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
+from gensynth.data.images import UNREADABLE, grid, open_frame
+from gensynth.data.profiles import in_srgb
 from gensynth.errors import InputError, UsageError
 from gensynth.files import new_folder
 from gensynth.pipelines.drawing import DrawingPipeline
@@ -20,7 +21,7 @@ from gensynth.pipelines.loading import load, with_guide
 from gensynth.preflight.editing import CANDIDATES, check_place
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
-from gensynth.sampling.generate import Picture, generate
+from gensynth.sampling.generate import Picture, generate, reporting_memory
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth.settings import Settings
 
@@ -28,6 +29,7 @@ SHEET = "sheet.png"
 TILE = 512  # most pixels of the longer side of a picture on the sheet
 SMALL = 128  # pixels that small ones are enlarged to
 RED = np.array([255, 0, 0])  # laid half over what is redrawn
+SMALLER_PICTURE = "Try a smaller picture or canvas, a smaller model or another device"
 
 
 @dataclass
@@ -67,7 +69,8 @@ def run(job: EditJob, out: Path) -> Path:
     assert image is not None
     pipeline = load(job.model, device=processes().device)
     settings = with_guide(job.changes.get("settings", Settings()), processes().device)
-    plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
+    with reporting_memory(1, SMALLER_PICTURE):
+        plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
     drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):
@@ -77,11 +80,11 @@ def run(job: EditJob, out: Path) -> Path:
                 save_picture(result, out, edit_recipe(job, pipeline, plan, picture, hashes))
             return out
         with new_folder(out) as folder:
-            tiles = first_tiles(flatten(image), plan.canvas)
+            tiles = first_tiles(in_srgb(image), plan.canvas)
             for picture, result in drawn:
                 text = edit_recipe(job, pipeline, plan, picture, hashes)
                 save_picture(result, folder / f"{picture.index:06d}.png", text)
-                tiles.append(tile(result))
+                tiles.append(tile(plan.canvas.shown(result)))
             save_picture(grid(tiles), folder / SHEET, None)
     return out
 
@@ -134,7 +137,7 @@ def variants(
         def results(items: list[Item], seeds: list[int]) -> list[Image.Image]:
             return draw(pipeline, plan, seeds)
 
-        for variant in generate(results, _pictures(plan, seeds), job.batch_size):
+        for variant in generate(results, _pictures(plan, seeds), job.batch_size, SMALLER_PICTURE):
             yield variant
             bar.advance(task)
 
@@ -170,7 +173,8 @@ def diverse_seeds(
         return structures(pipeline, plan, seeds)
 
     pictures = _pictures(plan, range(seed, seed + candidates))
-    rows = np.stack([row for _, row in generate(results, pictures, batch_size)])
+    drawn = generate(results, pictures, batch_size, SMALLER_PICTURE)
+    rows = np.stack([row for _, row in drawn])
     if (rows == rows[0]).all():
         raise UsageError(
             "all variants would be alike: nothing is drawn at random with these options; ask for "

@@ -32,6 +32,7 @@ class Job:
     Args:
         shown: what the pictures show in turn, as a person types it: "0-9" or "Bag,3" of classes;
             None: everything in turn.
+        variant: of the weights, see `gensynth.load`.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Job:
     batch_size: int = 16
     kind: str = "png"
     metadata: bool = True
+    variant: str | None = None
 
 
 def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
@@ -56,7 +58,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     """
     check_numbers(job.num, job.seed, job.batch_size, job.kind)
     state = processes()
-    pipeline = load(job.model, device=state.device)
+    pipeline = load(job.model, state.device, job.variant)
     settings = with_guide(job.settings, state.device)
     resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
     if state.is_main_process:
@@ -118,6 +120,8 @@ def describe(
         "format": job.kind,
         **resolved.settings.to_json(),
     }
+    if job.variant is not None:
+        described["variant"] = job.variant
     if job.settings.guide is not None:
         described["guide"] = fingerprint_of(job.settings.guide)
     # A folder of pictures can be continued to a larger number; an array has its size.

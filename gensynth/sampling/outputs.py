@@ -61,6 +61,8 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
         options["exif"] = exif
     elif recipe is not None:
         options["pnginfo"] = _png_chunks(recipe)
+    if "icc_profile" in image.info:  # Pillow keeps it by itself in some kinds of files only
+        options["icc_profile"] = image.info["icc_profile"]
     with reporting_write_errors(path.parent):
         try:
             image.save(temporary, **options)

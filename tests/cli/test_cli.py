@@ -78,6 +78,7 @@ COMMANDS = [
     "demo",
     "ema",
     "models",
+    "classes",
     "ops",
     "doctor",
 ]

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from gensynth import load
 from gensynth.errors import UsageError
+from gensynth.pipelines.acceleration.optimize import OptimizedModel, use_graphs
 from gensynth.pipelines.acceleration.step_tables import Modulations
 from gensynth.pipelines.model_call import guided_model
 from gensynth.settings import Settings
@@ -172,3 +173,19 @@ def test_guided_model_of_a_plain_pipeline_needs_no_plan(tiny_pipeline):
     assert conditions == told
     output = predict(torch.zeros(1, 4, 16, 16), torch.tensor([500.0]), conditions)
     assert output.shape == (1, 4, 16, 16)
+
+
+def test_a_graph_is_not_replayed_in_the_place_of_hooks(pair, monkeypatch):
+    model = pair()[0].model
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    optimized = OptimizedModel(model, tables=False, graphs=True)
+    assert optimized.at([], {}, None).args == (None, True)
+    assert use_graphs(model, None)[0]
+    hook = model.levels[0][0].conv_out.register_forward_hook(lambda *_: None)
+    assert optimized.at([], {}, None).args == (None, False)  # also of one put in later
+    chosen, why = use_graphs(model, None)
+    assert not chosen and "levels.0.0.conv_out has hooks" in why
+    with pytest.raises(UsageError, match=r"levels\.0\.0\.conv_out has hooks"):
+        use_graphs(model, True)
+    hook.remove()
+    assert use_graphs(model, True)[0]

@@ -6,17 +6,18 @@ from typing import Any
 import typer
 
 from gensynth.cli.options import drawing_options
-from gensynth.settings import Settings, read_size
+from gensynth.settings import OF_THE_WALK, Settings
+from gensynth.values import read_size
 
 
 def register(app: typer.Typer) -> None:
-    app.command("edit")(drawing_options(edit, without=("size",)))
+    app.command("edit")(drawing_options(edit, without=("size", *OF_THE_WALK)))
 
 
 def edit(
     image: Path = typer.Argument(..., metavar="IMAGE", help="The picture."),
     mask: Path = typer.Option(
-        None, "--mask", help="Picture of the same size, white (or opaque) where to redraw."
+        None, "--mask", help="Picture of the same size, white (or painted) where to redraw."
     ),
     label: str = typer.Option(
         None, "--label", help="Class of the redrawn part. [default: no class]"

@@ -16,8 +16,13 @@ def sample(
     model: str = typer.Option(
         "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
     ),
+    variant: str = typer.Option(
+        None, "--variant", help='Of its weights, such as "fp16". [default: the plain or only one]'
+    ),
     shown: str = typer.Option(
-        None, "--labels", help="Classes in turn: 0-9, 3,5 or names. [default: all]"
+        None,
+        "--labels",
+        help="Classes in turn: 0-9, 3,5 or names (gensynth classes lists them). [default: all]",
     ),
     num: int = typer.Option(40, "--num", "-n", help="Number of pictures."),
     seed: int = typer.Option(0, "--seed", help="Seed of the first picture; the next has seed + 1."),
@@ -46,7 +51,7 @@ def sample(
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
-    job = Job(model, shown, num, seed, settings, batch_size, kind, metadata)
+    job = Job(model, shown, num, seed, settings, batch_size, kind, metadata, variant)
     folder = run(job, out, optimize)
     if processes().is_main_process:
         print(folder)

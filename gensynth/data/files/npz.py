@@ -13,7 +13,8 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from gensynth.data.files.pictures import stamp_of
+from gensynth.data.reading.contents import in_words
+from gensynth.data.reading.places import stamp_of
 from gensynth.errors import InputError, OutputError
 from gensynth.temporary import owned_file
 
@@ -167,6 +168,8 @@ class ArrayImages:
             )
         self.labels = _labels(path, len(array))
         self.stamp = stamp_of([path])
+        known = None if self.labels is None else [str(label) for label in sorted(set(self.labels))]
+        self.summary = in_words(len(array), known)
 
     def __len__(self) -> int:
         return len(self.array)

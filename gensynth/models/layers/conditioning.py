@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 
+from gensynth.models.layers.plain import compute_dtype
+
 FREQUENCIES = 256  # of DiT's TimestepEmbedder, and of all models after it
 
 
@@ -28,8 +30,8 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, timestep: Tensor) -> Tensor:
         """[B] timesteps, fractional or whole -> [B, hidden_size]."""
-        # the sinusoids are made in float32 and only then rounded to the weights' type
-        return self.mlp(sinusoids(timestep).to(self.mlp.linear_1.weight.dtype))
+        # the sinusoids are made in float32 and only then rounded to the layer's type
+        return self.mlp(sinusoids(timestep).to(compute_dtype(self.mlp.linear_1)))
 
     def init_weights(self) -> None:
         nn.init.normal_(self.mlp.linear_1.weight, std=0.02)
@@ -79,7 +81,7 @@ class SizeEmbedder(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """[B, 4] height, width, top and left in positions of the sample -> [B, hidden_size]."""
-        return self.mlp(sinusoids(crops).flatten(1).to(self.mlp.linear_1.weight.dtype))
+        return self.mlp(sinusoids(crops).flatten(1).to(compute_dtype(self.mlp.linear_1)))
 
     def init_weights(self) -> None:
         nn.init.normal_(self.mlp.linear_1.weight, std=0.02)

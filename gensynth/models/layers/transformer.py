@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder, modulated_norm
 from gensynth.models.layers.grid import Grid
+from gensynth.models.layers.plain import compute_dtype
 
 
 class PatchEmbed(nn.Module):
@@ -22,7 +23,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
 
     def forward(self, sample: Tensor) -> Tensor:
-        return self.proj(sample).flatten(2).transpose(1, 2).to(self.proj.weight.dtype)
+        return self.proj(sample).flatten(2).transpose(1, 2).to(compute_dtype(self.proj))
 
 
 class TransformerBlock(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gensynth.conditions import Conditions
 from gensynth.errors import UsageError
+from gensynth.models.layers.plain import hooked_layer
 from gensynth.pipelines.acceleration import step_tables
 from gensynth.pipelines.acceleration.cuda_graphs import Graphed
 from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable
@@ -58,10 +59,12 @@ class OptimizedModel:
         with self.lock:
             if self.tables and times:
                 table = self.table(times, conditions, none)
-            if self.graphs:
+            # A replay runs no Python, so it would leave out hooks that were put in since.
+            graphs = self.graphs and hooked_layer(self.model) is None
+            if graphs:
                 for recording in self.recordings.values():
                     recording.check_weights()
-        return partial(self.ask, table)
+        return partial(self.ask, table, graphs)
 
     def table(
         self, times: Sequence[float], conditions: Conditions, none: Conditions | None
@@ -88,14 +91,19 @@ class OptimizedModel:
         return None
 
     def ask(
-        self, table: StepTable | None, sample: Tensor, time: Tensor, conditions: Conditions
+        self,
+        table: StepTable | None,
+        graphs: bool,
+        sample: Tensor,
+        time: Tensor,
+        conditions: Conditions,
     ) -> Tensor:
         """The output of the model, as `asked` gives it."""
         there = self.model.device
         conditions = conditions_at(conditions, there)
         sample = sample.to(there, self.model.dtype if sample.is_floating_point() else None)
         # Twice: with guidance the model sees every picture in two rows.
-        graphed = self.graphs and there.type == "cuda" and len(sample) <= 2 * MOST_PICTURES
+        graphed = graphs and there.type == "cuda" and len(sample) <= 2 * MOST_PICTURES
         graphed = graphed and not torch.is_grad_enabled()
         rows = None if table is None else table.find(time, conditions.get(ROW))
         told = without_rows(conditions)
@@ -217,6 +225,12 @@ def use_graphs(model: ModelMixin, wanted: bool | None) -> tuple[bool, str]:
         return False, f"no CUDA graphs: the model is on {kind}"
     if wanted is False:
         return False, "no CUDA graphs: not wanted"
+    hooked = hooked_layer(model)
+    if hooked is not None:
+        reason = f"{hooked or 'the model'} has hooks, which a graph would leave out"
+        if wanted:
+            raise UsageError(f"graphs cannot be True: {reason}.")
+        return False, f"no CUDA graphs: {reason}"
     return True, f"CUDA graphs: of the model, for up to {MOST_PICTURES} pictures"
 
 
