@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gensynth import outline
 from gensynth.errors import UsageError
+from gensynth.system import outline
 
 if TYPE_CHECKING:
     from gensynth.models.catalogue import Entry

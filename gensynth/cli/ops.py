@@ -2,8 +2,8 @@
 
 import typer
 
-from gensynth import outline
 from gensynth.errors import UsageError
+from gensynth.system import outline
 
 
 def register(app: typer.Typer) -> None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from gensynth import hub
 from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment
 from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.experiments.explain import OBJECTIVES, nearest
 from gensynth.models.known import known, model_names
 from gensynth.samplers.known import check_scheduler
+from gensynth.system import hub
 
 PATTERN = "*?["  # what makes a path a pattern
 TRAIN_FIRST = ", or train one first: gensynth train --config fashion_mnist/vq_nano"

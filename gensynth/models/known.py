@@ -4,9 +4,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from gensynth import outline
 from gensynth.errors import UsageError
 from gensynth.models.presets import PRESETS, proper_name
+from gensynth.system import outline
 
 TAKES = ("class_labels",)  # `Backbone.takes`, unless a model says otherwise
 

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gensynth import hub, outline
 from gensynth.errors import InputError, RefusedError
 from gensynth.models.known import model_names
 from gensynth.pipelines.foreign import about_model
 from gensynth.pretrained import PRETRAINED
+from gensynth.system import hub, outline
 
 INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth import outline
+from gensynth.system import outline
 
 # What diffusers calls a pipeline -> where its authors' weights can be taken over from.
 CONVERTED = {"DiTPipeline": "gensynth convert --from dit takes the authors' own file of weights"}

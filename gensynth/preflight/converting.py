@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gensynth import hub, outline
 from gensynth.config.yaml_text import parse_yaml
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.models.known import known
+from gensynth.system import hub, outline
 
 # How the names of a system's presets start.
 FAMILIES = {

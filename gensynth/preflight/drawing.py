@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth import outline
 from gensynth.conditions import CONDITIONS, Classes
 from gensynth.conditions.classes import LABELS_FILE
 from gensynth.errors import InputError, OutputError, UsageError
@@ -16,6 +15,7 @@ from gensynth.pipelines.finding import INDEX, resolve
 from gensynth.pipelines.foreign import about_pipeline
 from gensynth.samplers.known import check_scheduler
 from gensynth.settings import Settings
+from gensynth.system import outline
 
 FORMATS = ("png", "webp", "npz")
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from gensynth import outline
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.pipelines.finding import INDEX, resolve
 from gensynth.preflight.drawing import content
+from gensynth.system import outline
 
 CANDIDATES = 4  # structures to choose from, for each variant that is wanted
 FILE_KINDS = (".png", ".webp")

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
 
-from gensynth import outline
 from gensynth.errors import InputError, UsageError, did_you_mean
 from gensynth.files import cache_folder
-from gensynth.hub import weights_missing
+from gensynth.system import outline
+from gensynth.system.hub import weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"
 PUBLISHED = "gensynth.evaluation.references.published"

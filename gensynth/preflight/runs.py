@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gensynth import outline
 from gensynth.errors import InputError
+from gensynth.system import outline
 
 
 def check_run(run: Path) -> None:

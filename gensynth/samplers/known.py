@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gensynth import outline
 from gensynth.errors import UsageError, did_you_mean
+from gensynth.system import outline
 
 REGISTRY = "gensynth.samplers.registry"
 

@@ -19,7 +19,7 @@ from gensynth.files import give_name, read_json_lines, temporary_for, write_text
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import Picture
 from gensynth.settings import Settings
-from gensynth.temporary import use_folder
+from gensynth.system.temporary import use_folder
 
 JOB_FILE = "job.json"
 RECIPE_KEY = "gensynth"

@@ -78,7 +78,7 @@ def test_streams_that_tests_put_in_place_are_left_alone(capsys):
 WAIT = """
 import signal, sys, time
 from gensynth import cli
-from gensynth.temporary import owned_file
+from gensynth.system.temporary import owned_file
 def wait():
     path, kept = owned_file(".npy")
     try:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
-from gensynth import outline
 from gensynth.errors import InputError, UsageError
+from gensynth.system import outline
 
 
 class What(enum.StrEnum):

@@ -10,7 +10,7 @@ import typer
 from gensynth.cli.options import drawing_options
 from gensynth.evaluation.request import NUM_DRAWN, Request
 from gensynth.settings import Settings
-from gensynth.temporary import remove_leftovers
+from gensynth.system.temporary import remove_leftovers
 
 
 def register(app: typer.Typer) -> None:

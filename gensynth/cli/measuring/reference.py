@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from gensynth.errors import RefusedError, UsageError
-from gensynth.temporary import remove_leftovers
+from gensynth.system.temporary import remove_leftovers
 
 
 def register(app: typer.Typer) -> None:

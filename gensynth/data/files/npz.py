@@ -16,7 +16,7 @@ from PIL import Image
 from gensynth.data.reading.contents import in_words
 from gensynth.data.reading.places import stamp_of
 from gensynth.errors import InputError, OutputError
-from gensynth.temporary import owned_file
+from gensynth.system.temporary import owned_file
 
 # What zipfile and numpy raise for a file that is cut off, damaged or something else.
 DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)

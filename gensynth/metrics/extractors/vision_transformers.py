@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gensynth.errors import InputError, UsageError
-from gensynth.hub import unreachable
 from gensynth.metrics.extractors.extractor import Extractor
 from gensynth.metrics.extractors.weights import sha256_of
 from gensynth.stored import MOST, TooLarge, at_most
+from gensynth.system.hub import unreachable
 
 # Feature space -> its model on the hub, and what must stand in that model's settings.
 MODELS: dict[str, tuple[str, dict[str, int]]] = {

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
 from gensynth.files import DAMAGED, cache_folder
-from gensynth.hub import unreachable, weights_missing
-from gensynth.temporary import own, remove_unowned
+from gensynth.system.hub import unreachable, weights_missing
+from gensynth.system.temporary import own, remove_unowned
 
 TIMEOUT = 60  # seconds without an answer
 BLOCK = 1 << 20

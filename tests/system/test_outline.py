@@ -3,7 +3,6 @@
 import pytest
 
 import gensynth_benchmarks.evaluation
-from gensynth import outline
 from gensynth.convert.drawing import DEFAULT_VAE
 from gensynth.convert.tokens import TOKENIZER
 from gensynth.errors import UsageError
@@ -18,6 +17,7 @@ from gensynth.pipelines import PIPELINES
 from gensynth.pipelines.editing.canvas import ANCHORS
 from gensynth.samplers import known as known_samplers
 from gensynth.samplers.registry import SAMPLERS, fitting, predictions
+from gensynth.system import outline
 from gensynth.training.session.output import EXPERIMENT
 
 

@@ -6,9 +6,9 @@ import time
 import pytest
 from huggingface_hub import constants
 
-from gensynth import hub
 from gensynth.errors import InputError, OutputError
 from gensynth.pipelines.finding import resolve
+from gensynth.system import hub
 
 
 @pytest.fixture

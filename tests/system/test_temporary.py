@@ -10,12 +10,12 @@ import pytest
 
 from gensynth.data.files.npz import StoredArray
 from gensynth.files import about_disk, cache_folder, give_name
-from gensynth.temporary import owned_file, use_folder
+from gensynth.system.temporary import owned_file, use_folder
 
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from gensynth.temporary import owned_file
+from gensynth.system.temporary import owned_file
 path, kept = owned_file(".npy", Path(sys.argv[1]))
 print(path, flush=True)
 if sys.argv[2] == "die":

@@ -2,7 +2,7 @@
 
 Importing a model, a scheduler or a feature space imports torch, which takes seconds. A wrong name
 is refused before that, from here; what is imported later has the last word, and
-`tests/test_outline.py` compares the two.
+`tests/system/test_outline.py` compares the two.
 """
 
 import ast
