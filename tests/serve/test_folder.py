@@ -88,7 +88,7 @@ def test_one_that_somebody_else_made_meanwhile_is_not_used():
     shutil.rmtree(folder.path)
     folder.path.mkdir()
     folder.path.chmod(0o777)
-    with pytest.raises(OutputError, match="others may enter it.*TMPDIR"):
+    with pytest.raises(OutputError, match=r"others may enter it.*TMPDIR"):
         folder.ensure()
 
 

