@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -266,6 +268,20 @@ def test_the_page_knows_where_it_is_seen(model_folder, options, root):
         assert client.get("/theme.css").status_code == 200
         path = client.get("/").text.partition('src="./assets/')[2].partition('"')[0]
         assert client.get(f"/assets/{path}").status_code == 200
+
+
+def test_what_is_wrong_without_a_model_is_said_without_heavy_imports():
+    wrong = """
+import sys
+from gensynth.errors import GensynthError
+from gensynth_serve.web.app import serve
+try:
+    serve(["no/such/model"], root_path="draw")
+except GensynthError as error:
+    print(error.exit_code, [name for name in ("torch", "gradio") if name in sys.modules])
+"""
+    ended = subprocess.run([sys.executable, "-c", wrong], capture_output=True, text=True)
+    assert ended.stdout == "2 []\n", ended.stderr
 
 
 def test_odd_options_are_refused_before_a_model_is_loaded():
