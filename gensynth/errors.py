@@ -61,6 +61,12 @@ class PartialError(GensynthError):
     exit_code = 9
 
 
+class ProcessLost(GensynthError):
+    """Another process of the launch died or hangs; the same command resumes (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
 class Stopped(GensynthError):
     """Stopped on request with the state saved; the same command resumes (EX_TEMPFAIL)."""
 

@@ -8,11 +8,23 @@ it does stands where it acts; a further one acts on the model call.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from json import dumps
-from numbers import Real
 from typing import Any, Self
 
 from gensynth.errors import UsageError, did_you_mean
-from gensynth.whole import whole_number
+from gensynth.values import (
+    is_falling,
+    is_guide,
+    is_number,
+    is_pair,
+    is_respacing,
+    is_whole,
+    read_interval,
+    read_options,
+    read_size,
+    read_timesteps,
+    respacing_text,
+)
+from gensynth.whole import listed
 
 
 @dataclass(frozen=True)
@@ -46,60 +58,10 @@ class Setting:
     act: Callable[[Any, Any], Any] | None = None
 
 
+# Settings that a sampler is made with; `samplers.registry` says which scheduler understands which.
+OF_THE_WALK = ("timesteps", "timestep_respacing", "eta")
 # Settings that do not come with the package, by name.
 FURTHER: dict[str, Setting] = {}
-
-
-def read_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """Height and width in pixels, from a text like "32" or "32x48"."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise UsageError(f"{option} must look like 32 or 32x48 (height x width), got {text!r}.")
-    return int(sides[0]), int(sides[-1])  # one number: a square
-
-
-def read_interval(text: str) -> tuple[float, float]:
-    """The two noise levels in a text like "0.2,0.7"."""
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"--guidance-interval must look like 0.2,0.7 (low,high), got {text!r}."
-        ) from error
-    return low, high
-
-
-def read_options(texts: list[str]) -> dict[str, Any] | None:
-    """The keywords in texts like "top_k=50"."""
-    from gensynth.config.yaml_text import parse_yaml  # not before an option is given
-
-    options = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--option must look like key=value, got {text!r}.")
-        options[key.strip()] = parse_yaml(value, f"--option {text}")
-    return options or None
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, of Python, numpy or torch, and no truth value."""
-    return whole_number(value) is not None
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number, and no truth value."""
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def is_pair(value: Any, of: Callable[[Any], bool]) -> bool:
-    """Whether a value is a list or tuple of two such things."""
-    return isinstance(value, list | tuple) and len(value) == 2 and all(map(of, value))
-
-
-def is_guide(value: Any) -> bool:
-    """Whether a value is the name of a model, or draws itself."""
-    return isinstance(value, str) or callable(getattr(value, "resolve", None))
 
 
 def as_name(value: Any) -> str:
@@ -126,6 +88,11 @@ class Settings:
         size: height and width in pixels; one number for a square.
         scheduler: name of one that fits.
         scheduler_options: keywords of its constructor in which it differs from the model's.
+        timesteps: of a diffusion's chain, from noise (999) to data (0); their number is `steps`.
+        timestep_respacing: instead, as DiT writes it: how many steps in each of several equal
+            sections of the chain, from data to noise ("10,20,30"), or with a whole stride
+            ("ddim50").
+        eta: noise that DDIM adds: 0 (none) to 1 (as much as DDPM).
         further: settings by the names of `FURTHER`.
     """
 
@@ -185,6 +152,29 @@ class Settings:
         json=dict,
         write=lambda options: [f"{key}={dumps(value)}" for key, value in options.items()],
     )
+    timesteps: Any = setting(
+        "Timesteps of a diffusion to visit, from noise to data, in place of --steps.",
+        read=read_timesteps,
+        metavar="T,T,...",
+        fits=is_falling,
+        what="whole numbers from 0, each below the one before",
+        json=list,
+        write=lambda timesteps: [",".join(map(str, timesteps))],
+    )
+    timestep_respacing: Any = setting(
+        "Steps of a diffusion as DiT counts them, in place of --steps: 10,20,30 for equal sections "
+        "of the chain from data to noise, ddim50 for a whole stride.",
+        metavar="N,N,...|ddimN",
+        fits=is_respacing,
+        what='numbers of steps, such as "10,20,30", or "ddim50"',
+    )
+    eta: float | None = setting(
+        "Noise that DDIM adds: 0 (none) to 1 (as much as DDPM).",
+        kind=float,
+        fits=lambda value: is_number(value) and 0 <= value <= 1,
+        what="a number from 0 to 1",
+        write=lambda share: [f"{float(share)!r}".removesuffix(".0")],
+    )
     further: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -204,8 +194,22 @@ class Settings:
             height, width = (self.size, self.size) if is_whole(self.size) else self.size
             object.__setattr__(self, "size", (int(height), int(width)))
         if self.guidance_interval is not None:
-            low, high = self.guidance_interval
-            object.__setattr__(self, "guidance_interval", (float(low), float(high)))
+            object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        if self.timesteps is not None:
+            object.__setattr__(
+                self, "timesteps", tuple(map(int, listed(self.timesteps, "timesteps")))
+            )
+        if self.timestep_respacing is not None:
+            object.__setattr__(self, "timestep_respacing", respacing_text(self.timestep_respacing))
+
+    @property
+    def fixes_steps(self) -> bool:
+        """Whether the number of steps follows from the other settings."""
+        return self.timesteps is not None or self.timestep_respacing is not None
+
+    def of_the_walk(self) -> dict[str, Any]:
+        """What a sampler is made with: settings that not every scheduler understands."""
+        return {name: self.get(name) for name in OF_THE_WALK if self.get(name) is not None}
 
     @classmethod
     def of(cls, **values: Any) -> Self:

@@ -23,6 +23,9 @@ EXAMPLES = {
         {"method": "heun", "sample_eps": 1e-3, "last_step": None, "greedy": True, "word": "a=b c"},
     )
     * 2,
+    "timesteps": ((999, 500, 3), [999, 500, 3]),
+    "timestep_respacing": ("10,20,30", "10,20,30"),
+    "eta": (0.3, 0.3),
 }
 
 

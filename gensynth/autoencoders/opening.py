@@ -14,6 +14,8 @@ from gensynth.autoencoders.tiny import TinyAutoencoder, is_published, read_publi
 from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.autoencoders.vqmodel import VQModelAutoencoder
 from gensynth.errors import CorruptError, InputError, UsageError
+from gensynth.files import DAMAGED
+from gensynth.stored import check_finite, check_fit, choose_variant, variants
 
 # Kind -> `_class_name` of a config.json -> our class.
 CLASSES: dict[str, dict[str, type[ModelMixin]]] = {
@@ -131,9 +133,11 @@ def _check_settings(path: str, settings: dict[str, Any]) -> None:
 
 
 def _load(codec_class: type[ModelMixin], path: str, kind: str) -> Any:
+    variant = _checked_variant(codec_class, Path(path), kind) if Path(path).is_dir() else None
     try:
         codec, report = codec_class.from_pretrained(
             path,
+            variant=variant,
             use_safetensors=True,  # never a pickle, which could run code
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
@@ -149,7 +153,7 @@ def _load(codec_class: type[ModelMixin], path: str, kind: str) -> Any:
             f"the weights of the autoencoder {path!r} cannot be fetched or read: "
             f"{_first_line(error)}. {_advice(kind)}"
         ) from error
-    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
+    except (SafetensorError, *DAMAGED) as error:
         raise CorruptError(
             f"the autoencoder {path!r} is damaged: {_first_line(error)}. {_advice(kind)}"
         ) from error
@@ -157,7 +161,25 @@ def _load(codec_class: type[ModelMixin], path: str, kind: str) -> Any:
     if report["missing_keys"]:
         some = ", ".join(sorted(report["missing_keys"])[:3])
         raise CorruptError(f"the autoencoder {path!r} lacks weights: {some}. {_advice(kind)}")
+    check_finite(codec, path)
     return codec
+
+
+def _checked_variant(codec_class: type[ModelMixin], folder: Path, kind: str) -> str | None:
+    """Which variant of the weights to load, after a look at their shapes.
+
+    Raises:
+        CorruptError: the weights are damaged, or the configuration asks for others.
+    """
+    variant = choose_variant([folder], None)[folder]
+    if not variants(folder):
+        return None  # loading says what is missing
+    try:
+        # Published autoencoders may have older names, which diffusers translates.
+        check_fit(codec_class, folder, variant, names=False)
+    except CorruptError as error:
+        raise CorruptError(f"the autoencoder is damaged: {error} {_advice(kind)}") from error
+    return variant
 
 
 def _tells_of_damage(error: BaseException | None) -> bool:
@@ -170,7 +192,7 @@ def _tells_of_damage(error: BaseException | None) -> bool:
 def _advice(kind: str) -> str:
     what = f"Give the folder or hub id of a diffusers {KNOWN[kind]}, with safetensors"
     if kind == "vq":  # most often a run that comes first
-        what += "; or train it first: gensynth train --config configs/fashion_mnist/vq_nano.yaml"
+        what += "; or train it first: gensynth train --config fashion_mnist/vq_nano"
     return f"{what} (autoencoder.path=FOLDER; --vae FOLDER of gensynth convert)."
 
 

@@ -17,6 +17,7 @@ from gensynth.autoencoders.levels import from_levels, to_levels
 from gensynth.autoencoders.scaled import ScaledLatents
 from gensynth.errors import CorruptError
 from gensynth.seeding import StepRandom
+from gensynth.stored import check_finite
 
 WIDTH = 64  # channels of every layer
 LATENT_LIMIT = 3  # latents beyond are bent towards it before decoding
@@ -136,4 +137,5 @@ def read_published(folder: Path) -> TinyAutoencoder:
             raise CorruptError(
                 f"{problem}the {part}'s tensors have other names or shapes.{advice}"
             ) from error
+    check_finite(codec, str(folder))
     return codec.float()

@@ -25,6 +25,9 @@ def convert(
         "stabilityai/sd-vae-ft-ema]; of maskgit a tokenizer's folder, or LlamaGen's .pt.",
     ),
     size: int = typer.Option(None, "--size", help="Pixels. [default: what it was trained at]"),
+    part: str = typer.Option(
+        None, "--part", help="Which weights of the file: model, model_ema, ... [default: EMA]"
+    ),
     config: list[str] = typer.Option(
         [], "--config", metavar="KEY=VALUE", help="A keyword in which it differs from --model."
     ),
@@ -37,6 +40,9 @@ def convert(
 
     gensynth convert --from maskgit --checkpoint ImageNet_256_base.pth --vae vq_f16 --out maskgit-b
     """
+    from gensynth.preflight.converting import check
+
+    check(system, checkpoint, out, model, vae, size, config)
     from gensynth.convert.checkpoint import convert as run
 
-    print(run(system, checkpoint, out, model, vae, size, config).summary())
+    print(run(system, checkpoint, out, model, vae, size, config, part).summary())

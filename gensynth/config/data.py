@@ -20,7 +20,7 @@ class Data(Section):
         "fashion_mnist"
     )
     path: str | None = None  # files, folder, glob or hub id; none for the bundled set
-    split: str = "train"
+    split: str = "train"  # of an imagefolder in train/ and val/ also: all
     size: Positive = 32  # pixels, of the square the model is trained on
     channels: Annotated[Literal[1, 3], BeforeValidator(no_truth_value)] = 3
     fit: Literal["crop", "pad"] = "crop"  # ADM's centre crop, or a black border around the image
@@ -31,10 +31,14 @@ class Data(Section):
     exif_rotate: bool = True  # turn photographs upright; ADM does not
     image_column: str | None = None  # none: the first of image, img, jpg, png, webp
     label_column: str | None = None  # none: the first of label, labels, cls, class
-    classes: list[str] | None = None  # names, for sources that do not carry them
+    classes: list[str] | None = None  # names by number, for sources that do not carry them
+    # imagefolder: the level of folders that are the classes, 0 for none; none: the first, if all
+    # pictures lie equally deep.
+    class_level: NotNegative | None = None
     streaming: bool = False
     shuffle_buffer: Positive = 10_000  # images, when streaming
     workers: NotNegative = 2  # decoding processes for each training process
+    timeout: Positive = 120  # seconds without a batch of theirs after which the run ends
     max_corrupt: Share = 0.01  # share of unreadable images above which the run stops
 
     @model_validator(mode="after")
@@ -43,6 +47,12 @@ class Data(Section):
             raise ValueError("path is for the other sources; fashion_mnist comes with the package")
         if self.source != "fashion_mnist" and not self.path:
             raise ValueError(f"source {self.source} needs a path")
+        return self
+
+    @model_validator(mode="after")
+    def level_fits_source(self) -> Self:
+        if self.class_level is not None and self.source != "imagefolder":
+            raise ValueError("class_level is of folders; it needs source: imagefolder")
         return self
 
     @model_validator(mode="after")

@@ -75,11 +75,12 @@ def official_keywords(system: str) -> list[str]:
 def rename(system: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of an official state under our names, and in our shapes."""
     module = SYSTEMS[system]
-    ignored: tuple[str, ...] = getattr(module, "IGNORED", ())
+    ignored: tuple[str, ...] = getattr(module, "IGNORED", ())  # ends of names
+    beside: tuple[str, ...] = getattr(module, "BESIDE", ())  # starts of names
     renamed = {
         module.NAMES.ours(name): tensor
         for name, tensor in state_dict.items()
-        if not name.endswith(ignored)
+        if not name.endswith(ignored) and not name.startswith(beside)
     }
     if hasattr(module, "adapted"):
         return {name: module.adapted(name, tensor) for name, tensor in renamed.items()}

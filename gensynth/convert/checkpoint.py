@@ -8,14 +8,13 @@ from typing import Any
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
-from gensynth.config import parse_yaml
 from gensynth.convert.drawing import DEFAULT_VAE, drawing_pipeline, open_codec
-from gensynth.convert.matching import FAMILIES, Match, match
-from gensynth.convert.tokens import PATCH, check_tokenizer
-from gensynth.errors import OutputError, RefusedError, UsageError
+from gensynth.convert.matching import Match, match
+from gensynth.convert.tokens import PATCH
+from gensynth.errors import OutputError
 from gensynth.files import new_folder
-from gensynth.models import constructor_keywords
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.preflight.converting import check
 
 # What training scripts called a state that may as well be averaged: Halton-MaskGIT stores averages
 # under the same name, in a file of their own.
@@ -31,17 +30,18 @@ class Converted:
     model: str  # name of the preset
     parameters: int
     part: str | None  # of the checkpoint, see `State`
+    averaged: bool  # whether the checkpoint says so of that part
     size: int | None  # pixels; None: a tokenizer, which has no size
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Lines for a terminal."""
-        if self.part in UNSAID:
+        if self.averaged:
+            which = "EMA weights" + (f" ('{self.part}')" if self.part not in (None, "ema") else "")
+        elif self.part in UNSAID:
             which = "the file's only weights (it does not say whether they are averaged)"
-        elif self.part == "ema":
-            which = "EMA weights"
         else:
-            which = f"raw weights ('{self.part}'; there are no EMA weights)"
+            which = f"the weights '{self.part}', which the file does not call averaged"
         notes = "".join(f"note: {note}\n" for note in self.notes)
         what = self.model if self.size is None else f"{self.model} at {self.size} pixels"
         use = f"sample: gensynth sample --model {self.folder}"
@@ -61,6 +61,7 @@ def convert(
     vae: str | None = None,
     size: int | None = None,
     changes: Sequence[str] = (),
+    part: str | None = None,
 ) -> Converted:
     """Writes the folder of a published checkpoint, whole or not at all.
 
@@ -74,40 +75,42 @@ def convert(
             or hub id of a tokenizer, or LlamaGen's file of one.
         size: pixels; None: the size of the position table, or 256 for a ConvNet.
         changes: "key=value" of keywords in which the model differs from `model`.
+        part: where the weights are in the file ("model_ema"); None: the averaged ones, if any.
 
     Raises:
         UsageError: a checkpoint of another system or size, with the differences.
         InputError, RefusedError, CorruptError: a file or VAE that is missing, unsafe or damaged.
         OutputError: `out` cannot be written.
     """
-    if system not in FAMILIES:
-        raise UsageError(f"--from must be one of {', '.join(FAMILIES)}, got {system!r}.")
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
-    if changes and model is None:
-        raise UsageError("--config changes keywords of a named size; give --model too.")
-    if system == "llamagen" and (vae is not None or size is not None):
-        raise UsageError("--from llamagen makes a tokenizer, which has no --vae and no --size.")
-    check_tokenizer(system, vae)
-    found = match(system, checkpoint, model, _parsed(changes, model))
+    keywords = check(system, checkpoint, out, model, vae, size, changes)
+    found = match(system, checkpoint, model, keywords, part)
+    which = (found.part, found.averaged)
     if system == "llamagen":
         made = found.filled()
         _write(made, out)
-        return Converted(out, system, found.name, made.num_parameters(), found.part, None)
+        return Converted(out, system, found.name, made.num_parameters(), *which, None)
     vae = vae or DEFAULT_VAE
     codec = open_codec(system, vae)
     made = found.filled()
-    pipeline = drawing_pipeline(system, found.name, made, codec, vae, size)
+    pipeline = drawing_pipeline(system, found, made, codec, vae, size)
     _write(pipeline, out)
     drawn = pipeline.config.size
     notes = _notes(system, found, codec.patch, drawn)
-    return Converted(out, system, found.name, made.num_parameters(), found.part, drawn, notes)
+    return Converted(out, system, found.name, made.num_parameters(), *which, drawn, notes)
 
 
 def _notes(system: str, found: Match, patch: int, drawn: int) -> tuple[str, ...]:
     """What the tensors cannot tell, and the user should know."""
     notes = []
-    if system in ("dit", "sit"):
+    if found.borrowed:
+        names = ", ".join(found.borrowed)
+        notes.append(f"the average is without {names}, which came from the weights beside it.")
+    if found.repa:
+        notes.append(
+            "a SiT of REPA, whose time runs from data to noise; the weights are turned to run as "
+            "SiT's, and the projectors are left out."
+        )
+    elif system in ("dit", "sit"):
         other = {"dit": "SiT", "sit": "DiT"}[system]
         notes.append(f"a {other} checkpoint would look the same; --from decides which it is.")
     if system == "maskgit" and patch != PATCH:
@@ -133,16 +136,3 @@ def _write(made: ClassConditionalPipeline | ModelMixin, out: Path) -> None:
             made.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {out}: {error}.") from error
-
-
-def _parsed(changes: Sequence[str], model: str | None) -> dict[str, Any]:
-    parsed = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise UsageError(f"--config must look like key=value, got {change!r}.")
-        known = constructor_keywords(model or "")
-        if key not in known:
-            raise UsageError(f"{model} has no keyword {key!r}. Known: {', '.join(known)}.")
-        parsed[key] = parse_yaml(text, f"--config {change}")
-    return parsed

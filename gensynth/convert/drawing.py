@@ -6,6 +6,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from gensynth.autoencoders import open_autoencoder
+from gensynth.convert import imagenet
+from gensynth.convert.matching import Match
 from gensynth.convert.tokens import drawn_tokens, open_tokenizer
 from gensynth.errors import UsageError
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
@@ -28,6 +30,8 @@ DRAWN: dict[str, dict[str, Any]] = {
     },
     "sit": {"prediction": "velocity", "guidance": 1.5},
 }
+# REPA's (README.md, generate.py): all channels are guided, in a part of the way.
+REPA = {"guidance": 1.8, "guided_channels": None, "guidance_interval": (0.0, 0.7)}
 SCHEDULERS = {"sit": "FlowSDEScheduler"}  # of the others the default, DDPM
 
 
@@ -41,11 +45,17 @@ def open_codec(system: str, given: str) -> ModelMixin:
 
 
 def drawing_pipeline(
-    system: str, name: str, model: ModelMixin, codec: ModelMixin, given: str, size: int | None
+    system: str,
+    found: Match,
+    model: ModelMixin,
+    codec: ModelMixin,
+    given: str,
+    size: int | None,
 ) -> ClassConditionalPipeline:
-    """The pipeline of a model of a named size.
+    """The pipeline of a published model.
 
     Args:
+        found: what the model was filled from.
         codec: what `open_codec` made of `given`.
         size: pixels; None: the size of the position table, or 256 for a ConvNet.
 
@@ -53,9 +63,9 @@ def drawing_pipeline(
         UsageError: a codec or size that does not fit the model.
     """
     if system == "maskgit":
-        scheduler, settings = drawn_tokens(name)
+        scheduler, settings = drawn_tokens(found.name)
     else:
-        scheduler, settings = drawn_latents(system, model, codec, given)
+        scheduler, settings = drawn_latents(system, found, model, codec, given)
     side = model.config.get("input_size")
     if size is None:
         if side is not None and not isinstance(side, int):
@@ -64,11 +74,14 @@ def drawing_pipeline(
     multiple = model.size_multiple * codec.patch
     if size < multiple or size % multiple:
         raise UsageError(f"--size must be a multiple of {multiple} pixels, got {size}.")
-    return ClassConditionalPipeline(model, scheduler, codec, size=size, **settings)
+    pipeline = ClassConditionalPipeline(model, scheduler, codec, size=size, **settings)
+    if model.config.num_classes == imagenet.COUNT:
+        pipeline.condition = imagenet.imagenet_classes(pipeline.condition.null)
+    return pipeline
 
 
 def drawn_latents(
-    system: str, model: ModelMixin, codec: ModelMixin, given: str
+    system: str, found: Match, model: ModelMixin, codec: ModelMixin, given: str
 ) -> tuple[SchedulerMixin, dict[str, Any]]:
     """The scheduler and the settings with which a system's published tables were drawn.
 
@@ -81,7 +94,12 @@ def drawn_latents(
             f"the model works on {model.config.in_channels} channels and the VAE {given} has "
             f"{channels}; give the one it was trained with: --vae."
         )
-    settings = {"steps": STEPS, "guided_channels": 3, **DRAWN[system]}
+    settings = {
+        "steps": STEPS,
+        "guided_channels": 3,
+        **DRAWN[system],
+        **(REPA if found.repa else {}),
+    }
     if not model.config.null_label:
         settings["guidance"] = 1.0
     return create_scheduler(SCHEDULERS.get(system), settings["prediction"]), settings

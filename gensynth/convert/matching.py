@@ -1,7 +1,7 @@
 """A published file -> the named model that its tensors are of, with its weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from gensynth.convert import SYSTEMS, differences, rename
+from gensynth.convert.families.sit import PROJECTORS, turned
+from gensynth.convert.finding import State
 from gensynth.convert.inference import inferred
-from gensynth.convert.reading import State, read_state
+from gensynth.convert.reading import read_state
 from gensynth.errors import CorruptError, UsageError
 from gensynth.models import MODELS, create_model, preset
+from gensynth.preflight.converting import FAMILIES
 
-# How the names of a system's presets start.
-FAMILIES = {
-    "dico": "DiCo-",
-    "dic": "DiC-",
-    "dit": "DiT-",
-    "sit": "SiT-",
-    "mdt": "MDTv2-",
-    "maskgit": "MaskGIT-",
-    "llamagen": "VQ-",
-}
 SHOWN = 4  # differences named in an error
 
 
@@ -37,14 +30,24 @@ class Match:
     keywords: dict[str, Any]  # in which the model differs from it
     tensors: dict[str, Tensor]  # under our names
     part: str | None  # of the checkpoint, see `State`
+    averaged: bool = False
+    borrowed: tuple[str, ...] = ()  # tensors that the average lacked, see `State`
+    repa: bool = False  # whether it was one of REPA's, whose time was turned round
 
     def filled(self) -> ModelMixin:
         """The model with the checkpoint's weights, in float32, for evaluation.
 
         Raises:
-            CorruptError: a weight is not finite.
+            CorruptError: a weight is not finite, or a whole number.
         """
-        spoilt = [key for key, tensor in self.tensors.items() if not tensor.isfinite().all()]
+        for key, tensor in self.tensors.items():
+            if not tensor.is_floating_point():
+                raise CorruptError(
+                    f"{self.checkpoint} holds whole numbers ({tensor.dtype}) for {key}; weights "
+                    "of 8 bits and fewer are not read."
+                )
+        # 8 bits are not looked at by torch's isfinite
+        spoilt = [k for k, tensor in self.tensors.items() if not tensor.float().isfinite().all()]
         if spoilt:
             raise CorruptError(
                 f"{self.checkpoint} has weights that are not finite: {spoilt[0]}, ..."
@@ -61,25 +64,30 @@ def match(
     checkpoint: Path,
     model: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    part: str | None = None,
 ) -> Match:
-    """Reads a published file and finds the size it is of, see `matching_size`.
+    """Reads a published file and finds the size it is of, see `matching_size` and `read_state`.
 
     Raises:
         UsageError: a checkpoint of another system or size, with the differences.
         InputError, RefusedError, CorruptError: it is missing, unsafe or damaged.
     """
-    state = read_state(checkpoint)
+    state = read_state(checkpoint, system, part)
     check_system(system, state, checkpoint)
     tensors = rename(system, state.tensors)
     name, keywords = matching_size(system, tensors, model, dict(changes or {}))
-    return Match(checkpoint, name, keywords, tensors, state.part)
+    found = Match(checkpoint, name, keywords, tensors, state.part, state.averaged, state.borrowed)
+    if system == "sit" and any(name.startswith(PROJECTORS) for name in state.tensors):
+        return replace(found, tensors=turned(tensors), repa=True)
+    return found
 
 
 def check_system(system: str, state: State, checkpoint: Path) -> None:
     """Refuses a state whose names are another system's. Those of DiT and SiT are the same."""
+    names = [name for name in state.tensors if not name.startswith(PROJECTORS)]
     shares = {
-        known: sum(name.startswith(tuple(SYSTEMS[known].NAMES.prefixes)) for name in state.tensors)
-        / len(state.tensors)
+        known: sum(name.startswith(tuple(SYSTEMS[known].NAMES.prefixes)) for name in names)
+        / max(1, len(names))
         for known in FAMILIES
     }
     best = max(shares.values())

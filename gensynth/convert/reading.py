@@ -1,72 +1,121 @@
 """A published checkpoint file -> its tensors, without running any code in it."""
 
-import argparse
 import pickle
+import pickletools
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.convert import SYSTEMS
+from gensynth.convert.finding import State, find_weights
+from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.files import DAMAGED
 
-# In the order in which they are preferred; what training scripts call a state in a checkpoint.
-PARTS = ("ema", "model", "state_dict", "model_state_dict")
-# Put in front of every name by torch's wrappers for several processes and for compiling.
-WRAPPERS = ("module.", "_orig_mod.")
-# What is stored beside the weights and runs nothing: settings, and a learning rate that numpy
-# computed (Halton-MaskGIT's optimizer), under numpy's name for it before and after 2.0.
-_SCALAR = np.float64(0).__reduce__()[0]
-HARMLESS: list[Any] = [
-    argparse.Namespace,
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    type(np.dtype(np.float64)),
-]
+# What stands beside weights and runs nothing: settings, paths, and numbers of numpy, under the
+# names of numpy before and after 2.0. None of it is made: `Beside` takes the place of each.
+HARMLESS = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    *(f"pathlib.{kind}" for kind in ("Path", "PosixPath", "PurePosixPath", "WindowsPath")),
+    "pathlib._local.PosixPath",
+    "datetime.datetime",
+    "datetime.timedelta",
+    "collections.defaultdict",
+    "typing.Any",
+    *(f"builtins.{kind}" for kind in ("dict", "list", "tuple", "int", "float", "str", "bool")),
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(
+        f"numpy.{core}.{name}"
+        for core in ("core", "_core")
+        for name in ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
+    ),
+    *(
+        f"omegaconf.{name}"
+        for name in (
+            "dictconfig.DictConfig",
+            "listconfig.ListConfig",
+            "base.ContainerMetadata",
+            "base.Metadata",
+            "nodes.AnyNode",
+        )
+    ),
+)
+# What torch's reader says of a file that is whole, and asks for more than tensors.
+ASKS = re.compile(r"GLOBAL|reduce|Can only (create|build)|persistent_load|Unsupported operand")
+TORCHSCRIPT = "constants.pkl"  # a file of programs has one
+NAMED = ("GLOBAL", "INST")  # the instructions of a pickle with a name in them
+PICKLES = 4  # at the start of a file of torch.save before 1.6
 
 
-class State(NamedTuple):
-    """Tensors under their official names, and the entry of `PARTS` they were; None: the file."""
+class Beside:
+    """Stands where a checkpoint has something else than tensors."""
 
-    tensors: dict[str, Tensor]
-    part: str | None
+    def __init__(self, *arguments: Any):
+        pass
+
+    def __new__(cls, *arguments: Any) -> "Beside":
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
-def read_state(path: Path) -> State:
-    """The weights in a checkpoint, averaged ones ("ema") if there are any.
+def read_state(path: Path, system: str | None = None, part: str | None = None) -> State:
+    """The weights in a checkpoint, averaged ones if there are any; see `find_weights`.
+
+    Args:
+        system: a key of `SYSTEMS` whose weights are looked for; others are taken if there are none.
+        part: where they are in the file, if it holds several.
 
     Raises:
         InputError: there is no such file, or no weights in it.
+        UsageError: it holds several weights, or not those that were asked for.
         RefusedError: a pickle of more than tensors and settings.
         CorruptError: a damaged file.
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint file {path}.")
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
-    # A training script's dictionary of several states, or one state without a wrapper.
-    part = None
-    if isinstance(content, Mapping):
-        part = next(
-            (name for name in PARTS if content.get(name) and isinstance(content[name], Mapping)),
-            None,
-        )
-    state = content if part is None else content[part]
-    if not isinstance(state, Mapping) or not state or not all(map(_is_weight, state.items())):
-        keys = ", ".join(map(str, list(state)[:6])) if isinstance(state, Mapping) else ""
-        found = f"a dictionary of {keys}" if keys else f"a {type(state).__name__}"
-        raise InputError(
-            f"{path} holds no weights: expected tensors by name, or such a dictionary under "
-            f"{', '.join(PARTS)}; it is {found}."
-        )
-    return State({_bare(name): tensor for name, tensor in state.items()}, part)
+    every = _prefixes(SYSTEMS)
+    for prefixes in [every if system is None else _prefixes([system]), every]:
+        try:
+            state = find_weights(content, prefixes, part)
+        except (InputError, UsageError) as error:
+            raise type(error)(f"{path} {error}") from error
+        if 2 * sum(name.startswith(prefixes) for name in state.tensors) > len(state.tensors):
+            break
+    _check_plain(state, path)
+    return state
+
+
+def _prefixes(systems: Iterable[str]) -> tuple[str, ...]:
+    """How the official names of some systems start."""
+    return tuple({start: None for system in systems for start in SYSTEMS[system].NAMES.prefixes})
+
+
+def _check_plain(state: State, path: Path) -> None:
+    """Refuses tensors that are not stored number by number, and views that claim more than is."""
+    held = path.stat().st_size
+    for name, tensor in state.tensors.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or tensor.is_complex():
+            raise InputError(
+                f"{path} stores {name} in a format that is not read here (sparse, quantized, "
+                "complex or without content); store it as a plain tensor."
+            )
+        bytes_claimed = tensor.numel() * tensor.element_size()
+        if bytes_claimed > max(held, tensor.untyped_storage().nbytes()):
+            raise CorruptError(
+                f"{path} says that {name} is {list(tensor.shape)}, more than the whole file holds."
+            )
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -77,20 +126,18 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path) -> Any:
-    with torch.serialization.safe_globals(HARMLESS):
+    zipped = zipfile.is_zipfile(path)  # only this format can be mapped into memory
+    lent: list[Any] = [(Beside, name) for name in HARMLESS]
+    with torch.serialization.safe_globals(lent):
         try:
-            # Only the zip format can be mapped into memory.
-            mapped = zipfile.is_zipfile(path)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            if zipped:
+                _check_archive(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         except pickle.UnpicklingError as error:
-            needed = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+            needed = _needed(str(error), path, zipped)
             if needed is None:
-                raise CorruptError(f"{path} is not a checkpoint that torch.save wrote.") from error
-            raise RefusedError(
-                f"{path} is a pickle that needs {needed[1]}, not only tensors, and unpickling it "
-                "could run code. Ask its author for safetensors; or, if you trust the author, keep "
-                "the weights alone: torch.save(torch.load(FILE, weights_only=False)['ema'], NEW)."
-            ) from error
+                raise CorruptError(f"{path} is damaged or not a checkpoint.") from error
+            raise _refusal(path, f"is a pickle {needed}") from error
         except DAMAGED as error:
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
             raise CorruptError(
@@ -98,12 +145,69 @@ def _pickled(path: Path) -> Any:
             ) from error
 
 
-def _is_weight(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+def _refusal(path: Path, what: str) -> RefusedError:
+    return RefusedError(
+        f"{path} {what}, and reading it could run code. Ask its author for safetensors; or, if you "
+        "trust the author, load it by yourself with torch.load(FILE, weights_only=False) and "
+        "torch.save the dictionary of its tensors by name in a new file."
+    )
 
 
-def _bare(name: str) -> str:
-    while name.startswith(WRAPPERS):
-        for wrapper in WRAPPERS:
-            name = name.removeprefix(wrapper)
-    return name
+def _check_archive(path: Path) -> None:
+    """Refuses programs, and archives that grow when they are read.
+
+    Raises:
+        RefusedError: it is one.
+        CorruptError: it is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(Path(member.filename).name == TORCHSCRIPT for member in members):
+        raise _refusal(path, "is a program of TorchScript, not a file of tensors")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise CorruptError(
+            f"{path} is compressed inside, as torch.save never writes it; if you trust its author, "
+            "unpack it and torch.save the tensors in a new file."
+        )
+
+
+def _needed(said: str, path: Path, zipped: bool) -> str | None:
+    """What a pickle needs beside tensors, in words; None if it is no whole pickle."""
+    named = re.search(r"GLOBAL (\S+)", said)
+    if named is not None:
+        return f"that needs {named[1]}, not only tensors"
+    if not ASKS.search(said):
+        return None
+    try:
+        if not zipped:
+            with path.open("rb") as stream:
+                names = list(_names(stream, PICKLES))
+        else:
+            with zipfile.ZipFile(path) as archive:
+                record = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+                with archive.open(record) as stream:
+                    names = list(_names(stream, 1))
+    except (*DAMAGED, StopIteration):
+        return None
+    own = ("torch.", "collections.OrderedDict", *HARMLESS)
+    foreign = [name for name in names if not name.startswith(own)]
+    if foreign:
+        return f"that needs {foreign[0]}, not only tensors"
+    return "of another protocol than torch.save writes by itself (pickle_protocol=2)"
+
+
+def _names(stream: IO[bytes], most: int) -> Iterator[str]:
+    """The names of classes and functions in the pickles at the start of a file."""
+    for number in range(most):
+        if number and not stream.read(1):
+            return
+        if number:
+            stream.seek(-1, 1)
+        texts: list[str] = []
+        for operation, argument, _ in pickletools.genops(stream):
+            if operation.name in NAMED:
+                yield str(argument).replace(" ", ".")
+            elif operation.name == "STACK_GLOBAL":
+                yield ".".join(texts[-2:])
+            elif isinstance(argument, str):
+                texts.append(argument)

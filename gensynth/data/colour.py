@@ -1,87 +1,59 @@
-"""Colour profiles: models know the colours of sRGB, pictures may hold those of another space."""
+"""Pictures with a colour profile as sRGB, which is what networks and screens take pixels for."""
 
 import io
-import logging
-from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 from PIL import Image, ImageCms
 
-from gensynth.data.images import flatten
+SRGB = ImageCms.createProfile("sRGB")
+LAB = ImageCms.createProfile("LAB")
+# What ImageCms raises for profiles that are damaged, or of another number of channels.
+UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 
-LOGGER = logging.getLogger(__name__)
-MODES = {"GRAY": "L", "RGB": "RGB"}  # a profile's word for its numbers -> Pillow's
 
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A picture whose levels mean sRGB, by the profile that is embedded in it.
 
-@dataclass(frozen=True)
-class Profile:
-    """The space of a picture's colours, which is not sRGB.
-
-    Attributes:
-        icc: its bytes, as files hold them.
-        mode: of the pixels that it speaks of, L or RGB.
+    Grey stays grey and transparency stays. A picture without a profile, with one of sRGB or with
+    one that cannot be used is returned as it is. Levels of 16 bits have to be scaled before.
     """
-
-    icc: bytes
-    mode: str
-
-    def to_srgb(self, image: Image.Image) -> Image.Image:
-        """A picture (L or RGB) of these colours in those of sRGB, in the same mode."""
-        return self._changed(image, self.mode, "RGB", backwards=False)
-
-    def from_srgb(self, image: Image.Image) -> Image.Image:
-        """A picture (L or RGB) of sRGB in these colours, in the same mode."""
-        return self._changed(image, "RGB", self.mode, backwards=True)
-
-    def _changed(self, image: Image.Image, before: str, after: str, backwards: bool) -> Image.Image:
-        own, srgb = ImageCms.ImageCmsProfile(io.BytesIO(self.icc)), ImageCms.createProfile("sRGB")
-        one, other = (srgb, own) if backwards else (own, srgb)
-        changed = ImageCms.profileToProfile(image.convert(before), one, other, outputMode=after)
-        assert changed is not None  # it is, unless the change is made in place
-        changed = changed.convert(image.mode)
-        changed.info.pop("icc_profile", None)
-        return changed
-
-    def is_srgb(self) -> bool:
-        """Whether its colours are those of sRGB, up to rounding."""
-        levels = np.arange(256, dtype=np.uint8)[None]
-        if self.mode == "RGB":  # 512 colours
-            levels = np.stack(np.meshgrid(*[levels[0, ::36]] * 3), axis=-1).reshape(1, -1, 3)
-        same = np.asarray(self.to_srgb(Image.fromarray(levels))).astype(int)
-        return bool(np.abs(same - levels).max() <= 1)
+    if image.mode == "LAB":
+        return ImageCms.applyTransform(image, _of_lab()) or image
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode in ("1", "I", "F") or image.mode.startswith("I;16"):
+        return image
+    if image.mode in ("P", "PA", "RGBa", "La") or "transparency" in image.info:
+        clear = image.mode != "P" or "transparency" in image.info
+        grey = image.mode in ("L", "La")
+        image = image.convert(("LA" if grey else "RGBA") if clear else "RGB")
+    alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
+    grey = image.mode in ("L", "LA")
+    plain = image if image.mode == "CMYK" else image.convert("L" if grey else "RGB")
+    transform = _transform(bytes(profile), plain.mode)
+    if transform is None:
+        return image
+    # grey has equal channels in sRGB, of which any is its level
+    converted = ImageCms.applyTransform(plain, transform) or plain
+    converted = converted.getchannel(0) if grey else converted
+    if alpha is not None:
+        converted.putalpha(alpha)
+    converted.info.pop("icc_profile", None)
+    return converted
 
 
-def with_profile(image: Image.Image) -> tuple[Image.Image, Profile | None]:
-    """An image of any mode as L or RGB, and the profile of its colours; None for those of sRGB.
-
-    CMYK is brought to sRGB by its profile. A profile that is damaged, or of other numbers than the
-    image's, says nothing, as in viewers; the log says so.
-    """
-    icc = image.info.get("icc_profile")
-    if not icc:
-        return flatten(image), None
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB; None if there is nothing to do, or nothing that can be done."""
     try:
-        known = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        space = known.profile.xcolor_space.strip()
-        if space == image.mode == "CMYK":
-            converted = ImageCms.profileToProfile(
-                image, known, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            assert converted is not None
-            converted.info.pop("icc_profile", None)
-            return converted, None
-        flat = flatten(image)
-        if image.mode != "CMYK" and (MODES.get(space) in ("RGB", flat.mode)):
-            profile = Profile(icc, MODES[space])
-            return flat, None if profile.is_srgb() else profile
-    except (OSError, ImageCms.PyCMSError) as error:
-        LOGGER.warning("a colour profile cannot be used (%s); taken for sRGB.", error)
-        return flatten(image), None
-    LOGGER.warning("a colour profile of %s in a picture of %s; taken for sRGB.", space, image.mode)
-    return flatten(image), None
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        # most pictures: converting sRGB to itself would only round
+        if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None
+        return ImageCms.buildTransform(source, SRGB, mode, "RGB")
+    except UNUSABLE:
+        return None
 
 
-def in_srgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as L or RGB, in the colours of sRGB."""
-    flat, profile = with_profile(image)
-    return flat if profile is None else profile.to_srgb(flat)
+@lru_cache(maxsize=1)
+def _of_lab() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(LAB, SRGB, "LAB", "RGB")

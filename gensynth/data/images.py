@@ -11,6 +11,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from gensynth.data.colour import to_srgb
+
 # What Pillow raises for a file that is cut off, damaged, too large to be honest, or not an image.
 UNREADABLE = (
     OSError,
@@ -22,12 +24,13 @@ UNREADABLE = (
 )
 
 
+MOST_RESIZED = 2**24  # pixels of a resized image, above which only a square of it is made
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> Image.Image:
-    """The first frame of an image file as mode L (1 channel) or RGB (3 channels).
+    """The first frame of an image file as mode L (1 channel) or RGB (3 channels), in sRGB.
 
     Args:
         source: the file's bytes, or its path.
@@ -37,7 +40,8 @@ def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> 
     Raises:
         one of `UNREADABLE`: the file cannot be decoded completely.
     """
-    return flatten(open_frame(source, exif_rotate)).convert("L" if channels == 1 else "RGB")
+    image = to_srgb(eight_bits(open_frame(source, exif_rotate)))
+    return flatten(image).convert("L" if channels == 1 else "RGB")
 
 
 def open_frame(source: bytes | str, exif_rotate: bool = True) -> Image.Image:
@@ -60,6 +64,19 @@ def upright(image: Image.Image) -> Image.Image:
     return image
 
 
+def eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits, or of whole numbers or floats, as L; any other as it is."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    # Pillow clips 16-bit values when it converts them; users mean a rescale.
+    # 65535 / 255 = 257
+    depth = 257 if image.mode != "F" else 1
+    levels = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
+    scaled = Image.fromarray(levels.round().astype(np.uint8))
+    scaled.info = {k: v for k, v in image.info.items() if k == "icc_profile"}
+    return scaled
+
+
 def flatten(image: Image.Image) -> Image.Image:
     """An image of any mode as L if it is grey, else as RGB.
 
@@ -67,12 +84,7 @@ def flatten(image: Image.Image) -> Image.Image:
     converted.
     """
     grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow clips 16-bit values when it converts them; users mean a rescale.
-        # 65535 / 255 = 257
-        depth = 257 if image.mode != "F" else 1
-        levels = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
-        image = Image.fromarray(levels.round().astype(np.uint8))
+    image = eight_bits(image)
     if has_alpha(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -90,18 +102,39 @@ def resize_short_side(image: Image.Image, side: int) -> Image.Image:
     Halved with BOX while the short side is at least twice `side`, then BICUBIC
     (openai/guided-diffusion, image_datasets.py, center_crop_arr).
     """
+    image = _halved(image, side)
+    return image.resize(_resized(image, side), Image.Resampling.BICUBIC)
+
+
+def _halved(image: Image.Image, side: int) -> Image.Image:
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    return image
+
+
+def _resized(image: Image.Image, side: int) -> tuple[int, int]:
     scale = side / min(image.size)  # from 0.5 on; small images are enlarged, as ADM does
-    resized = (round(image.width * scale), round(image.height * scale))
-    return image.resize(resized, Image.Resampling.BICUBIC)
+    return round(image.width * scale), round(image.height * scale)
+
+
+def _square(
+    image: Image.Image, resized: tuple[int, int], left: int, top: int, size: int
+) -> Image.Image:
+    """The square of `size` pixels at `left`, `top` of an image brought to the size `resized`."""
+    if resized[0] * resized[1] <= MOST_RESIZED:
+        whole = image.resize(resized, Image.Resampling.BICUBIC)
+        return whole.crop((left, top, left + size, top + size))
+    # A sliver: the same pixels, but for rounding, without the gigabytes around them.
+    across, down = image.width / resized[0], image.height / resized[1]
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
     """The central square at `size` pixels, exactly as ADM makes it."""
-    image = resize_short_side(image, size)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    image = _halved(image, size)
+    width, height = resized = _resized(image, size)
+    return _square(image, resized, (width - size) // 2, (height - size) // 2, size)
 
 
 class Crop(NamedTuple):
@@ -122,21 +155,29 @@ def zoomed_crop(
         zoom: at least 1.
         down, across: where between the first and the last possible place, in [0, 1).
     """
-    image = resize_short_side(image, round(size * zoom))
+    image = _halved(image, round(size * zoom))
+    width, height = resized = _resized(image, round(size * zoom))
     # + 1 places, each equally likely, since down and across are below 1
-    top = int(down * (image.height - size + 1))
-    left = int(across * (image.width - size + 1))
-    crop = Crop(image.height, image.width, top, left)
-    return image.crop((left, top, left + size, top + size)), crop
+    top = int(down * (height - size + 1))
+    left = int(across * (width - size + 1))
+    return _square(image, resized, left, top, size), Crop(height, width, top, left)
 
 
 def pad_square(image: Image.Image, size: int) -> Image.Image:
     """The image in the middle of a black square of `size` pixels, scaled down only if larger."""
     if max(image.size) > size:
-        image = ImageOps.contain(image, (size, size), Image.Resampling.BICUBIC)
+        image = _contained(image, size)
     square = Image.new(image.mode, (size, size))
     square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
     return square
+
+
+def _contained(image: Image.Image, size: int) -> Image.Image:
+    """The image with a long side of `size` pixels; a sliver keeps one pixel of its other side."""
+    if size * min(image.size) < max(image.size):
+        line = [max(1, side * size // max(image.size)) for side in image.size]
+        return image.resize((line[0], line[1]), Image.Resampling.BICUBIC)
+    return ImageOps.contain(image, (size, size), Image.Resampling.BICUBIC)
 
 
 def fit(image: Image.Image, size: int, how: str) -> Image.Image:

@@ -1,175 +1,290 @@
-"""Any source of labelled images as a Hugging Face dataset with columns `image` and `label`."""
+"""Any source of labelled pictures as rows by number, or a stream, with the names of the classes."""
 
-import tarfile
-from dataclasses import dataclass
-from glob import glob
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from gensynth.config import Data
-from gensynth.data.encoded import check_rows, shards
-from gensynth.errors import InputError, UsageError
+from gensynth.data.encoded import check_rows
+from gensynth.data.reading.contents import LeftOut, in_words
+from gensynth.data.reading.endings import ENDINGS
+from gensynth.data.reading.folder import PictureFolder, classes_of_folders, read_folder
+from gensynth.data.reading.labels import Labels
+from gensynth.data.reading.places import files_ending, files_of_split, matching, stamp_of
+from gensynth.data.reading.tars import Columns, Sample, samples_of
+from gensynth.data.rows import LabelledRows, TarRows, stream_of_files, stream_of_tars
+from gensynth.data.tables import BUNDLED, load_rows, load_table
+from gensynth.errors import InputError, RefusedError, UsageError
 
-BUNDLED = Path(__file__).parent / "bundled"
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
-LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
-# How the hub's files say in their names which split they are of.
-SPLITS = ("train", "test", "val")
+__all__ = ["BUNDLED", "Source", "open_source"]
+
+ONE_CLASS = ["image"]  # of pictures that have none
 
 
 @dataclass
 class Source:
-    """A dataset whose rows are {"image": {"bytes", "path"}, "label": int}, and its class names.
+    """Rows {"image": {"bytes", "path"}, "label": int}, and the names of the classes.
 
     Rows of source encoded are {"latents": bytes, "label": int}, see `gensynth.data.encoded`.
+    Without classes there is no label, and one class of the name "image".
+
+    Attributes:
+        left_out, notes: what was not read, and how the rest was.
+        files: that the rows are read from; None if `datasets` knows.
     """
 
-    rows: Dataset | IterableDataset
+    rows: LabelledRows | TarRows | Dataset | IterableDataset
     classes: list[str]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    notes: list[str] = field(default_factory=list)
+    files: list[Path] | None = None
 
     @property
     def streamed(self) -> bool:
         return isinstance(self.rows, IterableDataset)
 
+    @property
+    def summary(self) -> str:
+        """What was read and what was left out, in words."""
+        count = None if self.streamed else len(self.rows)
+        return in_words(count, self.classes, self.left_out, self.notes)
+
+    def labels(self) -> list[int] | None:
+        """The class of every row; None for streams and without classes."""
+        if isinstance(self.rows, Dataset):
+            return self.rows["label"][:] if "label" in self.rows.column_names else None
+        if self.streamed or self.rows.labels is None:
+            return None
+        return list(map(int, self.rows.labels))
+
+    def stamp(self) -> str:
+        """A text that changes when the data change."""
+        if self.files is not None:
+            return stamp_of(self.files)
+        rows = self.rows.rows if isinstance(self.rows, LabelledRows) else self.rows
+        assert not isinstance(rows, TarRows)  # they come with their files
+        return str(rows._fingerprint)  # of the files, and of what was done to the rows since
+
     def name_of(self, row: int) -> str:
         """How to find an image again: its file, or its row."""
         if not self.streamed:
             path = (self.rows[row].get("image") or {}).get("path")
-            if path and Path(path).is_file():
+            if path and (isinstance(self.rows, TarRows) or Path(path).is_file()):
                 return str(path)
         return f"row {row}"
 
 
-def open_source(data: Data) -> Source:
-    """The dataset that a `data:` section names. Images stay encoded.
+def open_source(data: Data, begun_with: Sequence[str] | None = None) -> Source:
+    """The pictures that a `data:` section names. They stay encoded.
+
+    Args:
+        begun_with: the names of classes with which a run began that is to go on.
 
     Raises:
         InputError: nothing there, or a file that cannot be read.
-        UsageError: no image column, class names that are neither stored nor given, or images
-            encoded for other settings.
+        OutputError: a cache that cannot be written.
+        UsageError: no image column, labels that are no classes, class names that are neither stored
+            nor given, or images encoded for other settings.
         CorruptError: encoded images are damaged.
+        RefusedError: other classes than those the run began with.
     """
-    rows = _load(data)
-    if data.source == "encoded":
-        check_rows(rows, data)
-        return Source(rows, _fitting(rows, data.classes or rows.features["label"].names))
-    columns = rows.column_names
-    if columns is None:  # a stream knows them only once a row was read
-        columns = list(next(iter(rows), {}))
-    image = _column(data.image_column, IMAGE_COLUMNS, columns, "image_column")
-    if image is None:
-        raise UsageError(
-            f"data has no image column: it has {', '.join(columns)}. Set data.image_column."
-        )
-    label = _column(data.label_column, LABEL_COLUMNS, columns, "label_column")
-    features = rows.features or {}
-    classes = data.classes or getattr(features.get(label), "names", None)
-    rows = rows.select_columns([image, label] if label else [image])
-    # Bytes, not pictures: decoding is done by the workers, by `data.images` alone.
-    rows = rows.cast_column(image, datasets.Image(decode=False))
-    if image != "image":
-        rows = rows.rename_column(image, "image")
-    if label is None:
-        return Source(rows, ["image"])
-    if label != "label":
-        rows = rows.rename_column(label, "label")
-    if classes is None and isinstance(rows, IterableDataset):
-        raise UsageError("this stream does not carry class names. Set data.classes.")
-    if isinstance(rows, Dataset):
-        classes = _fitting(rows, classes)
-    return Source(rows, list(classes or []))
-
-
-def _load(data: Data) -> Dataset | IterableDataset:
-    options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
-    path = data.path or ""
-    if data.source == "hub":
-        name: str | None = path
-    elif data.source == "fashion_mnist":
-        name, options["data_files"] = (
-            "parquet",
-            {data.split: str(BUNDLED / f"{data.split}.parquet")},
-        )
-        if not Path(options["data_files"][data.split]).is_file():
-            raise UsageError(f"fashion_mnist has the splits train and test, not {data.split!r}.")
+    if data.source == "imagefolder":
+        source = _open_folder(data)
+    elif data.source == "webdataset":
+        source = _open_tars(data)
     elif data.source == "encoded":
-        name, options["split"] = "parquet", "encoded"  # data.split may be a part of one
-        options["data_files"] = {"encoded": [str(file) for file in shards(data)]}
-    elif data.source == "imagefolder":
-        if not Path(path).is_dir():
-            raise InputError(f"there is no image folder {path}.")
-        name, options["data_dir"] = "imagefolder", path
+        rows = load_rows(data)
+        check_rows(rows, data)
+        source = _of_table(rows, True, data.classes)
     else:
-        files = sorted(glob(path))
-        if Path(path).is_dir():
-            ending = "parquet" if data.source == "parquet" else "tar"
-            files = sorted(str(file) for file in Path(path).glob(f"*.{ending}"))
-        if not files:
-            raise InputError(f"there are no {data.source} files at {path}.")
-        name, options["data_files"] = data.source, {data.split: _of_split(files, data.split)}
+        source = _of_table(*load_table(data), data.classes)
+    if begun_with is None or source.classes == list(begun_with):
+        return source
+    return _numbered_as(source, list(begun_with))
+
+
+# Tables
+
+
+def _of_table(
+    rows: Dataset | IterableDataset, labelled: bool, named: Sequence[str] | None
+) -> Source:
+    if not labelled:
+        return Source(rows, ONE_CLASS)
+    feature = (rows.features or {}).get("label")
+    if feature is not None and not isinstance(feature, datasets.Value | datasets.ClassLabel):
+        example = next((row["label"] for row in rows if row["label"] is not None), [])
+        Labels([example])  # raises: a column of lists
+    given = named or getattr(feature, "names", None)
+    whole = isinstance(feature, datasets.ClassLabel) or "int" in getattr(feature, "dtype", "")
+    if isinstance(rows, IterableDataset):
+        labels = Labels(None, given)
+        # a worker checks each whole number anyway
+        rows = rows if whole else rows.map(_numbered, fn_kwargs={"labels": labels})
+        return Source(rows, labels.classes)
+    values = rows.unique("label")
+    labels = Labels(values, given)
+    if whole and all(value is not None and labels.number(value) == value for value in values):
+        return Source(rows, labels.classes)
+    left_out = LeftOut()
+    kept, numbers = _numbers(rows["label"][:], labels, left_out, "row {}".format)
+    return Source(LabelledRows(rows, kept, numbers), labels.classes, left_out)
+
+
+def _numbered(row: dict[str, Any], labels: Labels) -> dict[str, Any]:
+    number = labels.number(row["label"])
+    if number is None:
+        raise UsageError("a row of the stream has no label. Set data.label_column.")
+    return {**row, "label": number}
+
+
+def _numbers(
+    values: Sequence[Any], labels: Labels, left_out: LeftOut, name_of: Callable[[int], str]
+) -> tuple[list[int], list[int]]:
+    """Which rows have a label, and the numbers of their classes."""
+    kept, numbers = [], []
+    for row, value in enumerate(values):
+        number = labels.number(value)
+        if number is None:
+            left_out.add("without a label", name_of(row))
+        else:
+            kept.append(row)
+            numbers.append(number)
+    if not kept:
+        raise UsageError("not one of the pictures has a label. Set data.label_column.")
+    return kept, numbers
+
+
+# Folders
+
+
+def _open_folder(data: Data) -> Source:
+    folder = Path(data.path or "")
+    if not folder.is_dir():
+        raise InputError(f"there is no image folder {folder}.")
+    if data.image_column not in (None, "image"):
+        raise UsageError("data.image_column is for tables; leave it out for an imagefolder.")
+    # Sorted as text, as the runs of earlier versions saw them: they resume with the same pictures.
+    found = read_folder(
+        folder, data.split, data.class_level, data.classes or (), data.label_column, order=str
+    )
+    if not found.files:
+        without = f" Left out: {found.left_out.words()}." if found.left_out else ""
+        raise InputError(f"there are no pictures in {folder} ({', '.join(ENDINGS)}).{without}")
+    classes, numbers = _folder_classes(found, data.classes)
+    rows: Dataset | IterableDataset = _table_of_files(found.files, numbers)
+    if data.streaming:
+        # Tuples: lists would be shuffled whole, and earlier runs saw another order.
+        names = tuple(str(file) for file in found.files)
+        of_files = {"files": names, "labels": tuple(numbers or [0] * len(names))}
+        rows = IterableDataset.from_generator(stream_of_files, gen_kwargs=of_files)
+    return Source(rows, classes, found.left_out, found.notes, found.files)
+
+
+def _folder_classes(
+    found: PictureFolder, given: list[str] | None
+) -> tuple[list[str], list[int] | None]:
+    """The names of classes, and the class of each picture; None if there are no classes."""
+    if found.labels is None:
+        return ONE_CLASS, None
+    if not found.by_folders:
+        labels = Labels(found.labels, given, where="the metadata")
+        kept, numbers = _numbers(
+            found.labels, labels, found.left_out, lambda row: str(found.files[row])
+        )
+        found.files = [found.files[row] for row in kept]
+        return labels.classes, numbers
+    order = classes_of_folders(found.labels, given)
+    number = {name: at for at, name in enumerate(order)}
+    # as many names as folders, and none of theirs: other words for them, in their order
+    return given or order, [number[name] for name in found.labels]
+
+
+def _table_of_files(files: Sequence[Path], labels: Sequence[int] | None) -> Dataset:
+    paths = [str(file) for file in files]
     try:
-        return datasets.load_dataset(name, **options)
-    except (
-        datasets.exceptions.DatasetGenerationError,
-        tarfile.TarError,
-        OSError,
-        ValueError,
-    ) as error:
-        cause = error.__cause__ or error
+        texts = pa.array(paths, pa.string())
+    except UnicodeEncodeError as error:
         raise InputError(
-            f"cannot read {data.source} data{f' at {path}' if path else ''}: {cause}. "
-            "Check the path and data.split; a damaged file has to be fetched again."
+            f"the name {error.object!r} is not in UTF-8; rename the file or its folder."
         ) from error
+    empty = pa.nulls(len(paths), pa.binary())
+    columns = {"image": pa.StructArray.from_arrays([empty, texts], ["bytes", "path"])}
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    if labels is not None:
+        columns["label"] = pa.array(labels, pa.int64())
+        features["label"] = datasets.Value("int64")
+    # in memory: nothing is written to a cache
+    table = datasets.table.InMemoryTable(pa.table(columns))
+    digest = hashlib.sha256("\n".join(paths).encode()).hexdigest()
+    return Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=digest)
 
 
-def _of_split(files: list[str], split: str) -> list[str]:
-    """The files of a split, if some file names say to which they belong; otherwise all.
+# Tars
+
+
+def _open_tars(data: Data) -> Source:
+    place = data.path or ""
+    folder = Path(place)
+    files = files_ending(folder, ".tar", ".tar.gz", ".tgz") if folder.is_dir() else matching(place)
+    if not files:
+        raise InputError(f"there are no webdataset files at {place}.")
+    files = files_of_split(files, data.split)
+    columns = Columns(data.image_column, data.label_column)
+    if data.streaming:
+        labels = Labels(None, data.classes)
+        arguments = {"archives": files, "columns": columns, "labels": labels}
+        rows = IterableDataset.from_generator(stream_of_tars, gen_kwargs=arguments)
+        return Source(rows, labels.classes)
+    left_out = LeftOut()
+    found: list[tuple[int, Sample]] = []
+    for at, file in enumerate(files):
+        found += [(at, sample) for sample in samples_of(file, columns, left_out)]
+    if not found:
+        raise InputError(f"there are no pictures in the tars at {place} ({', '.join(ENDINGS)}).")
+    if all(sample.label is None for _, sample in found):
+        if data.label_column is not None:
+            raise UsageError(
+                f"data.label_column {data.label_column!r} is neither a member nor a key of the "
+                f".json of a sample at {place}."
+            )
+        return Source(TarRows(files, found, None), ONE_CLASS, left_out, files=files)
+    values = [sample.label for _, sample in found]
+    labels = Labels(values, data.classes, where=place)
+    kept, numbers = _numbers(values, labels, left_out, lambda row: found[row][1].picture.name)
+    labelled = TarRows(files, [found[row] for row in kept], numbers)
+    return Source(labelled, labels.classes, left_out, files=files)
+
+
+# Runs that go on
+
+
+def _numbered_as(source: Source, names: list[str]) -> Source:
+    """A source with the numbers of classes that a run began with.
 
     Raises:
-        UsageError: no file is of that split.
+        RefusedError: other classes.
     """
-    named = {
-        file: next((s for s in SPLITS if s in Path(file).stem.lower()), None) for file in files
-    }
-    if not any(named.values()):
-        return files
-    wanted = next((s for s in SPLITS if s in split.lower()), split)
-    chosen = [file for file, found in named.items() if found == wanted]
-    if not chosen:
-        found = ", ".join(sorted({name for name in named.values() if name}))
-        raise UsageError(f"by their names the files are of {found}, none of data.split {split}.")
-    return chosen
-
-
-def _column(given: str | None, usual: tuple[str, ...], columns: list[str], key: str) -> str | None:
-    if given is not None:
-        if given not in columns:
-            raise UsageError(f"data.{key} {given!r} is not one of {', '.join(columns)}.")
-        return given
-    return next((name for name in usual if name in columns), None)
-
-
-def _fitting(rows: Dataset, classes: list[str] | None) -> list[str]:
-    """Names for all labels of the rows: those given, or else their numbers."""
-    highest = _highest_label(rows)
-    classes = classes or [str(number) for number in range(highest + 1)]
-    if highest >= len(classes):
-        raise UsageError(
-            f"the data have label {highest}, but there are only {len(classes)} classes: "
-            f"{', '.join(classes[:12])}."
+    other = [name for name in source.classes if name not in names]
+    labels = source.labels()
+    fixed = isinstance(source.rows, Dataset) and "image" not in source.rows.column_names
+    if other or labels is None or fixed or len(set(names)) < len(names):
+        raise RefusedError(
+            f"this run began with {len(names)} classes ({', '.join(names[:12])}), but the data now "
+            f"have {len(source.classes)} ({', '.join(source.classes[:12])}). Give it the data it "
+            "began with, or begin another: output=DIR."
         )
-    return list(classes)
-
-
-def _highest_label(rows: Dataset) -> int:
-    labels = rows.unique("label")
-    if not all(isinstance(label, int) and label >= 0 for label in labels):
-        wrong = next(label for label in labels if not isinstance(label, int) or label < 0)
-        raise UsageError(
-            f"the labels of classes must be whole numbers from 0, but there is {wrong!r}. "
-            "Choose another data.label_column."
-        )
-    return max(labels)
+    number = [names.index(name) for name in source.classes]
+    moved = [number[label] for label in labels]
+    return replace(
+        source,
+        rows=LabelledRows(source.rows, range(len(moved)), moved),
+        classes=names,
+        notes=[*source.notes, "The classes have the numbers with which the run began."],
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gensynth.data.files.image_set import ImageSet, open_images
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import UsageError
 from gensynth.evaluation.measuring.features import Effort, Images
 from gensynth.evaluation.measuring.measure import measure
 from gensynth.evaluation.measuring.measured import Measured
@@ -21,6 +21,7 @@ from gensynth.evaluation.references.reference import (
 )
 from gensynth.evaluation.report.report import describe
 from gensynth.metrics.extractors import Extractor, open_extractor
+from gensynth.preflight.measuring import check_reference
 from gensynth.processes import processes
 
 OFFLINE = "lite0-64"  # its weights come with the package
@@ -29,10 +30,11 @@ PUBLISHED = "inception-2015"  # what published FIDs are computed with
 
 @dataclass(frozen=True)
 class Fit:
-    """How real images are brought to the size of the samples, see `open_images`."""
+    """How images are read, see `open_images`; only real ones are brought to a size."""
 
     size: int | None = None
     how: str = "crop"
+    level: int | None = None
 
 
 def evaluate(
@@ -69,17 +71,26 @@ def evaluate(
     name = extractor or (OFFLINE if weights is None else PUBLISHED)
     network = open_extractor(name, weights, processes().device, download=download)
     fit = fit or Fit()
-    drawn = open_pictures(str(samples)) if isinstance(samples, str | Path) else samples
+    effort = effort or Effort()
+    own = Fit(level=fit.level)
+    drawn = open_pictures(str(samples), own) if isinstance(samples, str | Path) else samples
     of_file = floor is not None and is_reference(reference)  # the size is then the floor's alone
     real = open_real(reference, network, Fit() if of_file else fit)
     if floor is not None:
         others: ImageSet | None = open_pictures(floor, fit)
     else:
         others = other_images(reference, fit) if space_of(network).floor else None
+    _say_what_is_read({"samples": drawn, "reference": real, "floor": others}, effort)
     found = measure(drawn, real, network, num, metrics, seed, others, effort)
     if found is None:
         return None
     return found, describe(found, command_line(), seed)
+
+
+def _say_what_is_read(sets: dict[str, Any], effort: Effort) -> None:
+    for role, images in sets.items():
+        if isinstance(images, ImageSet) and processes().is_main_process:
+            effort.say(f"{role}: {images.summary}")
 
 
 def other_images(reference: str, fit: Fit) -> ImageSet | None:
@@ -103,7 +114,7 @@ def open_pictures(where: str, fit: Fit | None = None) -> ImageSet:
             f"{where} is a reference (statistics of real images), not samples or other images. "
             f"Give it with --reference {where}."
         )
-    return open_images(where, fit.size, fit.how)
+    return open_images(where, fit.size, fit.how, level=fit.level)
 
 
 def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Reference:
@@ -117,13 +128,8 @@ def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Referenc
         if fit.size is not None:
             raise UsageError(f"{where} holds statistics, which --size cannot change.")
         return read_reference(where, extractor)
-    # An .npz that is missing is more often statistics that were never made than images.
-    if where.lower().endswith(".npz") and not Path(where).exists():
-        raise InputError(
-            f"{where} is not there: give real images, or a file of statistics, as gensynth "
-            f"reference IMAGES --out {where} makes one."
-        )
-    return open_images(where, fit.size, fit.how)
+    check_reference(where)
+    return open_images(where, fit.size, fit.how, level=fit.level)
 
 
 def command_line() -> str:

@@ -40,6 +40,7 @@ class Request:
     metrics: str | None = None
     size: int | None = None
     fit: str = "crop"
+    class_level: int | None = None
     floor: str | None = None
     batch_size: int | None = None
     workers: int = 0
@@ -71,6 +72,28 @@ class Request:
             raise UsageError("--selfcheck takes SAMPLES, the folder with the published files.")
         if self.reference is None and not self.selfcheck and self.protocol is None:
             raise UsageError("--reference is missing: real images, such as fashion_mnist:test.")
+        self._check_places()
+
+    def _check_places(self) -> None:
+        """Whether what is to be read is there, as far as nothing heavy is needed to tell."""
+        from gensynth.preflight import measuring
+        from gensynth.preflight.drawing import check_model
+
+        if self.metrics is not None:
+            measuring.check_metrics(self._metrics())
+        if self.protocol is None and not self.selfcheck:
+            measuring.check_space(self.extractor, self.weights, self.download)
+        if self.model is not None:
+            check_model(self.model, self.drawing)
+        elif self.samples is not None and not self.selfcheck:
+            measuring.check_images(self.samples)
+        if self.reference is not None:
+            measuring.check_reference(self.reference)
+        if self.floor is not None:
+            measuring.check_images(self.floor)
+
+    def _metrics(self) -> list[str]:
+        return [name.strip() for name in (self.metrics or "").split(",")]
 
     def _check_protocol(self, name: str) -> None:
         from gensynth.evaluation.protocols.protocols import find_protocol
@@ -86,11 +109,16 @@ class Request:
         given = {option_of(name): value for name, value in self.drawing.given().items()}
         return given | {"--labels": self.labels}
 
-    def effort(self, tick: Callable[[int], None], expect: Callable[[int], None]) -> "Effort":
+    def effort(
+        self,
+        tick: Callable[[int], None],
+        expect: Callable[[int], None],
+        say: Callable[[str], None],
+    ) -> "Effort":
         """How the work is done, with what is told of its progress."""
         from gensynth.evaluation.measuring.features import Effort
 
-        return Effort(workers=self.workers, tick=tick, expect=expect, **self._batches())
+        return Effort(workers=self.workers, tick=tick, expect=expect, say=say, **self._batches())
 
     def _batches(self) -> dict[str, Any]:
         """The batch size, if one is given; measuring and drawing have different defaults."""
@@ -157,12 +185,10 @@ class Request:
             extractor=extractor,
             weights=self.weights,
             download=self.download,
-            metrics=None
-            if self.metrics is None
-            else [name.strip() for name in self.metrics.split(",")],
+            metrics=None if self.metrics is None else self._metrics(),
             seed=self.seed or 0,
             floor=self.floor,
-            fit=Fit(self.size, self.fit),
+            fit=Fit(self.size, self.fit, self.class_level),
             effort=effort,
         )
         if found is not None and protocol is not None:

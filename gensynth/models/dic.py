@@ -9,6 +9,7 @@ What is unusual:
 """
 
 from collections.abc import Sequence
+from itertools import count, islice
 from typing import cast
 
 import torch
@@ -29,20 +30,61 @@ from gensynth.models.layers.conditioning import (
 )
 from gensynth.models.layers.resample import downsample, upsample
 
-# Width and depths of each size of YuchuanTian/DiC. `nano` is ours.
-PRESETS: dict[str, dict[str, object]] = {
-    "DiC-nano": {"hidden_size": 32, "depth": [2, 4, 4, 4, 2]},
-    "DiC-S": {"hidden_size": 96, "depth": [6, 6, 5, 6, 6]},
-    "DiC-B": {"hidden_size": 192, "depth": [6, 6, 5, 6, 6]},
-    "DiC-XL": {"hidden_size": 384, "depth": [7, 7, 8, 7, 7]},
-    "DiC-H": {"hidden_size": 384, "depth": [14, 14, 10, 14, 14]},
-}
 SKIP_STRIDE = 3  # every third block of the encoder has a skip, and every third of the decoder
 
 
+def num_groups(channels: int) -> int:
+    """Groups of a norm: at most 32, of at least 4 channels each; 0 for fewer than 4 channels."""
+    return min(32, channels // 4)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
-    """At most 32 groups of at least 4 channels."""
-    return nn.GroupNorm(max(1, min(32, channels // 4)), channels)
+    return nn.GroupNorm(num_groups(channels), channels)
+
+
+# Widths of the norms of a level and its mirror, in units of C. The first decoder block of a level
+# takes a skip beside its input, so it sees twice the level's width.
+NORMED = ((1, 2), (2, 4), (4,))
+
+
+def runs(hidden_size: int, depth: Sequence[int]) -> bool:
+    """Whether the published model of that width runs: halving and norms must come out even."""
+    channels = [
+        times * hidden_size
+        for level, multiples in enumerate(NORMED)
+        if depth[level]  # a level without blocks has no norm
+        for times in multiples
+    ]
+    divides = all(num_groups(c) > 0 and c % num_groups(c) == 0 for c in channels)
+    return hidden_size % 2 == 0 and divides  # unshuffling makes four channels of each of C/2
+
+
+def check_depth(depth: object) -> None:
+    """Raises ValueError unless there are five numbers of blocks, mirrored about the middle."""
+    if (
+        not isinstance(depth, Sequence)
+        or len(depth) != 5
+        or not all(isinstance(n, int) and n >= 0 for n in depth)
+    ):
+        raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")
+    if depth[0] != depth[4] or depth[1] != depth[3]:
+        raise ValueError(f"depth must be the same on both sides of its middle, got {depth!r}")
+
+
+def check_width(hidden_size: object, depth: Sequence[int]) -> None:
+    """Raises ValueError for a width that the published model cannot have; names the nearest."""
+    check_whole(hidden_size=hidden_size)
+    assert isinstance(hidden_size, int)
+    if runs(hidden_size, depth):
+        return
+    below = (width for width in range(hidden_size - 1, 0, -1) if runs(width, depth))
+    above = (width for width in count(hidden_size + 1) if runs(width, depth))
+    nearest = " or ".join(map(str, [*islice(below, 1), *islice(above, 1)]))
+    raise ValueError(
+        f"hidden_size {hidden_size} is not possible: it must be even, and each of its norms (of 1, "
+        f"2 and 4 times as many channels C) must divide into min(32, C // 4) groups. "
+        f"Nearest: {nearest}."
+    )
 
 
 class DiCBlock(nn.Module):
@@ -99,7 +141,8 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
 
     Args:
         in_channels: channels of `sample`.
-        hidden_size: width C of the first level; the levels run at C, 2C, 4C, 2C, C.
+        hidden_size: width C of the first level; the levels run at C, 2C, 4C, 2C, C. Even, and such
+            that norms of C, 2C and 4C channels divide into groups (see `check_width`).
         depth: number of blocks of the five levels; the same on both sides of the hourglass.
         num_classes: number of classes. Label `num_classes` is the null label of guidance.
         null_label: whether the class tables have the row of the null label.
@@ -126,16 +169,8 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
         super().__init__()
         check_whole(in_channels=in_channels)
         check_classes(num_classes, null_label)
-        if not isinstance(hidden_size, int) or hidden_size < 8 or hidden_size % 8:
-            raise ValueError(f"hidden_size must be a multiple of 8, got {hidden_size!r}")
-        if (
-            not isinstance(depth, Sequence)
-            or len(depth) != 5
-            or not all(isinstance(n, int) and n >= 0 for n in depth)
-        ):
-            raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")
-        if depth[0] != depth[4] or depth[1] != depth[3]:
-            raise ValueError(f"depth must be the same on both sides of its middle, got {depth!r}")
+        check_depth(depth)
+        check_width(hidden_size, depth)
         width = [hidden_size, 2 * hidden_size, 4 * hidden_size]
         rows = num_classes + int(null_label)
 
@@ -146,9 +181,9 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
             nn.ModuleList(
                 # a skip of the encoder has the same width, so the input is twice as wide
                 DiCBlock(w + w * (level > 2 and takes_skip(index)), w, w)
-                for index in range(count)
+                for index in range(blocks)
             )
-            for level, (w, count) in enumerate(
+            for level, (w, blocks) in enumerate(
                 zip([*width, width[1], width[0]], depth, strict=True)
             )
         )

@@ -25,15 +25,6 @@ from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.positions import resized_table
 from gensynth.ops.plain import own_forward
 
-# Sizes of the README; `nano` is ours.
-PRESETS: dict[str, dict[str, object]] = {
-    "MaskGIT-nano": {"hidden_size": 128, "depth": 5, "num_heads": 4},
-    "MaskGIT-T": {"hidden_size": 384, "depth": 6, "num_heads": 6},
-    "MaskGIT-S": {"hidden_size": 512, "depth": 12, "num_heads": 6},
-    "MaskGIT-B": {"hidden_size": 768, "depth": 12, "num_heads": 12},
-    "MaskGIT-L": {"hidden_size": 1024, "depth": 24, "num_heads": 16},
-    "MaskGIT-XL": {"hidden_size": 1152, "depth": 28, "num_heads": 16},
-}
 EPS = 1e-5
 INNER_MULTIPLE = 256  # the width of the feed-forward is rounded up to this
 
@@ -143,6 +134,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         check_classes(num_classes, null_label=True)
         if proj not in (1, 2):
             raise ValueError(f"proj must be 1 or 2, got {proj!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be from 0 to below 1, got {dropout!r}")
         sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
         self.size_multiple, self.mask_token = proj, codebook_size
         self.grid_size = (sides[0], sides[1])

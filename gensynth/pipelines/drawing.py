@@ -17,7 +17,7 @@ from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
 from gensynth.pipelines.contract import OnStep, Progress, Resolved
 from gensynth.pipelines.editing import edit as editing
-from gensynth.pipelines.fit import check_codebook
+from gensynth.pipelines.fit import check_codebook, check_drawable
 from gensynth.pipelines.model_call import guided_model, sampler_of
 from gensynth.pipelines.resolving import positions, resolve
 from gensynth.pipelines.saving import SavedPipeline
@@ -126,6 +126,10 @@ class DrawingPipeline(SavedPipeline):
     def channels(self) -> int:
         """Of a picture: 1 (grey) or 3 (RGB)."""
         return self.autoencoder.channels
+
+    def check(self) -> None:
+        """Raises UsageError if its parts cannot draw together."""
+        check_drawable(self)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Writes the folder that `gensynth.load` reads, with the mark of the codebook, if any."""

@@ -15,7 +15,7 @@ from gensynth.samplers.contract import Meaning, Predict, Sampler
 from gensynth.samplers.diffusion import WITH_VARIANCE
 from gensynth.samplers.guidance import autoguidance, classifier_free, scheduled
 from gensynth.samplers.registry import create_sampler
-from gensynth.settings import FURTHER
+from gensynth.settings import FURTHER, Settings
 
 ROW = "row"  # beside the conditions of an optimized walk: which row of its table a picture has
 
@@ -31,8 +31,14 @@ def fresh(scheduler: SchedulerMixin, model: Backbone) -> SchedulerMixin:
     return type(scheduler).from_config(scheduler.config, **changes)
 
 
-def sampler_of(pipeline: Composed, scheduler: SchedulerMixin) -> Sampler:
-    """What walks with a scheduler like this one; its own is left as it is."""
+def sampler_of(
+    pipeline: Composed, scheduler: SchedulerMixin, settings: Settings | None = None
+) -> Sampler:
+    """What walks with a scheduler like this one; its own is left as it is.
+
+    Raises:
+        UsageError: settings of the walk that do not fit the scheduler.
+    """
     model, config = pipeline.model, pipeline.config
     meaning = Meaning(
         prediction=config.prediction,
@@ -42,7 +48,8 @@ def sampler_of(pipeline: Composed, scheduler: SchedulerMixin) -> Sampler:
         dtype=model.dtype,
         device=model.device,
     )
-    return create_sampler(fresh(scheduler, model), meaning)
+    choices = {} if settings is None else settings.of_the_walk()
+    return create_sampler(fresh(scheduler, model), meaning, **choices)
 
 
 def guided_model(
@@ -110,7 +117,8 @@ def model_call(
     optimized = pipeline.optimized
     if optimized is not None and optimized.model is pipeline.model:
         # A sampler of its own: listing the times uses it up.
-        times = sampler_of(pipeline, resolved.sampler.scheduler).times(resolved.steps)
+        sampler = sampler_of(pipeline, resolved.sampler.scheduler, resolved.settings)
+        times = sampler.times(resolved.steps)
         ask = optimized.at(times, conditions, none)
     return resolved.sampler.adapted(ask)
 

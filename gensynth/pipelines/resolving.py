@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gensynth.errors import UsageError
+from gensynth.models.known import impossible_size
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.pipelines.fit import check_guide
 from gensynth.pipelines.model_call import sampler_of
@@ -23,18 +24,13 @@ def resolve(pipeline: Composed, settings: Settings) -> Resolved:
         UsageError: a value out of range; the message says what is allowed.
     """
     config = pipeline.config
-    sampler = sampler_of(pipeline, chosen_scheduler(pipeline, settings))
+    sampler = sampler_of(pipeline, chosen_scheduler(pipeline, settings), settings)
     guidance = config.guidance if settings.guidance is None else settings.guidance
     check_guidance(pipeline, guidance, settings.guide)
     given = settings.guidance_interval or config.guidance_interval
     interval = None if given is None else check_interval(given)
     size = checked_size(pipeline, config.size if settings.size is None else settings.size)
-    if settings.steps is None:  # the model's own number, as far as scheduler and size allow it
-        fewest, most = sampler.steps_range(positions(pipeline, size))
-        steps = min(max(config.steps, fewest), most)
-    else:
-        steps = settings.steps
-        check_steps(pipeline, sampler, steps, size)
+    steps = chosen_steps(pipeline, sampler, settings, size)
     if isinstance(settings.guide, str):
         raise UsageError(
             f"the guide {settings.guide!r} is a name; give the model itself: "
@@ -94,28 +90,32 @@ def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, 
     height, width = (size, size) if isinstance(size, int) else size
     multiple = pipeline.model.size_multiple * pipeline.autoencoder.patch
     if height < multiple or width < multiple or height % multiple or width % multiple:
-        nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
-        raise UsageError(
-            f"size {height}x{width} is not possible: each side must be a multiple of "
-            f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
-        )
+        raise impossible_size(height, width, multiple)
     if max(height, width) > MOST_PIXELS:
         raise UsageError(f"size {height}x{width}: a side may have {MOST_PIXELS:,} pixels at most.")
     return height, width
 
 
-def check_steps(pipeline: Composed, sampler: Sampler, steps: int, size: tuple[int, int]) -> None:
-    """Refuses a number of steps that the sampler cannot take.
+def chosen_steps(
+    pipeline: Composed, sampler: Sampler, settings: Settings, size: tuple[int, int]
+) -> int:
+    """How many steps to take: as given, or as many as a given path has, or the pipeline's own.
 
     Raises:
-        UsageError: too few or too many.
+        UsageError: too few or too many for the sampler.
     """
     fewest, most = sampler.steps_range(positions(pipeline, size))
+    # the model's own number as far as scheduler and size allow it
+    own = fewest if settings.fixes_steps else min(max(pipeline.config.steps, fewest), most)
+    steps = own if settings.steps is None else settings.steps
+    if settings.fixes_steps and steps != own:
+        raise UsageError(f"the timesteps are {own}, but steps is {steps}; leave steps out.")
     if not fewest <= steps <= most:
         raise UsageError(
             f"steps must be from {fewest} to {most}, got {steps} "
             f"({type(sampler.scheduler).__name__} at {size[0]}x{size[1]})."
         )
+    return steps
 
 
 def positions(pipeline: Composed, size: tuple[int, int]) -> int:

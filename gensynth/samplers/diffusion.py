@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from gensynth.conditions import Conditions
+from gensynth.errors import UsageError
 from gensynth.samplers.contract import Meaning, Predict, Step, normal
+from gensynth.samplers.respaced import respaced
 
 # These keep the sample at data + sigma * noise; the others at a mixture of unit variance.
 SIGMA_SCALED = (
@@ -23,17 +26,52 @@ WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
 
 
 class DiffusionSampler:
-    """Any of diffusers' schedulers, for a flow of velocities or a diffusion of noise."""
+    """Any of diffusers' schedulers, for a flow of velocities or a diffusion of noise.
 
-    def __init__(self, scheduler: SchedulerMixin, meaning: Meaning):
+    Args:
+        timesteps: those to visit, from noise to data; None for evenly spaced ones.
+        timestep_respacing: instead, how many in each section of the chain, or "ddim" and a number.
+        eta: how much noise DDIM adds, from 0 (none) to 1 (as much as DDPM); None: the scheduler
+            is not asked.
+
+    Raises:
+        UsageError: timesteps that the chain does not have, or both ways to choose them.
+    """
+
+    def __init__(
+        self,
+        scheduler: SchedulerMixin,
+        meaning: Meaning,
+        timesteps: Sequence[int] | None = None,
+        timestep_respacing: str | None = None,
+        eta: float | None = None,
+    ):
         self.scheduler, self.meaning = scheduler, meaning
         self.flow = meaning.prediction == "velocity"  # otherwise a diffusion, of noise
+        self.timesteps = self.chosen(timesteps, timestep_respacing)
+        self.eta = eta
+
+    def chosen(self, timesteps: Sequence[int] | None, respacing: str | None) -> list[int] | None:
+        """The timesteps that a caller wants, checked; None for evenly spaced ones."""
+        if timesteps is not None and respacing is not None:
+            raise UsageError("give timesteps or timestep_respacing, not both.")
+        total = self.scheduler.config.num_train_timesteps
+        if respacing is not None:
+            return respaced(respacing, total)[::-1]
+        if timesteps is not None and not total > timesteps[0]:
+            raise UsageError(
+                f"timesteps must be from {total - 1} (noise) to 0 (data), got {timesteps[0]}."
+            )
+        return None if timesteps is None else list(timesteps)
 
     def start(self, shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         return normal(shape, generators, self.meaning.device)
 
     def set_timesteps(self, steps: int) -> None:
         """Sets the path. Flow's Euler steps are equal in time, as SiT's (the default is not)."""
+        if self.timesteps is not None:
+            self.scheduler.set_timesteps(timesteps=self.timesteps)
+            return
         known = inspect.signature(self.scheduler.set_timesteps).parameters
         if "sigmas" in known and self.flow:
             self.scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))  # it appends 0
@@ -59,6 +97,8 @@ class DiffusionSampler:
         return time / self.scheduler.config.num_train_timesteps
 
     def steps_range(self, positions: int) -> tuple[int, int]:
+        if self.timesteps is not None:
+            return len(self.timesteps), len(self.timesteps)
         return 1, self.scheduler.config.num_train_timesteps
 
     def adapted(self, ask: Predict) -> Predict:
@@ -116,9 +156,9 @@ class DiffusionSampler:
         generators: Sequence[torch.Generator],
     ) -> Tensor:
         """The next sample; schedulers that draw noise draw it from the generators."""
-        extra = {}
+        extra: dict[str, Any] = {} if self.eta is None else {"eta": self.eta}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
-            extra["generator"] = generators
+            extra["generator"] = list(generators)
         return self.scheduler.step(output, timestep, sample, return_dict=False, **extra)[0]
 
     def estimator(self, output: Tensor, timestep: Tensor, sample: Tensor) -> Callable[[], Tensor]:

@@ -16,7 +16,8 @@ from gensynth.samplers.contract import Meaning, Sampler
 from gensynth.samplers.diffusion import DiffusionSampler
 from gensynth.samplers.flow import FlowSampler
 from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowSDEScheduler
-from gensynth.samplers.respaced_ddim import RespacedDDIMScheduler
+from gensynth.samplers.known import does_not_fit
+from gensynth.samplers.respaced import DDPMScheduler, RespacedDDIMScheduler
 from gensynth.samplers.token_decoders import ConfidenceDecoder, HaltonDecoder
 from gensynth.samplers.tokens import TokenSampler
 
@@ -35,6 +36,7 @@ class Entry:
         family: what walks with it.
         any_path: whether it knows every path of a flow; the others know the linear one.
         fixed: its keywords that make it fit a model, which cannot be set by hand.
+        choices: settings of a walk that it understands, keywords of its family.
     """
 
     fits: Mapping[str, Mapping[str, Any]]
@@ -42,11 +44,13 @@ class Entry:
     family: type[Sampler] = DiffusionSampler
     any_path: bool = False
     fixed: frozenset[str] = FIXED
+    choices: tuple[str, ...] = ()
 
 
 _FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 _NOISE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
 _SPACED = {**_NOISE, "timestep_spacing": "linspace"}
+_CHAIN = ("timesteps", "timestep_respacing")
 _ANY_FLOW: dict[str, dict[str, Any]] = {
     prediction: {"prediction": prediction} for prediction in ("velocity", "noise", "score", "x")
 }
@@ -54,8 +58,12 @@ _ANY_FLOW: dict[str, dict[str, Any]] = {
 SAMPLERS: dict[str, Entry] = {
     "FlowMatchEulerDiscreteScheduler": Entry({"velocity": {}}),
     "FlowMatchHeunDiscreteScheduler": Entry({"velocity": {}}),
-    "DDPMScheduler": Entry({"epsilon": {**_SPACED, "variance_type": "learned_range"}}),
-    "RespacedDDIMScheduler": Entry({"epsilon": _SPACED}, RespacedDDIMScheduler),
+    "DDPMScheduler": Entry(
+        {"epsilon": {**_SPACED, "variance_type": "learned_range"}}, DDPMScheduler, choices=_CHAIN
+    ),
+    "RespacedDDIMScheduler": Entry(
+        {"epsilon": _SPACED}, RespacedDDIMScheduler, choices=(*_CHAIN, "eta")
+    ),
     "DPMSolverMultistepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
     "UniPCMultistepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
     "EulerDiscreteScheduler": Entry({"epsilon": _NOISE}),
@@ -91,10 +99,26 @@ def fitting(prediction: str, path: str = "linear") -> list[str]:
     ]
 
 
-def create_sampler(scheduler: SchedulerMixin, meaning: Meaning) -> Sampler:
-    """What walks with a scheduler, whose latest walk is forgotten."""
+def create_sampler(scheduler: SchedulerMixin, meaning: Meaning, **choices: Any) -> Sampler:
+    """What walks with a scheduler, whose latest walk is forgotten.
+
+    Args:
+        choices: settings of the walk that not every scheduler understands, by name.
+
+    Raises:
+        UsageError: one that it does not understand, or whose value is out of range.
+    """
     name = type(scheduler).__name__
-    return {**BY_HAND, **SAMPLERS}[name].family(scheduler, meaning)
+    entry = {**BY_HAND, **SAMPLERS}[name]
+    for choice in choices:
+        if choice not in entry.choices:
+            names = fitting(meaning.prediction)
+            able = [other for other in names if choice in SAMPLERS[other].choices]
+            raise UsageError(
+                f"{name} cannot be told {choice}; of the schedulers that fit this model, "
+                f"{' and '.join(able) or 'none'} can."
+            )
+    return entry.family(scheduler, meaning, **choices)
 
 
 def misfit(
@@ -159,11 +183,7 @@ def create_scheduler(
     names = fitting(prediction, path)
     name = name or names[0]
     if name not in names:
-        on_path = "" if path == "linear" else f" on the {path} path"
-        raise UsageError(
-            f"scheduler {name!r} does not fit a model that predicts {prediction}{on_path}."
-            f"{did_you_mean(name, names)} Fitting: {', '.join(names)}."
-        )
+        raise does_not_fit(name, prediction, path, names)
     entry = SAMPLERS[name]
     kind = entry.kind or getattr(diffusers, name)
     # Schedulers take different keywords; DPM-Solver, for one, has no `clip_sample`.

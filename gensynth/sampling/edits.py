@@ -10,14 +10,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gensynth.conditions import Item
-from gensynth.data.colour import in_srgb
 from gensynth.data.images import UNREADABLE, grid, open_frame
-from gensynth.errors import InputError, RefusedError, UsageError
+from gensynth.data.profiles import in_srgb
+from gensynth.errors import InputError, UsageError
 from gensynth.files import new_folder
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.editing.canvas import Canvas
 from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_different, structures
 from gensynth.pipelines.loading import load, with_guide
+from gensynth.preflight.editing import CANDIDATES, check_place
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import Picture, generate, reporting_memory
@@ -28,10 +29,7 @@ SHEET = "sheet.png"
 TILE = 512  # most pixels of the longer side of a picture on the sheet
 SMALL = 128  # pixels that small ones are enlarged to
 RED = np.array([255, 0, 0])  # laid half over what is redrawn
-CANDIDATES = 4  # structures to choose from, for each variant that is wanted
 SMALLER_PICTURE = "Try a smaller picture or canvas, a smaller model or another device"
-FILE_KINDS = (".png", ".webp")
-OTHER_KINDS = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
 @dataclass
@@ -98,23 +96,9 @@ def check(job: EditJob, out: Path) -> bool:
         UsageError: a number out of range, several processes, or several variants for one file.
         RefusedError: `out` is there already.
     """
-    if job.num < 1:
-        raise UsageError(f"--num-variants must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - CANDIDATES * job.num:  # those of all candidates fit int64
-        raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if processes().num_processes > 1:
         raise UsageError("gensynth edit is one process; start it without torchrun or accelerate.")
-    if out.suffix.lower() in OTHER_KINDS:
-        raise UsageError(f"--out {out} must end in .png or .webp, or be the name of a folder.")
-    named_as_file = out.suffix.lower() in FILE_KINDS
-    if named_as_file and job.num > 1:
-        raise UsageError(f"{job.num} variants need a folder; {out} is the name of one picture.")
-    if out.is_dir() and not named_as_file:
-        if any(out.iterdir()):
-            raise RefusedError(f"{out} is a folder that is not empty; choose another --out.")
-    elif out.exists():
-        raise RefusedError(f"{out} exists already; choose another --out.")
-    return named_as_file
+    return check_place(job.num, job.seed, job.batch_size, out)
 
 
 def read(path: Path | None) -> tuple[Image.Image | None, str | None]:

@@ -12,13 +12,13 @@ from PIL import Image
 from gensynth.conditions import Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
-from gensynth.errors import UsageError
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
+from gensynth.preflight.drawing import check_numbers
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import generate, plan
-from gensynth.sampling.outputs import FORMATS, SampleFolder, recipe, save_picture
+from gensynth.sampling.outputs import SampleFolder, recipe, save_picture
 from gensynth.settings import Settings
 
 GRID = 100  # most pictures on the overview
@@ -31,6 +31,7 @@ class Job:
     Args:
         shown: what the pictures show in turn, as a person types it: "0-9" or "Bag,3" of classes;
             None: everything in turn.
+        variant: of the weights, see `gensynth.load`.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Job:
     batch_size: int = 16
     kind: str = "png"
     metadata: bool = True
+    variant: str | None = None
 
 
 def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
@@ -53,18 +55,13 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     Raises:
         UsageError, InputError, RefusedError, OutputError, DeviceMemoryError: with what to do.
     """
-    if job.num < 1:
-        raise UsageError(f"--num must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - job.num:  # the last picture's seed fits int64
-        raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
-    if job.batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, got {job.batch_size}.")
-    if job.kind not in FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {job.kind!r}.")
+    check_numbers(job.num, job.seed, job.batch_size, job.kind)
     state = processes()
-    pipeline = load(job.model, device=state.device)
+    pipeline = load(job.model, state.device, job.variant)
     settings = with_guide(job.settings, state.device)
     resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
+    if state.is_main_process:
+        say_unusual(pipeline, resolved)
     if optimize:
         make_faster(pipeline, settings.guide)
     condition = pipeline.condition
@@ -89,6 +86,18 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     return out
 
 
+def say_unusual(pipeline: Pipeline, resolved: Resolved) -> None:
+    """Says on stderr that pictures are of another size than those the model was trained on."""
+    trained = pipeline.config.size  # a saved folder records it
+    if resolved.size != (trained, trained):
+        height, width = resolved.size
+        print(
+            f"note: {pipeline.name} was trained on {trained}x{trained} pixels; at {height}x{width} "
+            "its pictures are likely to be worse. Leave out --size for its own.",
+            file=sys.stderr,
+        )
+
+
 def make_faster(*pipelines: Pipeline | None) -> None:
     """Optimizes the pipelines of a job; stderr says what that did."""
     for pipeline in filter(None, pipelines):
@@ -108,6 +117,8 @@ def describe(
         "format": job.kind,
         **resolved.settings.to_json(),
     }
+    if job.variant is not None:
+        described["variant"] = job.variant
     if job.settings.guide is not None:
         described["guide"] = fingerprint_of(job.settings.guide)
     # A folder of pictures can be continued to a larger number; an array has its size.

@@ -1,4 +1,6 @@
 import math
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,3 +227,34 @@ def test_zoomed_crops_reach_every_corner():
     image = Image.fromarray(noise(20, 20))
     corners = {zoomed_crop(image, 16, 1.25, a, b)[1][2:] for a in (0, 0.999) for b in (0, 0.999)}
     assert corners == {(0, 0), (0, 4), (4, 0), (4, 4)}
+
+
+# Slivers
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 3000), (3000, 1), (2, 5001), (7, 4000)])
+@pytest.mark.parametrize("zoom", [1.0, 1.37])
+def test_the_square_of_a_sliver_is_cut_without_the_rest(monkeypatch, height, width, zoom):
+    image = Image.fromarray(noise(height, width, 3))
+    whole = [center_crop(image, 16), zoomed_crop(image, 16, zoom, 0.3, 0.7)]
+    monkeypatch.setattr("gensynth.data.images.MOST_RESIZED", 0)
+    square, (zoomed, crop) = center_crop(image, 16), zoomed_crop(image, 16, zoom, 0.3, 0.7)
+    assert crop == whole[1][1]
+    for found, expected in ((square, whole[0]), (zoomed, whole[1][0])):
+        difference = np.asarray(found, int) - np.asarray(expected, int)
+        assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000)])
+@pytest.mark.parametrize("how", ["crop", "pad"])
+def test_a_sliver_costs_no_gigabyte(size, how):
+    image = Image.new("RGB", size, (9, 99, 199))
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, limits[1]))
+    try:
+        square = fit(image, 256, how)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert square.size == (256, 256)
+    assert square.getpixel((127, 127)) == (9, 99, 199)

@@ -247,6 +247,10 @@ DRAWING = {
          ["Drawn with another scheduler: a has DDPMScheduler; b has DDIMScheduler."]),
         ({"guidance_interval": [0.0, 0.5]},
          ["Drawn with another guidance interval: a has none; b has [0.0, 0.5]."]),
+        ({"steps": 60, "timestep_respacing": "10,50", "eta": 0.5},
+         ["Drawn with another steps: a has 50; b has 60.",
+          "Drawn with another timestep respacing: a has none; b has 10,50.",
+          "Drawn with another eta: a has none; b has 0.5."]),
     ],
 )  # fmt: skip
 def test_samples_that_were_drawn_otherwise_are_ranked_with_a_note(write, tmp_path, changes, said):

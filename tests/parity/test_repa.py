@@ -6,6 +6,7 @@ from reference import load_reference
 
 from gensynth.config import Flow
 from gensynth.convert import load_official
+from gensynth.convert.families.sit import turned
 from gensynth.objectives.flow import FlowObjective
 from gensynth.objectives.hidden_states import as_tokens, hidden_states
 from gensynth.objectives.regularizers import projector, repa_loss
@@ -73,13 +74,10 @@ def test_projection_loss(reference):
 
 def test_sit_with_projectors():
     reference = load_reference("repa/sit_forward.safetensors")
-    config, x = dict(reference.config), reference.input
-    depth, projector_dim = config.pop("encoder_depth"), config.pop("projector_dim")
-    z_dims = config.pop("z_dims")
-    for added in ("decoder_hidden_size", "qk_norm", "fused_attn"):
-        del config[added]
-    backbone = {k: v for k, v in reference.state.items() if not k.startswith("projectors.")}
-    model = load_official("sit", backbone, learn_sigma=False, **config).eval()
+    config, x = reference.config, reference.input
+    depth, projector_dim = config["encoder_depth"], config["projector_dim"]
+    z_dims = config["z_dims"]
+    model = load_official("sit", reference.state, **config).eval()
 
     block = f"blocks.{depth - 1}"  # theirs count from 1
     with hidden_states(model, [block]) as states:
@@ -96,3 +94,13 @@ def test_sit_with_projectors():
             projected.square().mean(), list(own.parameters()), retain_graph=True
         )
         assert all(g.isfinite().all() and g.any() for g in gradients)
+
+
+def test_weights_turned_to_the_time_and_velocity_of_sit():
+    """What a converted checkpoint draws with: data - noise, at a time that is 0 at noise."""
+    reference = load_reference("repa/sit_forward.safetensors")
+    x = reference.input
+    model = load_official("sit", reference.state, **reference.config).eval()
+    model.load_state_dict(turned(model.state_dict()))
+    with torch.inference_mode():
+        reference.check("out", -model(x["x"], 1 - x["t"], x["y"]))

@@ -55,6 +55,27 @@ def test_damaged_checkpoint_is_passed_over(checkpoints, damage, capsys):
     assert bad.with_suffix(".bad").is_dir() and not bad.exists()
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"files": []}',
+        b'{"files": {}}',
+        b'{"files": {"x.safetensors": 5}}',
+        b'{"files": {"x.safetensors": [Infinity, "a"]}}',
+        b'{"files": {"x.safetensors": [[1], "a", 3]}}',
+    ],
+)
+def test_a_manifest_of_any_other_kind_is_damage(checkpoints, manifest):
+    good, bad = checkpoints.save(1, write), checkpoints.save(2, write)
+    (bad / MANIFEST).write_bytes(manifest)
+    assert problem_with(bad) == f"{MANIFEST} is not readable"
+    assert checkpoints.newest() == good
+
+
 def test_only_damaged_ones_left(checkpoints):
     (checkpoints.save(1, write) / "x.safetensors").unlink()
     with pytest.raises(CorruptError, match=r"step-00000001 \(x.safetensors is missing\)"):

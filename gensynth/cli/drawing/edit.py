@@ -6,11 +6,12 @@ from typing import Any
 import typer
 
 from gensynth.cli.options import drawing_options
-from gensynth.settings import Settings, read_size
+from gensynth.settings import OF_THE_WALK, Settings
+from gensynth.values import read_size
 
 
 def register(app: typer.Typer) -> None:
-    app.command("edit")(drawing_options(edit, without=("size",)))
+    app.command("edit")(drawing_options(edit, without=("size", *OF_THE_WALK)))
 
 
 def edit(
@@ -59,6 +60,15 @@ def edit(
     changes: dict[str, Any] = {"label": label, "strength": strength, "outpaint": canvas}
     changes |= {"anchor": anchor, "edge": edge}
     changes["settings"] = settings
+    from gensynth.preflight import editing
+    from gensynth.preflight.drawing import check_model
+
+    editing.check_place(num_variants, seed, batch_size, out)
+    for picture in filter(None, (image, mask)):
+        editing.check_picture(picture)
+    editing.check_change(anchor, strength, edge)
+    check_model(model, settings, label)
+    editing.check_tokens(model)
     from gensynth.sampling.edits import EditJob, run
 
     job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes)

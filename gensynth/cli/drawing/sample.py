@@ -16,6 +16,9 @@ def sample(
     model: str = typer.Option(
         "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
     ),
+    variant: str = typer.Option(
+        None, "--variant", help='Of its weights, such as "fp16". [default: the plain or only one]'
+    ),
     shown: str = typer.Option(
         None,
         "--labels",
@@ -39,10 +42,16 @@ def sample(
     torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
     (torchrun takes --num for an option of its own; -n is the same).
     """
+    from gensynth.preflight.drawing import check_model, check_numbers, check_writable
+
+    check_numbers(num, seed, batch_size, kind)
+    check_model(model, settings, shown)
+    if out is not None:
+        check_writable(out)
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
-    job = Job(model, shown, num, seed, settings, batch_size, kind, metadata)
+    job = Job(model, shown, num, seed, settings, batch_size, kind, metadata, variant)
     folder = run(job, out, optimize)
     if processes().is_main_process:
         print(folder)

@@ -62,6 +62,11 @@ def evaluate(
         None, "--size", help="Bring the real images, not the samples, to squares of this size."
     ),
     fit: str = typer.Option("crop", "--fit", help="How --size does it: crop or pad."),
+    class_level: int = typer.Option(
+        None,
+        "--class-level",
+        help="Level of folders that are the classes; 0 for none. [default: the first]",
+    ),
     batch_size: int = typer.Option(
         None, "--batch-size", "-b", help="Images taken together. [default: 64; 16 where drawn]"
     ),
@@ -112,6 +117,7 @@ def evaluate(
         floor=floor,
         size=size,
         fit=fit,
+        class_level=class_level,
         batch_size=batch_size,
         workers=workers,
         cross_check=cross_check,
@@ -127,6 +133,7 @@ def evaluate(
         effort = request.effort(
             tick=lambda count: bar.advance(task, count),
             expect=lambda more: bar.update(task, total=(bar.tasks[0].total or 0) + more),
+            say=lambda text: bar.console.print(text, highlight=False, markup=False, soft_wrap=True),
         )
         if selfcheck:
             check_installation(request, effort)

@@ -22,6 +22,11 @@ def reference(
     num: int = typer.Option(None, "--num", "-n", help="Images to use. [default: all]"),
     size: int = typer.Option(None, "--size", help="Bring the images to squares of this size."),
     fit: str = typer.Option("crop", "--fit", help="How: crop or pad."),
+    class_level: int = typer.Option(
+        None,
+        "--class-level",
+        help="Level of folders that are the classes; 0 for none. [default: the first]",
+    ),
     extractor: str = typer.Option(
         None,
         "--extractor",
@@ -57,11 +62,16 @@ def reference(
         raise RefusedError(f"{out} is there already; choose another --out or delete it.")
     if batch_size < 1 or workers < 0 or (num is not None and num < 2):
         raise UsageError("--batch-size must be at least 1, --workers 0 and --num 2.")
+    from gensynth.preflight.measuring import check_images, check_space
+
+    check_images(data)
+    check_space(extractor, weights, download)
     from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED, Fit, open_pictures
     from gensynth.metrics.extractors import open_extractor
     from gensynth.processes import processes
 
-    images = open_pictures(data, Fit(size, fit))
+    images = open_pictures(data, Fit(size, fit, class_level))
+    print(f"images: {images.summary}", file=sys.stderr)
     space = extractor or (OFFLINE if weights is None else PUBLISHED)
     network = open_extractor(space, weights, processes().device, download=download)
     make(images, network, num, batch_size, workers, name or data, out)

@@ -1,9 +1,12 @@
 """The official LlamaGen tokenizers (FoundationVision/LlamaGen; Halton-MaskGIT's vq_model.py)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.convert.names import Names
+from gensynth.errors import UsageError
 
 LEVELS = 8  # more than any tokenizer has
 _SIDES = {"encoder": "down", "decoder": "up"}
@@ -63,10 +66,26 @@ def build(
     z_channels: int = 256,
     codebook_embed_dim: int = 8,
     codebook_size: int = 16384,
-    encoder_ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4),
+    encoder_ch_mult: Sequence[int] = (1, 1, 2, 2, 4),
     codebook_l2_norm: bool = True,
+    decoder_ch_mult: Sequence[int] | None = None,
+    codebook_show_usage: bool = True,
+    commit_loss_beta: float = 0.25,
+    entropy_loss_ratio: float = 0.0,
+    dropout_p: float = 0.0,
 ) -> VQAutoencoder:
-    """The tokenizer from the official constructor's keywords."""
+    """The tokenizer from the official constructor's keywords.
+
+    The last four are of training, which ours sets elsewhere, and have no effect here.
+
+    Raises:
+        UsageError: a decoder of other widths than the encoder; no published tokenizer has one.
+    """
+    if decoder_ch_mult is not None and list(decoder_ch_mult) != list(encoder_ch_mult):
+        raise UsageError(
+            "a tokenizer is built with decoder_ch_mult like encoder_ch_mult only, got "
+            f"{list(decoder_ch_mult)} and {list(encoder_ch_mult)}."
+        )
     return VQAutoencoder(
         widths=[ch * factor for factor in encoder_ch_mult],
         layers=num_res_blocks,

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,24 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from gensynth.config import Data
-from gensynth.data.batches import read_ahead
 from gensynth.data.files.npz import ArrayImages
-from gensynth.data.files.pictures import (
-    ENDINGS,
-    OVERVIEW,
-    Files,
-    Pictures,
-    Rows,
-    common_folder,
-    is_picture,
-    natural,
-    pictures_below,
-)
+from gensynth.data.files.pictures import Files, Pictures, Rows
 from gensynth.data.files.tar import TarImages
 from gensynth.data.images import UNREADABLE, fit, to_tensor
-from gensynth.data.sources import SPLITS
+from gensynth.data.reading.endings import ENDINGS, OVERVIEW, is_picture, natural
+from gensynth.data.reading.folder import read_files, read_folder
+from gensynth.data.reading.places import SPLITS, files_ending, matching
+from gensynth.data.workers import Patience, read_ahead
 from gensynth.errors import InputError, UsageError
 
 __all__ = ["OVERVIEW", "ImageSet", "open_images"]
 
-# What is looked for in a folder, in this order; otherwise it is a folder of pictures.
-KINDS = ("samples.npz", "*.parquet", "data/*.parquet", "*.tar", "*.tar.gz", "*.tgz")
+# What is looked for in a folder, in this order, by its endings in upper or lower case, and in a
+# folder inside; otherwise it is a folder of pictures.
+SAMPLES = "samples.npz"
+KINDS = ((".parquet", "."), (".parquet", "data"), (".tar", "."), (".tar.gz", "."), (".tgz", "."))
 FASHION_SIZE = 32
+PATIENCE = Patience(without="--workers 0, in a run data.workers=0, reads without them")
 
 
 @dataclass
@@ -53,6 +47,7 @@ class ImageSet:
         lossy: stored as JPEG or the like, which changes distances.
         classes: names of the labels, where the source knows them.
         name_of: number -> how to find the image.
+        summary: what was read and what was left out, in words.
     """
 
     name: str
@@ -63,6 +58,7 @@ class ImageSet:
     lossy: bool = False
     classes: list[str] | None = None
     name_of: Callable[[int], str] = "image {}".format
+    summary: str = ""
 
     def batches(
         self, indices: Sequence[int], batch_size: int = 64, workers: int = 0
@@ -80,7 +76,7 @@ class ImageSet:
         starts = range(0, len(indices), batch_size)
         chunks = [list(indices[start : start + batch_size]) for start in starts]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        batches: Any = read_ahead(_Stacked(self), workers, device, batch_sampler=chunks)
+        batches: Any = read_ahead(_Stacked(self), workers, device, PATIENCE, batch_sampler=chunks)
         yield from batches
 
 
@@ -109,7 +105,11 @@ def _size(shape: torch.Size) -> str:
 
 
 def open_images(
-    where: str, size: int | None = None, how: str = "crop", split: str | None = None
+    where: str,
+    size: int | None = None,
+    how: str = "crop",
+    split: str | None = None,
+    level: int | None = None,
 ) -> ImageSet:
     """The images a user means by `where`.
 
@@ -122,6 +122,7 @@ def open_images(
             (Fashion-MNIST: 32, padded, as the bundled model draws it).
         how: "crop": ADM's centre crop; "pad": on a black square.
         split: of a dataset, unless `where` names it.
+        level: which folders around pictures are their classes, see `read_folder`.
 
     Raises:
         InputError: nothing there, or not readable.
@@ -132,13 +133,15 @@ def open_images(
             f"images are brought to a size from 1 by crop or pad, not to {size} by {how}."
         )
     place, named_split = _without_split(where)
-    pictures = _open(place, named_split or split)
+    pictures = _open(place, named_split or split, level)
     if not len(pictures):
-        raise InputError(f"there are no pictures in {place} ({', '.join(ENDINGS)}).")
+        raise InputError(
+            f"there are no pictures in {place} ({', '.join(ENDINGS)}): {pictures.summary}"
+        )
     if place == "fashion_mnist":
         size, how = size or FASHION_SIZE, "pad"
     # The size belongs to the fingerprint: features of the same files at another size are others.
-    form = "as they are" if size is None else f"{size} {how}"
+    form = "as they are, sRGB" if size is None else f"{size} {how}, sRGB"
     return ImageSet(
         where,
         len(pictures),
@@ -148,6 +151,7 @@ def open_images(
         pictures.lossy,
         pictures.classes,
         pictures.name_of,
+        pictures.summary,
     )
 
 
@@ -169,7 +173,7 @@ def _without_split(where: str) -> tuple[str, str | None]:
     return found[1], found[2]
 
 
-def _open(place: str, split: str | None) -> Pictures:
+def _open(place: str, split: str | None, level: int | None) -> Pictures:
     if place == "fashion_mnist":
         # the images no bundled model was trained on
         return Rows(Data(split=split or "test", channels=1))
@@ -177,6 +181,11 @@ def _open(place: str, split: str | None) -> Pictures:
         path = place.removeprefix("hub:")
         return Rows(Data(source="hub", path=path, split=split or "train"))
     files = _find(place)
+    if not files:
+        found = read_folder(Path(place), split, level, order=natural)
+        if split is not None and not found.splits:
+            raise UsageError(f"{place} has no splits; leave out {split}.")
+        return Files(found)
     kinds = {file.suffix.lower() for file in files}
     if kinds == {".parquet"}:
         path = str(files[0].parent) if Path(place).is_dir() else place
@@ -184,8 +193,7 @@ def _open(place: str, split: str | None) -> Pictures:
     if split is not None:
         raise UsageError(f"{place} has no splits; leave out {split}.")
     if kinds <= set(ENDINGS):
-        folder = Path(place)
-        return Files(files, folder if folder.is_dir() else common_folder(files))
+        return Files(read_files(files, level))
     if kinds <= {".tar", ".gz", ".tgz"}:
         return TarImages(files)
     if kinds == {".npz"} and len(files) == 1:
@@ -197,7 +205,7 @@ def _open(place: str, split: str | None) -> Pictures:
 
 
 def _find(place: str) -> list[Path]:
-    """The files that a path or pattern means, of a folder those of one kind.
+    """The files that a path or pattern means, of a folder those of one kind that is no picture.
 
     Raises:
         InputError: nothing there.
@@ -205,20 +213,23 @@ def _find(place: str) -> list[Path]:
     """
     folder = Path(place)
     if not folder.is_dir():
-        files = [folder] if folder.is_file() else [Path(name) for name in glob(place)]
+        files = matching(place)
         if not files:
             raise InputError(
                 f"there are no images at {place!r}: give a folder, an .npz, .tar or .parquet file, "
                 "hub:OWNER/NAME or fashion_mnist:test."
             )
         return sorted(files, key=natural)
-    for kind in KINDS:
-        files = sorted(folder.glob(kind), key=natural)
-        if files and kind != KINDS[0] and any(map(is_picture, folder.iterdir())):
-            raise UsageError(f"{place} holds both pictures and {kind}. Give the latter by name.")
+    if (folder / SAMPLES).is_file():
+        return [folder / SAMPLES]
+    for ending, below in KINDS:
+        inner = folder / below
+        files = sorted(files_ending(inner, ending), key=natural) if inner.is_dir() else []
+        if files and any(is_picture(file) and file.name != OVERVIEW for file in folder.iterdir()):
+            raise UsageError(f"{place} holds both pictures and *{ending}. Give the latter by name.")
         if files:
             return files
-    return pictures_below(folder)
+    return []
 
 
 def _only_split(place: str, files: list[Path]) -> str:

@@ -1,22 +1,22 @@
 """Encoded pictures by number: the files of a folder, or the rows of a dataset."""
 
-import hashlib
-import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
 from gensynth.config import Data
 from gensynth.data.images import decode
+from gensynth.data.reading.contents import in_words
+from gensynth.data.reading.endings import natural
+from gensynth.data.reading.folder import PictureFolder
+from gensynth.data.reading.labels import Labels
+from gensynth.data.reading.places import stamp_of
 from gensynth.data.sources import open_source
 from gensynth.errors import InputError
 from gensynth.files import read_json_lines
 
-OVERVIEW = "grid.png"  # what `gensynth sample` adds to its pictures
-ENDINGS = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
 HEAD_BYTES = 64  # of a file, enough to see how it is compressed
 
 
@@ -27,12 +27,14 @@ class Pictures(Protocol):
         labels, classes: the class of each picture, and the names of classes, where they are known.
         lossy: stored as JPEG or the like.
         stamp: changes when the files change.
+        summary: what was read and what was left out, in words.
     """
 
     labels: list[int] | None
     classes: list[str] | None
     lossy: bool
     stamp: str
+    summary: str
 
     def __len__(self) -> int: ...
 
@@ -50,22 +52,24 @@ class Pictures(Protocol):
 class Files:
     """Picture files, in the order given.
 
-    Args:
-        folder: under which all of them are.
-
     Attributes:
-        labels: those in the manifest of `gensynth sample`; otherwise the folders directly under
-            `folder` are classes, by their numbers or else in alphabetical order.
+        labels: those in the manifest of `gensynth sample`; otherwise what the folder says. Folders
+            that are numbers are the numbers of their classes.
     """
 
-    def __init__(self, files: list[Path], folder: Path):
-        self.files = files
-        self.stamp = stamp_of(files)
-        self.labels = _drawn_labels(files, folder)
+    def __init__(self, found: PictureFolder):
+        self.files = found.files
+        self.stamp = stamp_of(found.files)
+        self.labels = _drawn_labels(found.files, found.folder)
         self.classes: list[str] | None = None
-        if self.labels is None:
-            self.labels, self.classes = _folder_labels(files, folder)
-        self.lossy = any_lossy([file.name for file in files], self._head)
+        if self.labels is None and found.labels is not None:
+            of = _of_folders if found.by_folders else numbered
+            self.labels, self.classes = of(found.labels)
+        self.lossy = any_lossy([file.name for file in found.files], self._head)
+        names = self.classes
+        if names is None and self.labels is not None:
+            names = [str(label) for label in sorted(set(self.labels))]
+        self.summary = in_words(len(found.files), names, found.left_out, found.notes)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -92,15 +96,15 @@ class Rows:
         self.rows = source.rows
         self.channels = data.channels
         self.place = f"{data.path or data.source} {data.split}"
-        # Of the files, their times and all that was done to the rows since.
-        self.stamp = str(self.rows._fingerprint)
-        self.labels: list[int] | None = None
+        self.stamp = source.stamp()
+        self.summary = source.summary
+        labels = source.labels()
+        self.labels = None if labels is None else list(labels)
         self.classes: list[str] | None = None
-        if "label" in self.rows.column_names:
-            self.labels = self.rows["label"][:]
-            # Numbers are not names: another set may know those.
-            numbers = [str(label) for label in range(len(source.classes))]
-            self.classes = None if source.classes == numbers else source.classes
+        # Numbers are not names: another set may know those.
+        numbers = [str(label) for label in range(len(source.classes))]
+        if labels is not None and source.classes != numbers:
+            self.classes = source.classes
         self.lossy = len(self.rows) > 0 and is_lossy(self._encoded(0)[:HEAD_BYTES])
 
     def __len__(self) -> int:
@@ -117,45 +121,6 @@ class Rows:
         if not image.get("bytes") and image.get("path"):
             return _content(Path(image["path"]))
         return image.get("bytes") or b""
-
-
-def pictures_below(folder: Path) -> list[Path]:
-    """The picture files in a folder and its folders, in natural order, without hidden ones."""
-    found = []
-    for file in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if is_picture(file) and not hidden:
-            found.append(file)
-    return sorted(found, key=natural)
-
-
-def is_picture(file: Path) -> bool:
-    """Whether a file is a picture by its name, and not the overview of others."""
-    return file.suffix.lower() in ENDINGS and file.name != OVERVIEW
-
-
-def natural(path: Path) -> tuple[list[int | str], str]:
-    """A key that sorts 2.png before 10.png."""
-    parts = re.split(r"(\d+)", str(path))
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], str(path)
-
-
-def stamp_of(files: Sequence[Path]) -> str:
-    """A hash of the places, sizes and times of files, among them one that no program can set.
-
-    So two files of the same name, size and date, as archives and copies leave them, differ.
-    """
-    digest = hashlib.sha256()
-    for file in files:
-        place, stat = file.resolve(), file.stat()
-        times = f"{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
-        digest.update(f"{place}\0{stat.st_size}\0{times}\n".encode())
-    return digest.hexdigest()
-
-
-def common_folder(files: Sequence[Path]) -> Path:
-    """The folder under which all files are."""
-    return Path(os.path.commonpath([str(file.parent) for file in files] or [""]))
 
 
 def any_lossy(names: Sequence[str], head: Callable[[int], bytes]) -> bool:
@@ -192,16 +157,25 @@ def _drawn_labels(files: list[Path], folder: Path) -> list[int] | None:
     return all_known(found)
 
 
-def _folder_labels(files: list[Path], folder: Path) -> tuple[list[int] | None, list[str] | None]:
-    """The labels of files and the names of classes, from the folders directly under `folder`."""
-    inside = [file.relative_to(folder).parts for file in files]
-    if not inside or any(len(parts) < 2 for parts in inside):
-        return None, None
-    names = sorted({parts[0] for parts in inside})
-    if all(name.isdecimal() for name in names):
-        return [int(parts[0]) for parts in inside], None
-    number = {name: index for index, name in enumerate(names)}
-    return [number[parts[0]] for parts in inside], names
+def numbered(values: list[Any]) -> tuple[list[int] | None, list[str] | None]:
+    """The labels of pictures, if all have one, and the names of classes that are not just numbers.
+
+    Raises:
+        UsageError: values that are no classes.
+    """
+    names = Labels(values)
+    labels = all_known([names.number(value) for value in values])
+    plain = names.classes == [str(number) for number in range(len(names.classes))]
+    return labels, None if plain or labels is None else names.classes
+
+
+def _of_folders(names: list[str]) -> tuple[list[int], list[str] | None]:
+    """The labels of pictures in folders, and the names of classes; None if those are numbers."""
+    numbers = {name: int(name) for name in names if name.isdecimal()}
+    if len(set(numbers.values())) == len(set(names)):  # 1 and 01 are two folders
+        return [numbers[name] for name in names], None
+    order = {name: number for number, name in enumerate(sorted(set(names), key=natural))}
+    return [order[name] for name in names], list(order)
 
 
 def all_known(labels: list[int | None]) -> list[int] | None:

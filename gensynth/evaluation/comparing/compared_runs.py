@@ -2,17 +2,18 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gensynth.errors import InputError
 from gensynth.evaluation.measuring.measures import Score
-from gensynth.evaluation.report.report import METRICS_FILE, SCHEMA
+from gensynth.evaluation.report.report import SCHEMA
 from gensynth.files import read_json_lines
+from gensynth.preflight.measuring import EVALUATIONS_FILE, METRICS_FILE
+from gensynth.settings import OF_THE_WALK
 
-EVALUATIONS_FILE = "evaluations.jsonl"
 # What has to agree, besides the reference, before numbers may be ranked: its place in metrics.json,
 # and in a line of evaluations.jsonl.
 CONDITIONS = {
@@ -26,7 +27,10 @@ CONDITIONS = {
 REFERENCE_HASHES = ("images_sha256", "statistics_sha256", "sha256")
 IF_KNOWN = ("label rule",)  # not recorded of samples from files
 # What is said but does not keep numbers from being ranked: it may be what is compared.
-DRAWING = ("steps", "guidance", "guidance_interval", "scheduler", "scheduler_options", "size")
+DRAWING = (
+    *("steps", "guidance", "guidance_interval", "scheduler", "scheduler_options", "size"),
+    *OF_THE_WALK,
+)
 
 
 @dataclass(frozen=True)
@@ -72,23 +76,6 @@ class Run:
     drawing: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def found(place: Path) -> Path:
-    """The file with the numbers of a run.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    # a report first, where a folder holds both
-    candidates = [place] if place.is_file() else [place / METRICS_FILE, place / EVALUATIONS_FILE]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise InputError(
-        f"there are no numbers in {place}: give a {METRICS_FILE}, a folder with one, or a training "
-        f"run with {EVALUATIONS_FILE}."
-    )
-
-
 def short_names(places: Sequence[str], paths: Sequence[Path]) -> list[str]:
     """Names of the folders, or of files with an unusual name; as typed where two are equal."""
     usual = (METRICS_FILE, EVALUATIONS_FILE)
@@ -112,12 +99,18 @@ def read_run(name: str, path: Path) -> Run:
         raise InputError(f"{path} does not hold numbers of gensynth evaluate: {error}.") from error
     conditions = {key: [inner(report, keys)] for key, (keys, _) in CONDITIONS.items()}
     settings = inner(report, ("samples", "drawing")) or {}
-    drawing = {key: [settings[key]] for key in DRAWING if key in settings}
+    drawing = {key: [value] for key, value in drawing_of(settings).items()}
     reference = inner(report, ("reference",)) or {}
     hashes = frozenset(reference[key] for key in REFERENCE_HASHES if reference.get(key))
     shown = next((reference[key] for key in REFERENCE_HASHES if reference.get(key)), None)
     known = KnownReference(reference.get("name"), shown, hashes)
     return Run(name, conditions, scores, [known], [], drawing)
+
+
+def drawing_of(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of how samples were drawn; settings of the walk only stand where given."""
+    known = dict.fromkeys(OF_THE_WALK) if "steps" in recorded else {}
+    return known | {key: recorded[key] for key in DRAWING if key in recorded}
 
 
 def inner(tree: Any, keys: Sequence[str]) -> Any:
@@ -143,7 +136,8 @@ def training_run(name: str, lines: list[dict[str, Any]]) -> Run:
         metric: min((score_of(line) for line in of_metric(lines, metric)), key=worth)
         for metric in metrics
     }
-    drawing = {key: different([line[key] for line in lines if key in line]) for key in DRAWING}
+    drawn = [drawing_of(line) for line in lines]
+    drawing = {key: different([one[key] for one in drawn if key in one]) for key in DRAWING}
     references = different([reference_of(line) for line in lines])
     return Run(name, conditions, best, references, lines, {k: v for k, v in drawing.items() if v})
 

@@ -46,12 +46,14 @@ class Effort:
         workers: processes that decode for each process.
         tick: called with numbers of images that are done.
         expect: called with the number of all images of a measurement, before the first is done.
+        say: called with what the main process has to say.
     """
 
     batch_size: int = 64
     workers: int = 0
     tick: Tick = lambda count: None
     expect: Tick = lambda count: None
+    say: Callable[[str], None] = lambda text: None
 
 
 class Images(Protocol):

@@ -51,6 +51,9 @@ def by_class(images: Images, order: Sequence[int], names: list[str] | None) -> d
     found: dict[int, list[int]] = {}
     for position, index in enumerate(order):
         found.setdefault(images.labels(index), []).append(position)
+    if images.classes is None and names and all(name.isdecimal() for name in names):
+        # The number of a class is then its name: that of the folder 10 is not the tenth's.
+        return {str(label): found[label] for label in sorted(found)}
     names = images.classes or names or []
     return {
         names[label] if label < len(names) else f"class {label}": found[label]

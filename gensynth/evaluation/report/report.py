@@ -21,9 +21,9 @@ from gensynth.evaluation.measuring.measures import PUBLISHED_COUNT, known_origin
 from gensynth.evaluation.measuring.rounding import number, rounded, with_error
 from gensynth.files import write_text
 from gensynth.metrics.extractors import Extractor
+from gensynth.preflight.measuring import METRICS_FILE as METRICS_FILE
 
 SCHEMA = 2
-METRICS_FILE = "metrics.json"
 RELIABLE_OFFLINE = 1000  # samples, where a floor is used
 # Ratio of both readings of the Inception Score above which samples lie in an order.
 ORDERED = 0.02

@@ -17,7 +17,8 @@ from torch import Tensor
 from gensynth.config import EMA, STD_RANGE, Experiment, parse_yaml
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError, UsageError
 from gensynth.files import new_folder
-from gensynth.pipelines.loading import read_json
+from gensynth.preflight.runs import check_run
+from gensynth.stored import read_json
 from gensynth.training.averages.ema import AVERAGES, MODEL_FILE, decay_name, std_name
 from gensynth.training.averages.posthoc import coefficients, profile_error
 from gensynth.training.averages.snapshots import (
@@ -79,8 +80,7 @@ def open_averages(run: Path) -> Averages:
         InputError: the folder is not a run, or has no checkpoint yet.
         CorruptError: its experiment or every checkpoint is damaged.
     """
-    if not (run / EXPERIMENT).is_file():
-        raise InputError(f"{run} is not the output folder of a run: there is no {EXPERIMENT}.")
+    check_run(run)
     try:
         tree = parse_yaml((run / EXPERIMENT).read_text(encoding="utf-8"), str(run / EXPERIMENT))
         config = Experiment.model_validate(tree).ema
@@ -88,7 +88,7 @@ def open_averages(run: Path) -> Averages:
         raise CorruptError(f"{run / EXPERIMENT} is not an experiment: {error}") from error
     snapshots = list_snapshots(run)
     if (run / MODEL_FILE).is_file():
-        return Averages(run, config, run, read_json(run / "status.json")["step"], snapshots)
+        return Averages(run, config, run, _finished_step(run / "status.json"), snapshots)
     problems = []
     for checkpoint in reversed(Checkpoints(run / "checkpoints", keep=2).all()):
         problem = problem_with(checkpoint)
@@ -176,6 +176,14 @@ def _check_std(std: float) -> None:
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
+
+
+def _finished_step(status: Path) -> int:
+    content = read_json(status)
+    step = content.get("step") if isinstance(content, dict) else None
+    if not isinstance(step, int):
+        raise CorruptError(f"{status} does not say which step the run ended at.")
+    return step
 
 
 def _checkpoint(run: Path, step: int) -> Path:

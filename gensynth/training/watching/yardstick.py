@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 
 from gensynth.config import Data, Experiment
@@ -69,7 +68,7 @@ class Yardstick:
             self.real = training_images(source, data)
             return
         where = where or TESTS
-        fit = Fit() if is_reference(where) else Fit(data.size, data.fit)
+        fit = Fit() if is_reference(where) else Fit(data.size, data.fit, data.class_level)
         found = open_real(where, self.extractor, fit)
         if isinstance(found, Reference):
             self.reference = found
@@ -96,6 +95,8 @@ class Yardstick:
         """
         if self.real is None:
             return
+        if isinstance(self.real, ImageSet) and self.real.summary:
+            log.say(f"evaluation.reference: {self.real.summary}")
         order = range(self.real.length)
         drawn = selection(
             self.others.length if self.others else 0, self.settings.num, self.settings.seed
@@ -211,10 +212,10 @@ class Interruptible:
 
 def training_images(source: Source, data: Data) -> ImageSet:
     """The images of a run as it sees them, without random crops and flips."""
-    assert isinstance(source.rows, Dataset)
+    assert not source.streamed
     chosen = selection(len(source.rows), MOST_REAL, seed=0)
     shown = data.model_dump(include={"size", "channels", "fit", "exif_rotate"})
-    stamp = f"{source.rows._fingerprint} {len(chosen)} {json.dumps(shown, sort_keys=True)}"
+    stamp = f"{source.stamp()} sRGB {len(chosen)} {json.dumps(shown, sort_keys=True)}"
     return ImageSet(
         f"{len(chosen):,} training images",
         len(chosen),

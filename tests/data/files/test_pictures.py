@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from gensynth.data.files.image_set import open_images
+from gensynth.errors import InputError
 
 
 def test_files_come_in_the_order_of_their_numbers(tmp_path):
@@ -16,9 +17,11 @@ def test_files_come_in_the_order_of_their_numbers(tmp_path):
     for hidden in (".thumbs/1.png", ".1.png", "grid.png"):
         (tmp_path / hidden).parent.mkdir(exist_ok=True)
         Image.new("L", (4, 4), 99).save(tmp_path / hidden)
-    images = open_images(str(tmp_path))
+    images = open_images(str(tmp_path), level=0)
     found = [int(images.read(index)[0, 0, 0]) for index in range(images.length)]
     assert found == [2, 1, 0, 4, 5, 3]  # 1, 2, 10, a9, a10, b
+    for said in ("6 pictures", "in hidden folders: 1 (.thumbs)", "other files: 1 (notes.txt)"):
+        assert said in images.summary
 
 
 @pytest.mark.parametrize(
@@ -68,4 +71,6 @@ def test_folders_are_classes(tmp_path, numbered, folders, labels, classes):
     assert [images.labels(index) for index in range(3)] == labels
     assert images.classes == classes
     (tmp_path / "1.png").write_bytes(numbered(1))
-    assert open_images(str(tmp_path)).labels is None
+    with pytest.raises(InputError, match=r"lie differently deep: 1\.png.*--class-level"):
+        open_images(str(tmp_path))
+    assert open_images(str(tmp_path), level=0).labels is None

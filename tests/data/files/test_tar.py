@@ -8,10 +8,15 @@ def test_members_without_a_label_have_none(tmp_path, numbered, write_tar):
     members = {"1.png": numbered(1), "1.cls": b"4", "2.png": numbered(2), "3.cls": b"5"}
     path = write_tar(tmp_path / "a.tar", members)
     assert open_images(str(path)).labels is None
-    path = write_tar(tmp_path / "a.tar", {**members, "2.cls": b"bee"})
-    assert open_images(str(path)).labels is None
     path = write_tar(tmp_path / "a.tar", {**members, "2.cls": b" 7\n"})
     assert [open_images(str(path)).labels(index) for index in (0, 1)] == [4, 7]
+
+
+def test_names_in_cls_members_are_classes(tmp_path, numbered, write_tar):
+    members = {"1.png": numbered(1), "1.cls": b"fly", "2.png": numbered(2), "2.cls": b"bee\n"}
+    images = open_images(str(write_tar(tmp_path / "a.tar", members)))
+    assert images.classes == ["bee", "fly"]
+    assert [images.labels(index) for index in (0, 1)] == [1, 0]
 
 
 def test_other_members_of_a_tar_are_passed_over(tmp_path, numbered, write_tar):

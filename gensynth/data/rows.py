@@ -1,0 +1,86 @@
+"""Rows {"image": {"bytes", "path"}, "label": int} of tars, and of tables with other labels."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from gensynth.data.reading.contents import LeftOut
+from gensynth.data.reading.labels import Labels
+from gensynth.data.reading.tars import Columns, Member, Sample, bytes_of, samples_of
+
+Row = dict[str, Any]
+
+
+class LabelledRows:
+    """Some rows of a dataset, with labels of their own."""
+
+    def __init__(self, rows: Dataset, numbers: Sequence[int], labels: Sequence[int]):
+        self.rows = rows
+        self.numbers, self.labels = np.asarray(numbers, np.int64), np.asarray(labels, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Row:
+        return {**self.rows[int(self.numbers[number])], "label": int(self.labels[number])}
+
+
+class TarRows:
+    """The pictures of some .tar files, read where they lie.
+
+    Args:
+        samples: in order, each with the number of its archive.
+        labels: by sample; None for pictures without classes.
+    """
+
+    def __init__(
+        self,
+        archives: Sequence[Path],
+        samples: Sequence[tuple[int, Sample]],
+        labels: Sequence[int] | None,
+    ):
+        self.archives = list(archives)
+        # arrays: millions of Python objects would be copied into every worker, one by one
+        places = [(at, sample.picture.offset, sample.picture.size) for at, sample in samples]
+        self.places = np.asarray(places, np.int64).reshape(-1, 3)
+        names = [sample.picture.name.encode(errors="surrogateescape") for _, sample in samples]
+        self.names = pa.array(names, pa.large_binary())
+        self.labels = None if labels is None else np.asarray(labels, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Row:
+        archive, offset, size = map(int, self.places[number])
+        name = self.names[number].as_py().decode(errors="surrogateescape")
+        with self.archives[archive].open("rb") as stream:
+            content = bytes_of(stream, Member(name, offset, size))
+        row: Row = {"image": {"bytes": content, "path": f"{name} of {self.archives[archive]}"}}
+        return row if self.labels is None else {**row, "label": int(self.labels[number])}
+
+
+def stream_of_tars(archives: list[Path], columns: Columns, labels: Labels) -> Iterator[Row]:
+    """The rows of some .tar files, one after the other; those without a label are passed over."""
+    for path in archives:
+        with path.open("rb") as stream:
+            for sample in samples_of(path, columns, LeftOut()):
+                image = {"bytes": bytes_of(stream, sample.picture), "path": sample.picture.name}
+                label = labels.number(sample.label)
+                if label is not None:
+                    yield {"image": image, "label": label}
+
+
+def stream_of_files(files: list[str], labels: list[int]) -> Iterator[Row]:
+    """The rows of picture files, one after the other."""
+    for file, label in zip(files, labels, strict=True):
+        yield {"image": {"bytes": None, "path": file}, "label": label}

@@ -1,0 +1,129 @@
+"""Parquet files, datasets of the hub and the bundled set, through Hugging Face's `datasets`."""
+
+import errno
+import glob
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset, IterableDataset
+
+from gensynth.config import Data
+from gensynth.data.encoded import shards
+from gensynth.data.reading.labels import LABEL_COLUMNS
+from gensynth.data.reading.places import files_ending, files_of_split, matching
+from gensynth.errors import GensynthError, InputError, OutputError, UsageError
+
+BUNDLED = Path(__file__).parent / "bundled"
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
+OF_PICTURES = ("binary", "large_binary", "string", "large_string", "null")  # files, or their paths
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def load_table(data: Data) -> tuple[Dataset | IterableDataset, bool]:
+    """The rows of a section with columns `image`, encoded, and `label`; whether there is a label.
+
+    Raises:
+        InputError: nothing there, or a file that cannot be read.
+        OutputError: the cache of `datasets` cannot be written.
+        UsageError: no image column, or labels of a kind that no class has.
+    """
+    rows = load_rows(data)
+    columns = rows.column_names
+    if columns is None:  # a stream knows them only once a row was read
+        columns = list(next(iter(rows), {}))
+    image = _column(data.image_column, IMAGE_COLUMNS, columns, "image_column")
+    if image is None:
+        raise UsageError(
+            f"data has no image column: it has {', '.join(columns)}. Set data.image_column."
+        )
+    _check_holds_pictures(image, (rows.features or {}).get(image))
+    label = _column(data.label_column, LABEL_COLUMNS, columns, "label_column")
+    rows = rows.select_columns([image, label] if label else [image])
+    # Bytes, not pictures: decoding is done by the workers, by `data.images` alone.
+    rows = rows.cast_column(image, datasets.Image(decode=False))
+    if image != "image":
+        rows = rows.rename_column(image, "image")
+    if label not in (None, "label"):
+        rows = rows.rename_column(label, "label")
+    return rows, label is not None
+
+
+def load_rows(data: Data) -> Dataset | IterableDataset:
+    """The rows of a section with the columns they are stored with."""
+    options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
+    path, name = data.path or "", "parquet"
+    if data.source == "hub":
+        name = path
+    elif data.source == "fashion_mnist":
+        file = BUNDLED / f"{data.split}.parquet"
+        if not file.is_file():
+            raise UsageError(f"fashion_mnist has the splits train and test, not {data.split!r}.")
+        options["data_files"] = {data.split: _literal([file])}
+    elif data.source == "encoded":
+        options["split"] = "encoded"  # data.split may be a part of one
+        options["data_files"] = {"encoded": _literal(shards(data))}
+    else:
+        files = files_ending(Path(path), ".parquet") if Path(path).is_dir() else matching(path)
+        if not files:
+            raise InputError(f"there are no {data.source} files at {path}.")
+        options["data_files"] = {data.split: _literal(files_of_split(files, data.split))}
+    try:
+        return datasets.load_dataset(name, **options)
+    except (
+        datasets.exceptions.DatasetGenerationError,
+        tarfile.TarError,
+        OSError,
+        ValueError,
+    ) as error:
+        cause = error.__cause__ or error
+        raise _cache_trouble(cause) or InputError(
+            f"cannot read {data.source} data{f' at {path}' if path else ''}: {cause}. "
+            "Check the path and data.split; a damaged file has to be fetched again."
+        ) from error
+
+
+def _check_holds_pictures(column: str, feature: Any) -> None:
+    """
+    Raises:
+        UsageError: a column of numbers or the like.
+    """
+    if isinstance(feature, datasets.Value) and feature.dtype not in OF_PICTURES:
+        raise UsageError(
+            f"the column {column} holds {feature.dtype}, no pictures. Set data.image_column."
+        )
+
+
+def _literal(files: Sequence[Path]) -> list[str]:
+    """Files by patterns that match nothing else: `datasets` takes every name for a pattern."""
+    return [glob.escape(str(file)) for file in files]
+
+
+def _cache_trouble(cause: BaseException) -> GensynthError | None:
+    """What to say if `datasets` failed because of its own cache, and not of the data."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    problem = cause.strerror if isinstance(cause, OSError) and cause.errno in FULL else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem is None:
+        return None
+    return OutputError(
+        f"the cache of datasets, {folder}, cannot be written: {problem}. Set HF_HOME to a folder "
+        "that can be, with space for a copy of the data."
+    )
+
+
+def _column(given: str | None, usual: tuple[str, ...], columns: list[str], key: str) -> str | None:
+    if given is not None:
+        if given not in columns:
+            raise UsageError(f"data.{key} {given!r} is not one of {', '.join(columns)}.")
+        return given
+    lower = {name.lower(): name for name in reversed(columns)}  # `Image` is as good as `image`
+    return next((lower[name] for name in usual if name in lower), None)

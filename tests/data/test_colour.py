@@ -1,0 +1,127 @@
+"""Embedded profiles: pixels are compared with the arithmetic of the profile itself."""
+
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from gensynth.data.colour import to_srgb
+from gensynth.data.files.image_set import open_images
+from gensynth.data.images import decode
+
+# Columns: red, green and blue in XYZ of D50, as profiles store them.
+SRGB = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7142]])
+ADOBE = np.array([[0.6097, 0.2053, 0.1492], [0.3111, 0.6257, 0.0632], [0.0195, 0.0609, 0.7446]])
+GAMMA = 2.0
+
+
+def fixed(value: float) -> bytes:
+    return struct.pack(">i", round(value * 65536))
+
+
+def profile(matrix=ADOBE, space: bytes = b"RGB ", name: bytes = b"wide") -> bytes:
+    """An ICC profile (version 2) of a matrix and a gamma of 2; of grey without the matrix."""
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(GAMMA * 256)) + b"\0\0"
+    text = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" + bytes(78)
+    tags = {b"desc": text, b"wtpt": b"XYZ \0\0\0\0" + b"".join(map(fixed, (0.9642, 1, 0.8249)))}
+    if space == b"RGB ":
+        for letter, column in zip(b"rgb", matrix.T, strict=True):
+            tags[bytes([letter]) + b"XYZ"] = b"XYZ \0\0\0\0" + b"".join(map(fixed, column))
+            tags[bytes([letter]) + b"TRC"] = curve
+    else:
+        tags[b"kTRC"] = curve
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for tag, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += tag + struct.pack(">II", start + len(body), len(content))
+        body += content
+    size = struct.pack(">I", start + len(body))
+    head = size + b"\0\0\0\0" + struct.pack(">I", 0x02100000) + b"mntr" + space + b"XYZ "
+    head += bytes(12) + b"acsp" + bytes(28) + b"".join(map(fixed, (0.9642, 1, 0.8249)))
+    return head + bytes(128 - len(head)) + table + body
+
+
+def as_srgb(levels) -> np.ndarray:
+    """Levels 0-255 of the wide profile as those of sRGB, by its matrix and gamma."""
+    linear = (np.asarray(levels, float) / 255) ** GAMMA
+    linear = np.clip(linear @ (np.linalg.inv(SRGB) @ ADOBE).T, 0, 1)
+    return _encoded(linear)
+
+
+def _encoded(linear: np.ndarray) -> np.ndarray:
+    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(curve * 255)
+
+
+COLOURS = [[200, 60, 40], [10, 120, 90], [128, 128, 128], [0, 0, 0], [255, 255, 255]]
+PIXELS = np.array([COLOURS], np.uint8)
+
+
+def near(found, expected, tolerance: int = 2) -> bool:
+    return bool(np.abs(np.asarray(found, int) - np.asarray(expected, int)).max() <= tolerance)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_a_wide_profile_becomes_srgb(encode, kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(PIXELS, kind, icc_profile=profile(), **options)
+    decoded = np.asarray(decode(data))
+    assert near(decoded, as_srgb(PIXELS))
+    assert not near(decoded, PIXELS, 10)
+
+
+def test_training_and_evaluation_read_the_same_colours(encode, tmp_path):
+    (tmp_path / "a.png").write_bytes(encode(PIXELS, icc_profile=profile()))
+    assert near(open_images(str(tmp_path)).read(0).permute(1, 2, 0).numpy(), as_srgb(PIXELS))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("deep", [False, True])
+def test_grey_with_a_profile_stays_grey(encode, channels, deep):
+    grey = np.array([[0, 60, 128, 255]], np.uint8)
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if deep else Image.fromarray(grey)
+    data = encode(image, "TIFF" if deep else "PNG", icc_profile=profile(space=b"GRAY"))
+    decoded = np.asarray(decode(data, channels)).reshape(4, -1)
+    assert near(decoded[:, 0], _encoded((grey[0] / 255) ** GAMMA))
+
+
+def test_transparency_stays_and_lies_over_white(encode):
+    pixels = np.concatenate([PIXELS, np.full((1, 5, 1), 255, np.uint8)], -1)
+    pixels[0, 1, 3] = 0
+    decoded = np.asarray(decode(encode(pixels, icc_profile=profile())))
+    expected = as_srgb(PIXELS)
+    expected[0, 1] = 255
+    assert near(decoded, expected)
+
+
+def test_a_palette_with_a_transparent_entry_and_a_profile(encode):
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 60, 40, 10, 120, 90])
+    image.putdata([0, 1])
+    decoded = np.asarray(decode(encode(image, transparency=1, icc_profile=profile())))
+    assert near(decoded[0], [as_srgb([200, 60, 40]), [255, 255, 255]])
+
+
+def test_srgb_itself_and_unusable_profiles_change_no_bit(encode):
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for icc in (
+        own,
+        b"no profile",
+        profile()[:200],
+        profile(space=b"GRAY"),
+        profile(name=b"sRGB2"),
+    ):
+        assert np.array_equal(np.asarray(decode(encode(PIXELS, icc_profile=icc))), PIXELS)
+
+
+def test_a_picture_without_a_profile_is_the_same_object():
+    image = Image.fromarray(PIXELS)
+    assert to_srgb(image) is image
+    assert to_srgb(Image.fromarray(PIXELS).convert("CMYK")).mode == "CMYK"
+
+
+def test_lab_is_read(encode):
+    lab = Image.new("LAB", (2, 2), (255, 128, 128))  # white
+    assert near(np.asarray(decode(encode(lab, "TIFF"))), np.full((2, 2, 3), 255))

@@ -1,0 +1,40 @@
+"""Kills a run with snapshots, evaluations and two processes at random moments, and compares it.
+
+    python tools/kill_test.py --moments 30 --seed 0
+
+Its log, snapshots, evaluations, samples and weights must be those of the run in peace, byte for
+byte. Thirty moments take about ten minutes on two cores; a few are a test (tests/training).
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "training"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--moments", type=int, default=30, help="how often to kill")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--folder", type=Path, help="keeps the runs there; else they are deleted")
+    args = parser.parse_args()
+    from killing import in_peace, killed, same, write_real
+
+    with tempfile.TemporaryDirectory(prefix="gensynth-kill-") as temporary:
+        folder = args.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["GENSYNTH_CACHE"] = str(folder / "cache")
+        real, steps = write_real(folder / "real"), 20 + 5 * args.moments
+        chance = random.Random(args.seed)
+        run = killed(folder / "killed", real, steps, args.moments, chance)
+        different = same(in_peace(folder / "peace", real, steps), run)
+    print("\n".join(different) or f"{args.moments} kills: nothing differs")
+    sys.exit(bool(different))
+
+
+if __name__ == "__main__":
+    main()
