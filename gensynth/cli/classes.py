@@ -57,5 +57,5 @@ def condition_of(model: str) -> "Condition":
     count = config.get("num_classes") if isinstance(config, dict) else None
     if not isinstance(index, dict) or not isinstance(count, int):
         raise CorruptError(f"{folder} does not say how many classes its model knows.")
-    kind = condition_kind(index.get("condition_kind", "classes"))
+    kind = condition_kind(str(index.get("condition_kind", "classes")))
     return kind.of_model(SimpleNamespace(config=FrozenDict(config))).load(folder)
