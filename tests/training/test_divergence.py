@@ -1,5 +1,7 @@
 """After a divergence the same folder goes on with a lower rate, from weights that are good."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from tiny import losses, weights, write_experiment
@@ -59,7 +61,7 @@ def test_weights_whose_loss_is_not_finite_are_set_aside(tmp_path, monkeypatch):
         nonlocal count
         loss = backward(self, *arguments, **keywords)
         count += 1  # steps 3, 4, 5: the loss of the weights after step 3 is infinite
-        return loss._replace(total=loss.total * float("inf")) if count >= 2 else loss
+        return replace(loss, total=loss.total * float("inf")) if count >= 2 else loss
 
     monkeypatch.setattr(Learner, "backward", spoilt)
     with pytest.raises(DivergedError, match=r"last good state: .*step-00000002.*set aside"):
