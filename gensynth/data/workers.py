@@ -153,6 +153,9 @@ class _Reader:
             wait([self.coming], 2 * POLL_SECONDS)
         self.thread.shutdown(wait=False)
         self.iterator._shutdown_workers()
+        for worker in self.iterator._workers:
+            if worker.is_alive():  # the end of this process would wait for it
+                worker.kill()
 
 
 def _started(loader: DataLoader[Any], patience: Patience) -> Any:
