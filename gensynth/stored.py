@@ -25,6 +25,7 @@ _VARIANT = r"(?:\.(?P<variant>.+?))?"
 WEIGHTS = re.compile(rf"{STEM}{_VARIANT}(?:-\d+-of-\d+)?\.safetensors")
 INDEX = re.compile(rf"{STEM}\.safetensors\.index{_VARIANT}\.json")
 SHOWN = 3  # differences named in an error
+MOST = 20_000  # parameters of a network of another library; published ones have hundreds
 SPARE = 64  # parameters that a constructor may make and throw away
 # Buffers that are computed, not stored, may be this many times the weights, and this many besides.
 COMPUTED, ALWAYS = 4, 2**22
@@ -38,6 +39,8 @@ def read_json(file: Path) -> Any:
         CorruptError: it is missing or not JSON.
     """
     try:
+        if file.exists() and not file.is_file():  # a device would be read without end
+            raise CorruptError(f"{file} is no file.")
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CorruptError(f"{file.parent}: {file.name} is missing.") from error
@@ -222,7 +225,8 @@ def check_finite(model: nn.Module, place: str) -> None:
     Raises:
         CorruptError: a weight is infinite or not a number.
     """
-    for name, tensor in model.state_dict().items():
+    for name, stored in model.state_dict().items():
+        tensor = stored.float() if stored.itemsize == 1 else stored  # 8 bits have no such functions
         if not tensor.is_floating_point() or tensor.sum().isfinite():
             continue
         if not tensor.isfinite().all():
@@ -239,6 +243,7 @@ def set_aside(folders: Sequence[Path], variant: str | None) -> Iterator[None]:
     What is written anew in the block stands alone then; after an error the old ones are back.
     """
     aside: list[tuple[Path, Path]] = []
+    done = False
     try:
         for file in [file for folder in folders for file in folder.iterdir() if file.is_file()]:
             named = WEIGHTS.fullmatch(file.name) or _index(file.name)
@@ -247,12 +252,13 @@ def set_aside(folders: Sequence[Path], variant: str | None) -> Iterator[None]:
                 file.replace(hidden)
                 aside.append((file, hidden))
         yield
-    except BaseException:
+        done = True
+    finally:
         for file, hidden in aside:
-            hidden.replace(file)
-        raise
-    for _, hidden in aside:
-        hidden.unlink(missing_ok=True)
+            if done:
+                hidden.unlink(missing_ok=True)
+            else:
+                hidden.replace(file)
 
 
 def _index(name: str) -> re.Match[str] | None:

@@ -20,6 +20,7 @@ LAYERS = [
         "progress",
         "seeding",
         "settings",
+        "stored",
         "values",
         "whole",
     },

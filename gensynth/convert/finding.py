@@ -270,7 +270,8 @@ def _preference(group: Group) -> int:
 
 def _equal(one: Group, other: Group) -> bool:
     return one.tensors.keys() == other.tensors.keys() and all(
-        torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()
+        tensor.dtype == other.tensors[name].dtype and torch.equal(tensor, other.tensors[name])
+        for name, tensor in one.tensors.items()
     )
 
 

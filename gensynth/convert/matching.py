@@ -47,9 +47,16 @@ class Match:
         """The model with the checkpoint's weights, in float32, for evaluation.
 
         Raises:
-            CorruptError: a weight is not finite.
+            CorruptError: a weight is not finite, or a whole number.
         """
-        spoilt = [key for key, tensor in self.tensors.items() if not tensor.isfinite().all()]
+        for key, tensor in self.tensors.items():
+            if not tensor.is_floating_point():
+                raise CorruptError(
+                    f"{self.checkpoint} holds whole numbers ({tensor.dtype}) for {key}; weights "
+                    "of 8 bits and fewer are not read."
+                )
+        # 8 bits are not looked at by torch's isfinite
+        spoilt = [k for k, tensor in self.tensors.items() if not tensor.float().isfinite().all()]
         if spoilt:
             raise CorruptError(
                 f"{self.checkpoint} has weights that are not finite: {spoilt[0]}, ..."

@@ -83,7 +83,7 @@ def read_state(path: Path, system: str | None = None, part: str | None = None) -
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint file {path}.")
-    content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    content = _safetensors(path) if _is_safetensors(path) else _pickled(path)
     every = _prefixes(SYSTEMS)
     for prefixes in [every if system is None else _prefixes([system]), every]:
         try:
@@ -92,7 +92,7 @@ def read_state(path: Path, system: str | None = None, part: str | None = None) -
             raise type(error)(f"{path} {error}") from error
         if 2 * sum(name.startswith(prefixes) for name in state.tensors) > len(state.tensors):
             break
-    _check_sizes(state, path)
+    _check_plain(state, path)
     return state
 
 
@@ -101,15 +101,31 @@ def _prefixes(systems: Iterable[str]) -> tuple[str, ...]:
     return tuple({start: None for system in systems for start in SYSTEMS[system].NAMES.prefixes})
 
 
-def _check_sizes(state: State, path: Path) -> None:
-    """Refuses tensors that claim more numbers than their memory holds, which views can."""
+def _check_plain(state: State, path: Path) -> None:
+    """Refuses tensors that are not stored number by number, and views that claim more than is."""
     held = path.stat().st_size
     for name, tensor in state.tensors.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or tensor.is_complex():
+            raise InputError(
+                f"{path} stores {name} in a format that is not read here (sparse, quantized, "
+                "complex or without content); store it as a plain tensor."
+            )
         bytes_claimed = tensor.numel() * tensor.element_size()
         if bytes_claimed > max(held, tensor.untyped_storage().nbytes()):
             raise CorruptError(
                 f"{path} says that {name} is {list(tensor.shape)}, more than the whole file holds."
             )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is called so, or begins with the length of a JSON header and the header."""
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as stream:
+        begin = stream.read(9)
+    header = int.from_bytes(begin[:8], "little")
+    return begin[8:] == b"{" and header < path.stat().st_size
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

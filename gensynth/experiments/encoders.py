@@ -16,6 +16,7 @@ from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
 from gensynth.metrics.extractors.lite0 import BLOCKS, STAGES, Lite0Features
 from gensynth.metrics.extractors.vision_transformers import IMAGENET
+from gensynth.stored import MOST, TooLarge, at_most
 
 DINOV2_TYPES = ("dinov2", "dinov2_with_registers")
 
@@ -91,9 +92,15 @@ def _load_dinov2(path: str) -> Any:
 
     try:
         # Safetensors only: the other format is a pickle.
-        return AutoModel.from_pretrained(
-            path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
-        )
+        with at_most(MOST):
+            return AutoModel.from_pretrained(
+                path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            )
+    except TooLarge as error:
+        raise InputError(
+            f"the config.json of the encoder {path} asks for more than {MOST} tensors, as no "
+            "published encoder has; fetch it again."
+        ) from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"regularizer repa cannot load the encoder {path}: {reason}") from error

@@ -143,6 +143,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         check_classes(num_classes, null_label=True)
         if proj not in (1, 2):
             raise ValueError(f"proj must be 1 or 2, got {proj!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be from 0 to below 1, got {dropout!r}")
         sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
         self.size_multiple, self.mask_token = proj, codebook_size
         self.grid_size = (sides[0], sides[1])

@@ -12,6 +12,7 @@ from gensynth.models.backbone import Backbone
 from gensynth.pipelines.contract import Composed
 from gensynth.pipelines.model_call import sampler_of
 from gensynth.samplers.contract import Predict
+from gensynth.samplers.flow_schedulers import MOST_STEPS
 from gensynth.samplers.guidance import SCHEDULES
 from gensynth.samplers.paths import PATHS
 from gensynth.samplers.registry import predictions
@@ -19,9 +20,15 @@ from gensynth.settings import Settings
 
 # Settings of a folder that say what a model's input and output mean; a guide must have the same.
 MEANING = ("prediction", "ddpm_prediction", "time_scale", "path")
-
-
 LARGEST_SIZE = 2**14  # pixels of a side that a model may have been trained at
+# Settings of a folder -> the least and the most that can be meant.
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, MOST_STEPS),
+    "guidance": (0, 1000),
+    "guidance_power": (0, 1000),
+    "guided_channels": (1, 10_000),
+    "time_scale": (1e-6, 1e6),
+}
 
 
 def check_drawable(pipeline: Composed) -> None:
@@ -31,6 +38,9 @@ def check_drawable(pipeline: Composed) -> None:
         UsageError: settings out of range, or parts that are not each other's.
     """
     config, codec, model = pipeline.config, pipeline.autoencoder, pipeline.model
+    for name, (least, most) in RANGES.items():
+        if config[name] is not None and not least <= config[name] <= most:
+            raise UsageError(f"its {name} is {config[name]}, not from {least} to {most}.")
     choices = {
         "prediction": predictions(),
         "ddpm_prediction": ["epsilon", "x", "v"],
@@ -47,11 +57,17 @@ def check_drawable(pipeline: Composed) -> None:
     if codec.channels not in (1, 3):
         raise UsageError(f"its pictures have {codec.channels} channels, not 1 or 3.")
     shape = codec.latent_shape(multiple, multiple)  # [C, h, w], or [h, w] of tokens
-    if model.works_on == "latents" and shape[0] != model.config.in_channels:
+    channels = model.config.get("in_channels", shape[0])
+    if model.works_on == "latents" and shape[0] != channels:
         raise UsageError(
-            f"its model works on {model.config.in_channels} channels, and its autoencoder gives "
-            f"{shape[0]}."
+            f"its model works on {channels} channels, and its autoencoder gives {shape[0]}."
         )
+    _check_parts(pipeline, shape, multiple)
+
+
+def _check_parts(pipeline: Composed, shape: tuple[int, ...], multiple: int) -> None:
+    """Takes one step from noise [C, h, w], or masked tokens [h, w], and decodes one picture."""
+    config, codec, model = pipeline.config, pipeline.autoencoder, pipeline.model
     sampler = sampler_of(pipeline, pipeline.scheduler)
     fewest, most = sampler.steps_range(math.prod(shape[-2:]))
     sample = sampler.start(shape, [torch.Generator().manual_seed(0)])
@@ -60,6 +76,10 @@ def check_drawable(pipeline: Composed) -> None:
     step = next(sampler.walk(predict, sample, steps, {}, [torch.Generator().manual_seed(0)]))
     if not step.sample.isfinite().all():
         raise UsageError(f"its {type(pipeline.scheduler).__name__} does not give finite numbers.")
+    if codec.dtype == torch.float32:  # not every device computes in every format
+        decoded = codec.decode(torch.zeros_like(sample, device=codec.device))
+        if decoded.shape != (1, codec.channels, multiple, multiple):
+            raise UsageError(f"its autoencoder gives {list(decoded.shape)} for one picture.")
 
 
 def _silent(model: Backbone) -> Predict:

@@ -27,7 +27,7 @@ MOVED = (
     *("gensynth.schedulers", "gensynth.flow_schedulers", "gensynth.token_decoders"),
     "gensynth.samplers.respaced_ddim",
 )
-SCHEDULER = "scheduler_config.json"
+CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 LARGEST = 10**6  # whole number in a scheduler's settings; they make tables of num_train_timesteps
 STRICT = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, strict=True)
 Entries = dict[str, type[ConfigMixin]]  # part -> its class
@@ -112,17 +112,19 @@ def check_parts(folder: Path, entries: Entries, variant: str | None) -> dict[str
     weighty = [part for part, kind in entries.items() if issubclass(kind, ModelMixin)]
     chosen = choose_variant([folder / part for part in weighty], variant)
     for part, kind in entries.items():
+        file = folder / part / (CONFIG if part in weighty else SCHEDULER)
+        config = read_json(file)
+        if not isinstance(config, dict):
+            raise CorruptError(f"{file} holds no settings.")
+        check_types(kind, config, file)
         if part in weighty:
             check_fit(kind, folder / part, chosen[folder / part])
         else:
-            _check_scheduler(folder / part / SCHEDULER)
+            _check_numbers(config, file)
     return {part: chosen[folder / part] for part in weighty}
 
 
-def _check_scheduler(file: Path) -> None:
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise CorruptError(f"{file} holds no settings.")
+def _check_numbers(config: Mapping[str, Any], file: Path) -> None:
     for key, value in config.items():
         if isinstance(value, int) and abs(value) > LARGEST:
             raise CorruptError(f"{file}: {key} cannot be as large as {str(value)[:20]}.")
@@ -134,26 +136,40 @@ def checked_settings(folder: Path, index: Mapping[str, Any], pipeline_class: typ
     Raises:
         CorruptError: an unknown setting, or a value of another type.
     """
-    hints = get_type_hints(pipeline_class.__init__)
     takes = signature(pipeline_class.__init__).parameters
-    settings = {}
-    for key, value in index.items():
-        if isinstance(value, list) or key.startswith("_"):  # _class_name, _diffusers_version
-            continue
+    settings = {
+        key: value
+        for key, value in index.items()
+        # without [module, class] of the parts, _class_name and _diffusers_version
+        if not isinstance(value, list) and not key.startswith("_")
+    }
+    for key in settings:
         if key not in takes:
             raise CorruptError(
                 f"{folder / INDEX} has a setting {key!r}, which {pipeline_class.__name__} does not."
             )
-        adapter: TypeAdapter[Any] = TypeAdapter(hints.get(key, Any), config=STRICT)
+    check_types(pipeline_class, settings, folder / INDEX)
+    return settings
+
+
+def check_types(kind: type, values: Mapping[str, Any], file: Path) -> None:
+    """Refuses values of other types than the constructor of one of our classes says.
+
+    Raises:
+        CorruptError: names the key and the value.
+    """
+    make = kind.__init__  # type: ignore[misc]
+    if not make.__module__.startswith("gensynth."):
+        return  # what others say of their arguments is not meant so strictly
+    hints = get_type_hints(make)
+    for key in values.keys() & hints.keys():
+        adapter: TypeAdapter[Any] = TypeAdapter(hints[key], config=STRICT)
         try:
-            adapter.validate_python(value)
+            adapter.validate_python(values[key])
         except ValidationError as error:
             raise CorruptError(
-                f"{folder / INDEX}: {key} cannot be {str(value)[:40]!r} "
-                f"({error.errors()[0]['msg']})."
+                f"{file}: {key} cannot be {str(values[key])[:40]!r} ({error.errors()[0]['msg']})."
             ) from error
-        settings[key] = value
-    return settings
 
 
 def load_parts(folder: Path, entries: Entries, variants: Mapping[str, str | None]) -> dict:

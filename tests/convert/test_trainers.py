@@ -12,6 +12,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from states import changes, official, small, store
 
 from gensynth.convert import SYSTEMS
@@ -239,6 +240,13 @@ def test_no_published_name_has_a_wrapper_in_it():
         assert [bare(name) for name in names] == names
 
 
+def test_safetensors_are_known_by_what_is_in_them(weights, tmp_path):
+    content = {**front("model.", weights), **front("ema_model.", marked(weights, 2.0))}
+    save_file(content, tmp_path / "pytorch_model.bin")
+    state = read_state(tmp_path / "pytorch_model.bin", "dit")
+    assert (state.part, state.tensors[MARK].unique().item()) == ("ema_model", 2)
+
+
 # What stands beside the weights
 
 
@@ -328,3 +336,27 @@ def test_views_that_claim_more_than_the_file_holds_are_refused(weights, tmp_path
     content = {**weights, "pos_embed": torch.zeros(1).expand(10**6, 10**6)}
     with pytest.raises(CorruptError, match=r"pos_embed is \[1000000, 1000000\], more than"):
         read_state(store(tmp_path / "x.pt", content), "dit")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.eye(32).to_sparse(),
+        torch.zeros(32, device="meta"),
+        torch.quantize_per_tensor(torch.ones(32), 0.1, 0, torch.qint8),
+        torch.ones(32, dtype=torch.complex64),
+    ],
+    ids=["sparse", "meta", "quantized", "complex"],
+)
+def test_tensors_that_are_not_plain_are_refused(weights, odd, tmp_path):
+    with pytest.raises(InputError, match=rf"stores {MARK} in a format that is not read"):
+        read_state(store(tmp_path / "x.pt", {**weights, MARK: odd}), "dit")
+
+
+def test_whole_numbers_are_no_weights(weights, tiny_vae_folder, tmp_path):
+    file = store(tmp_path / "x.pt", {**weights, MARK: weights[MARK].to(torch.int8)})
+    with pytest.raises(CorruptError, match=r"whole numbers \(torch.int8\) for final_layer"):
+        convert(
+            *("dit", file, tmp_path / "out", "DiT-nano/2", str(tiny_vae_folder)),
+            changes=changes("dit"),
+        )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gensynth.errors import InputError, UsageError
 from gensynth.metrics.extractors.extractor import Extractor
 from gensynth.metrics.extractors.weights import sha256_of
+from gensynth.stored import MOST, TooLarge, at_most
 
 # Feature space -> its model on the hub, and what must stand in that model's settings.
 MODELS: dict[str, tuple[str, dict[str, int]]] = {
@@ -171,10 +172,12 @@ def load_transformer(
         found = json.loads(config.read_text(encoding="utf-8"))["model_type"]
         if found not in kinds:
             raise UsageError(f"{where} is a {found}, not a {' or '.join(sorted(kinds))}.")
-        with _quiet():
+        with _quiet(), at_most(MOST):
             network, info = network_class.from_pretrained(
                 config.parent, dtype=torch.float32, weights_only=True, output_loading_info=True
             )
+    except TooLarge as error:
+        raise InputError(f"{config} asks for more than {MOST} tensors; fetch it again.") from error
     except (OSError, KeyError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
         raise InputError(f"cannot read {where}: {_first_line(error)}") from error
     if info["missing_keys"]:
