@@ -13,7 +13,6 @@ from gensynth.config import Data
 from gensynth.data.files.image_set import open_images
 from gensynth.data.images import decode, labelled_grid, to_pil
 from gensynth.data.sources import open_source
-from gensynth.errors import InputError
 from gensynth.evaluation.evaluate import evaluate
 from gensynth.evaluation.measuring.features import Effort
 from gensynth.evaluation.report.report import METRICS_FILE, summary, write_report
@@ -25,29 +24,25 @@ from gensynth.sampling.job import run as sample
 from gensynth.training.loop import train
 from gensynth.training.watching.curve import plot_loss
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "fashion_mnist"
 QUICK = ["training.steps=20", "training.batch_size=16", "checkpoint.every=10"]
 QUICK_STEPS = ["sampling.steps=4"]
 EDITED = {"Sneaker": 7, "Bag": 8, "Dress": 3, "T-shirt": 0}  # a class, and its number
 
 
 def run(out: Path, quick: bool = False) -> None:
-    """Trains `configs/fashion_mnist/demo.yaml` into `out` and looks at the result.
+    """Trains the experiment `fashion_mnist/demo` into `out` and looks at the result.
 
     Writes `samples.png` (ten pictures of each class), `loss.png`, `metrics.json` and `model/`.
 
     Args:
         out: output folder; the same command again completes it.
         quick: a few steps and samples, to see that everything runs.
-
-    Raises:
-        InputError: gensynth was installed without its repository.
     """
     _train("demo", [f"output={out}", *(QUICK + QUICK_STEPS if quick else [])], out)
     _look(out, quick)
     print("\nTry next:")
     _suggest(out)
-    print(f"  {_command()} train --config configs/fashion_mnist/dico_nano.yaml")
+    print(f"  {_command()} train --config fashion_mnist/dico_nano")
 
 
 def run_masked(out: Path, quick: bool = False) -> None:
@@ -56,9 +51,6 @@ def run_masked(out: Path, quick: bool = False) -> None:
     Beside what `run` writes: `tokenizer/`, a run of its own, `reconstructions.png` with test
     images and what the tokenizer makes of them, and `edits.png` with test images whose right half
     was drawn anew.
-
-    Raises:
-        InputError: gensynth was installed without its repository.
     """
     tokenizer = out / "tokenizer"
     _train("demo_vq", [f"output={tokenizer}", *(QUICK if quick else [])], tokenizer)
@@ -76,14 +68,11 @@ def run_masked(out: Path, quick: bool = False) -> None:
     print(f"{out / 'edits.png'}: test images, and three times another right half")
     print("\nTry next:")
     _suggest(out)
-    print(f"  {_command()} train --config configs/fashion_mnist/maskgit_nano.yaml")
+    print(f"  {_command()} train --config fashion_mnist/maskgit_nano")
 
 
 def _train(name: str, overrides: list[str], out: Path) -> None:
-    config = CONFIGS / f"{name}.yaml"
-    if not config.is_file():
-        raise InputError("the demo needs the repository: clone it and run it there.")
-    train(load_experiment(config, overrides))
+    train(load_experiment(f"fashion_mnist/{name}", overrides))
     plot_loss(out / "log.jsonl", out / "loss.png")
 
 

@@ -61,19 +61,30 @@ class PartialError(GensynthError):
     exit_code = 9
 
 
+class ProcessLost(GensynthError):
+    """Another process of the launch died or hangs; the same command resumes (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
 class Stopped(GensynthError):
     """Stopped on request with the state saved; the same command resumes (EX_TEMPFAIL)."""
 
     exit_code = 75
 
 
-def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+def did_you_mean(
+    word: str, known: Iterable[str], cutoff: float = 0.6, any_case: bool = False
+) -> str:
     """A question that names the known word nearest to `word`, to end a message; "" if none is.
 
-    Upper and lower case are the same.
+    Args:
+        cutoff: how much of both has to be the same, from 0 to 1.
+        any_case: whether upper and lower case are the same.
     """
     spelt: dict[str, str] = {}
     for one in known:
-        spelt.setdefault(one.lower(), one)
-    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=cutoff)
+        spelt.setdefault(one.lower() if any_case else one, one)
+    word = word.lower() if any_case else word
+    close = difflib.get_close_matches(word, spelt, n=1, cutoff=cutoff)
     return f" Did you mean {spelt[close[0]]!r}?" if close else ""

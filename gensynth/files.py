@@ -1,7 +1,9 @@
 """Small files that are whole or absent, and lines that a crash may have cut."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import struct
 import zipfile
@@ -10,6 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gensynth.errors import OutputError
+from gensynth.locks import locked
+
+# What the system says where a disk is full or a place may not be written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 # What torch's reader of weights raises for a file that is cut off, damaged or something else.
 DAMAGED = (
     RuntimeError,
@@ -31,8 +38,48 @@ def cache_folder(kind: str) -> Path:
     """Folder for things that can be made again, by kind (`GENSYNTH_CACHE`, ~/.cache/gensynth).
 
     It may not exist yet.
+
+    Raises:
+        OutputError: this user has no home, and the variable is not set.
     """
-    return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / kind
+    try:
+        return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / kind
+    except RuntimeError as error:
+        raise OutputError(
+            "this user has no home folder; set GENSYNTH_CACHE to a folder that can be written."
+        ) from error
+
+
+def about_disk(error: OSError) -> OutputError | None:
+    """What to do where the disk is full or a place may not be written; None of other errors.
+
+    Of a cache it names the variable that moves it.
+    """
+    if error.errno not in _DISK:
+        return None
+    place = Path(os.fsdecode(error.filename)) if error.filename else None
+    remedy = "free some space, or choose a place that can be written"
+    if place is not None:
+        moved = next((name for name, root in _caches().items() if place.is_relative_to(root)), None)
+        if moved is not None:
+            remedy = f"set {moved} to a folder that can be written and has space"
+    return OutputError(
+        f"{place or 'a file or standard output'} cannot be written: {error.strerror}; {remedy}."
+    )
+
+
+def _caches() -> dict[str, Path]:
+    """Environment variable -> the folder that it moves; that of Hugging Face holds what it loads.
+
+    Their place is known without importing it.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    hub = os.environ.get("HF_HOME", f"{cache}/huggingface")
+    # expanduser of os.path leaves "~" where a user has no home; Path's raises.
+    return {
+        "GENSYNTH_CACHE": cache_folder(""),
+        "HF_HOME": Path(os.path.expanduser(hub)),  # noqa: PTH111
+    }
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +93,7 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full or the folder not writable; the old content is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_for(path)
     try:
         with temporary.open("wb") as stream:
             stream.write(content)
@@ -57,34 +104,73 @@ def replace_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_for(path: Path) -> Path:
+    """Where this process writes a file before it gets its name: beside it, so that renaming is
+    atomic."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def give_name(temporary: Path, path: Path) -> bool:
+    """Whether a finished file could take the name `path`; not if something has it already."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without links
+        if path.exists():
+            return False
+        temporary.replace(path)
+    return True
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder`, absent or empty, when the block ends.
 
-    After an error in the block nothing is left of it.
+    After an error in the block nothing is left of it; after kill -9 the next call for the same
+    folder removes it.
 
     Raises:
+        RefusedError: another process is making this folder.
         OSError: the disk is full or the place not writable.
     """
     folder = folder.resolve()
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, folder, "Wait for its end, stop it, or choose another folder."):
+        for abandoned in leftovers(folder.parent, folder.name):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        try:
+            temporary.mkdir()
+            yield temporary
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """What `new_folder` and `replace_file` have left in a folder when they were killed.
+
+    Of one name, or of all. Only for whoever holds the lock of the place: what is written just now
+    looks the same.
+    """
+    names = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.\d+\.tmp")
+    return [path for path in folder.iterdir() if names.fullmatch(path.name)]
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The entries of a file of JSON lines, without those that a killed process cut off.
+    """The entries of a file of JSON lines, without those that were cut off or damaged.
 
     A file that is not there has no entries.
     """
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
-            entries.append(json.loads(line))
-        except ValueError:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(entry, dict):
+            entries.append(entry)
     return entries

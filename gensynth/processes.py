@@ -1,11 +1,22 @@
 """The processes of a launch, as accelerate sees them."""
 
+import os
 import signal
 
 import torch
 from accelerate import PartialState
 
+from gensynth.errors import UsageError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # what ends a program
+# A closed terminal, and what SLURM's --signal sends before the time is up.
+WARNINGS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Launches that spread the weights over processes, by the variable that accelerate sets for them.
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
 
 
 def processes() -> PartialState:
@@ -13,11 +24,23 @@ def processes() -> PartialState:
 
     Without a GPU, accelerate takes several processes for as many single ones unless it is told to
     use the CPU. The first call decides for the whole program, also for `Accelerator`.
+
+    Raises:
+        UsageError: the launch shards the weights, which nothing here gathers again.
     """
+    for variable, name in SHARDED.items():
+        if os.environ.get(variable, "").lower() in ("true", "1", "yes", "on"):
+            raise UsageError(
+                f"this is a launch with {name}, which spreads the weights over the processes, and "
+                "gensynth cannot gather them for checkpoints yet. Launch plain data parallelism: "
+                "accelerate launch --multi_gpu (distributed_type: MULTI_GPU in its config file), "
+                f"or torchrun, and without {variable}. For memory: training.mixed_precision=bf16, "
+                "training.gradient_checkpointing=true, training.gradient_accumulation=2 or more."
+            )
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def ignore_signals(_worker: int) -> None:
-    """For data workers: Ctrl-C reaches the whole process group, but only the main process acts."""
-    for number in SIGNALS:
+    """For data workers: signals reach the whole process group, but only the main process acts."""
+    for number in (*SIGNALS, *WARNINGS):
         signal.signal(number, signal.SIG_IGN)

@@ -188,12 +188,14 @@ def make_pipeline(
     from gensynth.pipelines.class_conditional import ClassConditionalPipeline
     from gensynth.samplers.registry import create_scheduler
 
-    def make(prediction: str = "velocity", model=None, autoencoder=None, **settings):
+    def make(
+        prediction: str = "velocity", model=None, autoencoder=None, scheduler=None, **settings
+    ):
         tokens = prediction == "tokens"
         own = make_token_model() if tokens else make_model(learn_sigma=prediction == "epsilon")
         pipeline = ClassConditionalPipeline(
             model or own,
-            create_scheduler(None, prediction),
+            scheduler or create_scheduler(None, prediction),
             autoencoder or (make_tokenizer() if tokens else PixelAutoencoder(1, 2)),
             prediction=prediction,
             **{"size": 32, "steps": 3, "time_scale": 1000.0, **settings},

@@ -10,7 +10,7 @@ from gensynth.errors import GensynthError, UsageError
 from gensynth.files import write_text
 from gensynth_benchmarks.gpu_steps import STEPS
 from gensynth_benchmarks.gpu_steps.common import Bench
-from gensynth_benchmarks.gpu_steps.summary import as_markdown, write_readme
+from gensynth_benchmarks.gpu_steps.summary import as_markdown, write_tables
 from gensynth_benchmarks.ledger import Ledger, Row
 from gensynth_benchmarks.machine import device as current_device
 from gensynth_benchmarks.measuring import (
@@ -21,7 +21,7 @@ from gensynth_benchmarks.measuring import (
     measured_circumstances,
 )
 
-README = "readme"
+TABLES = "tables"
 TRIALS = ROOT / "runs" / "gpu-miniature"
 ABOUT = """Evidence from a GPU, step by step.
 
@@ -30,7 +30,7 @@ ABOUT = """Evidence from a GPU, step by step.
 
 A command starts no row after --minutes; the same command again measures what is missing. It writes
 STEP.json and STEP.md, and prints the tables and what became of the targets. `python
-benchmarks/gpu.py readme` puts the tables of the README together from such files.
+benchmarks/gpu.py tables` puts the tables of docs/speed.md together from such files.
 """
 
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="gpu.py", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("step", nargs="?", choices=[*STEPS, README], help="see --list")
+    options.add_argument("step", nargs="?", choices=[*STEPS, TABLES], help="see --list")
     options.add_argument("--list", action="store_true", help="say what the steps are, and end")
     options.add_argument(
         "--out", type=Path, help="folder [benchmarks/results/DEVICE; of a trial runs/gpu-miniature]"
@@ -76,9 +76,9 @@ def run(options: argparse.Namespace) -> None:
             print(f"{name:14}{(step.__doc__ or '').splitlines()[0]}")
         return
     if options.step is None:
-        raise UsageError(f"give a step: {', '.join([*STEPS, README])}. --list says what they are.")
-    if options.step == README:
-        print(write_readme(ROOT))
+        raise UsageError(f"give a step: {', '.join([*STEPS, TABLES])}. --list says what they are.")
+    if options.step == TABLES:
+        print(write_tables(ROOT))
         return
     device = current_device()
     if device != "cuda" and not options.miniature:

@@ -1,4 +1,4 @@
-"""The Markdown of a step, and the part of the README that is made of the results on GPUs."""
+"""The Markdown of a step, and the part of docs/speed.md that is made of the results on GPUs."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +10,11 @@ from gensynth_benchmarks.gpu_steps import STEPS
 from gensynth_benchmarks.ledger import Row
 from gensynth_benchmarks.measuring import Table
 
-BEGIN = "<!-- From here: python benchmarks/gpu.py readme -->"
+BEGIN = "<!-- From here: python benchmarks/gpu.py tables -->"
 END = "<!-- To here. -->"
 NOTHING = (
     "No GPU has run any of this yet: `python benchmarks/gpu.py --list` says what is prepared, and "
-    "[docs/gpu-notes.md](docs/gpu-notes.md) what is expected of it.\n"
+    "[gpu-notes.md](gpu-notes.md) what is expected of it.\n"
 )
 
 
@@ -53,7 +53,7 @@ def measured(results: Path) -> Iterator[tuple[str, Mapping[str, Row]]]:
             yield folder.name, steps
 
 
-def readme_text(results: Path) -> str:
+def gpu_text(results: Path) -> str:
     """The tables of all steps that ran on a GPU, and what became of their targets."""
     parts: list[str] = []
     for device, steps in measured(results):
@@ -67,22 +67,22 @@ def readme_text(results: Path) -> str:
     return "\n\n".join(parts) + "\n" if parts else NOTHING
 
 
-def with_results(readme: str, results: Path) -> str:
-    """The text of the README with that part made anew.
+def with_results(page: str, results: Path) -> str:
+    """The text of the page with that part made anew.
 
     Raises:
         InputError: it has no such part.
     """
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise InputError(f"README.md needs one line {BEGIN!r} and one line {END!r} after it.")
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{readme_text(results)}\n{END}{rest.split(END)[1]}"
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise InputError(f"docs/speed.md needs one line {BEGIN!r} and one line {END!r} after it.")
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{gpu_text(results)}\n{END}{rest.split(END)[1]}"
 
 
-def write_readme(root: Path) -> str:
-    """Makes that part of the README anew; says what was done."""
-    path, results = root / "README.md", root / "benchmarks" / "results"
+def write_tables(root: Path) -> str:
+    """Makes that part of docs/speed.md anew; says what was done."""
+    path, results = root / "docs/speed.md", root / "benchmarks" / "results"
     text = with_results(path.read_text(encoding="utf-8"), results)
     write_text(path, text)
     devices = ", ".join(device for device, _ in measured(results)) or "no GPU"
-    return f"README.md holds the results of {devices}"
+    return f"docs/speed.md holds the results of {devices}"

@@ -192,7 +192,7 @@ def _tells_of_damage(error: BaseException | None) -> bool:
 def _advice(kind: str) -> str:
     what = f"Give the folder or hub id of a diffusers {KNOWN[kind]}, with safetensors"
     if kind == "vq":  # most often a run that comes first
-        what += "; or train it first: gensynth train --config configs/fashion_mnist/vq_nano.yaml"
+        what += "; or train it first: gensynth train --config fashion_mnist/vq_nano"
     return f"{what} (autoencoder.path=FOLDER; --vae FOLDER of gensynth convert)."
 
 

@@ -13,21 +13,6 @@ from gensynth.autoencoders.levels import from_levels, to_levels
 from gensynth.autoencoders.quantizer import Quantized, Quantizer
 from gensynth.seeding import StepRandom
 
-# LlamaGen's two of ImageNet (tokenizer/tokenizer_image/vq_model.py); `nano` is ours.
-PRESETS: dict[str, dict[str, object]] = {
-    "VQ-nano": {
-        "widths": [16, 32, 64],
-        "layers": 1,
-        "latent_channels": 64,
-        "codebook_size": 512,
-        "codebook_dim": 8,
-        "attention": False,
-        "norm_groups": 8,
-    },
-    "VQ-f8": {"widths": [128, 256, 256, 512]},
-    "VQ-f16": {"widths": [128, 128, 256, 256, 512]},
-}
-
 
 class VQAutoencoder(ModelMixin, ConfigMixin):
     """diffusers' convolutional encoder and decoder around a codebook.

@@ -1,22 +1,26 @@
 """`gensynth VERB ...`: one file a command, none of which imports torch before it is needed."""
 
 import os
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from gensynth import __version__
+from gensynth.cli.output import CLOSED, finish_output, show_everything
 from gensynth.errors import GensynthError, Stopped
+from gensynth.files import about_disk
 from gensynth.plugins import load_plugins
 
 GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
-PATIENCE = 3  # seconds in which the main process can say what all processes have to say
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends a command in order
+PATIENCE = 10  # seconds in which the main process can say what all processes have to say
 
 
 class Commands(TyperGroup):
@@ -31,6 +35,9 @@ class Commands(TyperGroup):
             if main_process():
                 print(f"interrupted{words}", file=sys.stderr)
             raise
+        except BrokenPipeError as error:  # typer would say that with 1, our code for bugs
+            finish_output()  # ends here if it is stdout that nobody reads
+            raise typer.Exit(CLOSED) from error
 
 
 app = typer.Typer(
@@ -67,7 +74,7 @@ def register_commands() -> None:
         InputError: a plugin that is not there.
     """
     load_plugins()
-    from gensynth.cli import config, convert, demo, doctor, ema, encode, models, ops, train
+    from gensynth.cli import classes, config, convert, demo, doctor, ema, encode, models, ops, train
     from gensynth.cli.drawing import edit, sample, serve
     from gensynth.cli.measuring import bench, compare, evaluate, reference
 
@@ -81,6 +88,7 @@ def register_commands() -> None:
         compare,
         serve,
         models,
+        classes,
         convert,
         ema,
         config,
@@ -98,11 +106,12 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments or "GENSYNTH_DEBUG" in os.environ
     if not debug:
         sys.excepthook = report_bug
+    show_everything()
+    ending = [n for n in ENDING if signal.getsignal(n) is signal.SIG_DFL]  # not below nohup
+    for number in ending:
+        signal.signal(number, _end)
     try:
-        register_commands()
-        # Calling `app` itself would put typer's own hook for tracebacks in the place of ours.
-        command = typer.main.get_command(app)
-        command.main([a for a in arguments if a != "--debug"], prog_name="gensynth")  # exits
+        _run([argument for argument in arguments if argument != "--debug"])
     except GensynthError as error:
         if debug:
             raise
@@ -111,6 +120,32 @@ def main(arguments: list[str] | None = None) -> None:
         stopped = isinstance(error, Stopped)
         print(error if stopped else f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    finally:
+        for number in ending:
+            if signal.getsignal(number) is _end:
+                signal.signal(number, signal.SIG_DFL)
+        finish_output()
+
+
+def _run(arguments: list[str]) -> None:
+    """Runs the command, and exits."""
+    try:
+        register_commands()
+        # Calling `app` itself would put typer's own hook for tracebacks in the place of ours.
+        typer.main.get_command(app).main(arguments, prog_name="gensynth")
+    except OSError as error:
+        finish_output()  # says so and ends if it is standard output
+        said = about_disk(error)
+        if said is None:
+            raise
+        raise said from error
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Ends the program in order, so that temporary files go; `train` and `serve` have their own."""
+    if main_process():
+        print("terminated.", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def main_process() -> bool:
@@ -127,9 +162,8 @@ def report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """One line for an unexpected error; the traceback goes into a file."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="gensynth-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
+    how = {"delete": False, "encoding": "utf-8", "errors": "replace"}
+    with tempfile.NamedTemporaryFile("w", prefix="gensynth-", suffix=".log", **how) as log:
         log.write("".join(traceback.format_exception(kind, error, trace)))
     print(
         f"error: unexpected {kind.__name__}: {error}. The traceback is in {log.name}; "

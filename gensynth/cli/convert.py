@@ -40,6 +40,9 @@ def convert(
 
     gensynth convert --from maskgit --checkpoint ImageNet_256_base.pth --vae vq_f16 --out maskgit-b
     """
+    from gensynth.preflight.converting import check
+
+    check(system, checkpoint, out, model, vae, size, config)
     from gensynth.convert.checkpoint import convert as run
 
     print(run(system, checkpoint, out, model, vae, size, config, part).summary())

@@ -34,6 +34,9 @@ def ema(
         raise UsageError("give --std or --decay, not both.")
     if std is None and decay is None and (step is not None or out is not None):
         raise UsageError("--step and --out need --std or --decay.")
+    from gensynth.preflight.runs import check_run
+
+    check_run(run)
     from gensynth.training.averages.export import export_decay, export_std, open_averages
 
     averages = open_averages(run)

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import typer
 
+from gensynth.cli.config import CONFIG_HELP
+from gensynth.cli.train import checked_experiment
+from gensynth.errors import RefusedError, UsageError
+
 REPLACED = ("data.source=", "data.path=", "data.streaming=")
 
 
@@ -13,14 +17,14 @@ def register(app: typer.Typer) -> None:
 
 
 def encode(
-    config: Path = typer.Option(..., "--config", help="YAML file of the experiment."),
+    config: str = typer.Option(..., "--config", help=CONFIG_HELP),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to make."),
     batch_size: int = typer.Option(32, "--batch-size", help="Images encoded together."),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", show_default=False),
 ) -> None:
     """Encode an experiment's images once, to train from latents or tokens instead of images.
 
-    gensynth encode --config configs/imagenet256/dit_xl2.yaml --out latents
+    gensynth encode --config imagenet256/dit_xl2 --out latents
 
     Then train with data.source=encoded data.path=latents and the same other settings. With
     data.flip the mirrored images are encoded too. Tokens and pixels train as they do on the fly; of
@@ -29,9 +33,11 @@ def encode(
 
     One process on one device; not for torchrun or accelerate launch. data.workers decode ahead.
     """
-    from gensynth.experiments.read import load_experiment
-
-    experiment = load_experiment(config, overrides or [])
+    if batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {batch_size}.")
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
+    experiment = checked_experiment(config, overrides)
     from gensynth.experiments.encoding import encode as run
 
     encoding = run(experiment, out, batch_size)
@@ -39,4 +45,4 @@ def encode(
     kept = [given for given in overrides or [] if not given.startswith(REPLACED)]
     streaming = ["data.streaming=false"] if experiment.data.streaming else []
     kept += ["data.source=encoded", f"data.path={out}", *streaming]
-    print(f"Try: gensynth train --config {shlex.join([str(config), *kept])}")
+    print(f"Try: gensynth train --config {shlex.join([config, *kept])}")

@@ -1,8 +1,16 @@
 """`gensynth models`."""
 
-from typing import TYPE_CHECKING
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from gensynth import outline
+from gensynth.errors import UsageError
 
 if TYPE_CHECKING:
     from gensynth.models.catalogue import Entry
@@ -14,47 +22,99 @@ def register(app: typer.Typer) -> None:
 
 def models(
     contains: str = typer.Argument("", metavar="[NAME]", help="Only names that contain this."),
-    mixer: str = typer.Option(None, "--mixer", help="Count them with this token mixer."),
+    mixer: str = typer.Option(None, "--mixer", help="Count architectures with this token mixer."),
     json_output: bool = typer.Option(False, "--json", help="Print a JSON list instead."),
 ) -> None:
-    """List the models: parameters, FLOPs, papers, published FIDs and weights."""
-    import json
-    from dataclasses import asdict
+    """List the models that draw at once, then the architectures that can be trained or converted.
 
-    from gensynth.errors import UsageError
-    from gensynth.models import MODELS
-    from gensynth.models.catalogue import entries, names
+    Of architectures: parameters, FLOPs, papers, published FIDs and weights. In JSON "usable" tells
+    the two apart.
+    """
+    from gensynth.models.known import model_names
+    from gensynth.pretrained import PRETRAINED
+
+    usable = [name for name in PRETRAINED if contains.lower() in name.lower() and mixer is None]
+    architectures = [name for name in model_names() if contains.lower() in name.lower()]
+    if not usable and not architectures:
+        known = ", ".join([*PRETRAINED, *model_names()])
+        raise UsageError(f"no model's name contains {contains!r}. Known: {known}.")
+    mixers = outline.keys("gensynth.models.layers.mixers", "MIXERS")
+    if mixer is not None and not plugged_in() and mixer not in mixers:
+        raise UsageError(f"unknown mixer {mixer!r}; known: {', '.join(mixers)}.")
+    described = [describe(name, PRETRAINED[name]) for name in usable]
+    if described and not json_output:  # at once: counting imports torch
+        print_usable(described)
+    found = counted(architectures, mixer) if architectures else []
+    if json_output:
+        listed = [*described, *({"usable": False, **asdict(one)} for one in found)]
+        print(json.dumps(listed, indent=1))
+    elif found:
+        print_architectures(found)
+
+
+def plugged_in() -> bool:
+    """Whether mixers may have come from elsewhere."""
+    return "gensynth.models.layers.mixers" in sys.modules
+
+
+def describe(name: str, folder: Path) -> dict[str, Any]:
+    """What is known of a model that can be used at once, from its folder."""
+    from gensynth.pipelines.finding import INDEX
+
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    return {
+        "usable": True,
+        "name": name,
+        "architecture": index["model"][1],
+        "size": index["size"],
+        "classes": labels,
+        "steps": index["steps"],
+        "use": f"gensynth sample --model {name}",
+    }
+
+
+def counted(names: Sequence[str], mixer: str | None) -> "list[Entry]":
+    """The lines of the catalogue, with a progress bar."""
+    from gensynth.models.catalogue import entry
     from gensynth.progress import progress_bar
 
-    if not names(contains):
-        raise UsageError(f"no model's name contains {contains!r}. Known: {', '.join(MODELS)}.")
-    found: list[Entry] = []
+    found = []
     with progress_bar(transient=True) as bar:
-        task = bar.add_task("counting", total=len(names(contains)))
-        for one in entries(contains, mixer):
-            found.append(one)
+        task = bar.add_task("counting", total=len(names))
+        for name in names:
+            found.append(entry(name, mixer))
             bar.advance(task)
-    if json_output:
-        print(json.dumps([asdict(one) for one in found], indent=1))
-    else:
-        print_table(found)
+    return found
 
 
-def print_table(found: "list[Entry]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    numbers = ("parameters", "GFLOPs 256", "512", "tokens")
-    table = Table(
-        title="GFLOPs: multiply-adds of a forward pass at 256 and 512 pixels; in 8x latents, "
-        "MaskGIT in 16x tokens, VQ encoding and decoding",
-        caption="–: not published, or not found where we looked. --json has the full addresses.",
+def print_usable(described: Sequence[dict[str, Any]]) -> None:
+    """The models that draw at once."""
+    columns = ("model", "draws", "pixels", "architecture", "steps")
+    rows = [
+        (
+            one["name"],
+            f"{len(one['classes'])} classes: {', '.join(one['classes'][:3])}, ...",
+            f"{one['size']}x{one['size']}",
+            one["architecture"],
+            str(one["steps"]),
+        )
+        for one in described
+    ]
+    show(
+        "Models with weights, which draw at once",
+        "gensynth sample --model MODEL; or the folder of a run or model of your own, or a hub id",
+        columns,
+        rows,
     )
-    for column in ("model", *numbers, "mixer", "paper", "FID at 256", "weights"):
-        right = column in numbers
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
-    for one in found:
-        table.add_row(
+
+
+def print_architectures(found: "Sequence[Entry]") -> None:
+    """The architectures, with what is published about them."""
+    numbers = ("parameters", "GFLOPs 256", "512", "tokens")
+    columns = ("architecture", *numbers, "mixer", "paper", "FID at 256", "weights")
+    rows = [
+        (
             one.name,
             f"{one.parameters / 1e6:.1f} M",
             f"{one.gflops_256:.2f}",
@@ -65,6 +125,37 @@ def print_table(found: "list[Entry]") -> None:
             one.published_fid or "–",
             "/".join(one.weights.split("/")[2:5]) or "–",
         )
+        for one in found
+    ]
+    show(
+        "Architectures without weights here: train one (model.name), or gensynth convert published "
+        "weights",
+        "GFLOPs: multiply-adds of a forward pass at 256 and 512 pixels; in 8x latents, MaskGIT in "
+        "16x tokens, VQ encoding and decoding. –: not published, or not found where we looked. "
+        "--json has the full addresses.",
+        columns,
+        rows,
+        numbers,
+    )
+
+
+def show(
+    title: str,
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[str] = (),
+) -> None:
+    """Prints a table; `right` are the columns of numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    for column in columns:
+        justify: Any = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     console = Console()
     # A table that does not fit is better long than with its columns cut off.
     console.width = max(console.width, 170)

@@ -2,6 +2,9 @@
 
 import typer
 
+from gensynth import outline
+from gensynth.errors import UsageError
+
 
 def register(app: typer.Typer) -> None:
     ops = typer.Typer(help="The operators with kernels of their own.", no_args_is_help=True)
@@ -17,6 +20,10 @@ def tune(
     operators: list[str] = typer.Argument(None, help="Which operators; default: all."),
 ) -> None:
     """Measure launches of the kernels on this GPU and keep the fastest for later runs."""
+    known = outline.literal("gensynth.ops.operators", "NAMES")
+    for name in operators or ():
+        if name not in known:
+            raise UsageError(f"no operator {name!r}; known: {', '.join(known)}.")
     from gensynth.ops.tuning import tune as run
 
     for row in run(operators or None):

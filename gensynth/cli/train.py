@@ -5,24 +5,25 @@ from typing import Any
 
 import typer
 
+from gensynth.cli.config import CONFIG_HELP
+
 
 def register(app: typer.Typer) -> None:
     app.command("train")(train)
 
 
 def train(
-    config: Path = typer.Option(..., "--config", help="YAML file of the experiment."),
+    config: str = typer.Option(..., "--config", help=CONFIG_HELP),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", show_default=False),
 ) -> None:
     """Train an experiment; the same command again resumes it.
 
-    gensynth train --config configs/fashion_mnist/dico_nano.yaml training.steps=2000
+    gensynth train --config fashion_mnist/dico_nano training.steps=2000
 
-    accelerate launch train.py --config ... and torchrun run the same on several devices.
+    accelerate launch -m gensynth train --config ... and torchrun -m gensynth train do the same on
+    several devices.
     """
-    from gensynth.experiments.read import load_experiment
-
-    experiment = load_experiment(config, overrides or [])
+    experiment = checked_experiment(config, overrides)
     from gensynth.processes import processes
     from gensynth.training.loop import train as run
 
@@ -31,9 +32,21 @@ def train(
         print(f"Try: {next_command(experiment, folder)}")
 
 
+def checked_experiment(config: str, overrides: list[str] | None) -> Any:
+    """The experiment; what can be refused without importing anything heavy is refused before."""
+    from gensynth.experiments.check import check_model
+    from gensynth.experiments.names import check_places
+    from gensynth.experiments.read import read_experiment
+
+    experiment = read_experiment(config, overrides or [])
+    check_places(experiment)
+    check_model(experiment)
+    return experiment
+
+
 def next_command(experiment: Any, folder: Path) -> str:
     """What to do with the model of a finished run."""
     if experiment.objective.works_on == "pixels":
         given = f"autoencoder.kind=vq autoencoder.path={folder}"
-        return f"gensynth train --config configs/fashion_mnist/maskgit_nano.yaml {given}"
+        return f"gensynth train --config fashion_mnist/maskgit_nano {given}"
     return f"gensynth sample --model {folder}"

@@ -102,7 +102,8 @@ class ClassNames:
             if key(text) not in self.whole:
                 continue
             if all(self.stands_alone(piece.text) for piece in pieces[:count]):
-                apart = ",".join(f'"{piece.text.strip()}"' for piece in pieces[:count])
+                texts = [piece.text.strip() for piece in pieces[:count]]
+                apart = ",".join(f'"{t}"' if key(t) in self.whole else INDEX + t for t in texts)
                 raise UsageError(
                     f"{text.strip()!r} is the name of one class and a list of {count}: write "
                     f"'\"{text.strip()}\"' for the one, or '{apart}' for the list."
@@ -189,7 +190,8 @@ class ClassNames:
         if number is not None and how == "":  # the names are numbers, and this is none of them
             hint = f" By number: {self.described(number)}."
         else:
-            hint = did_you_mean(text.strip()[:MOST_SHOWN], self.clear_words(), SIMILAR)
+            wanted = text.strip()[:MOST_SHOWN]
+            hint = did_you_mean(wanted, self.clear_words(), SIMILAR, any_case=True)
         between = "; " if any("," in name for name in self.names) else ", "
         known = between.join([*self.names[:SOME], *(["..."] if last >= SOME else [])])
         return UsageError(f"there is no class {short(text)!r}.{hint} Classes: {known}.")

@@ -1,17 +1,20 @@
 """Classes: a picture shows one of a fixed number of named things."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from gensynth.conditions.class_names import ClassNames
 from gensynth.conditions.contract import Condition, Item
 from gensynth.errors import CorruptError, UsageError
 from gensynth.whole import whole_number
+
+if TYPE_CHECKING:  # a wrong class is refused before torch is imported
+    import torch
+    from torch import Tensor
 
 LABELS_FILE = "labels.json"
 SYNSETS_FILE = "synsets.json"  # of ImageNet's classes
@@ -82,6 +85,11 @@ class Classes(Condition):
     def name(self, item: Item) -> str:
         return self.names[item]
 
+    def rows(self) -> dict[str | None, int]:
+        numbered = reversed(list(enumerate(self.names)))  # the first of a name is the one it means
+        rows: dict[str | None, int] = {name: number for number, name in numbered}
+        return rows if self.null is None else {**rows, None: self.null}
+
     def number(self, item: Item) -> int:
         return item
 
@@ -95,11 +103,19 @@ class Classes(Condition):
 
     def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
         """`class_labels`: int64 [B]."""
-        if isinstance(items, Tensor):  # labels of training data
+        import torch
+
+        if isinstance(items, torch.Tensor):  # labels of training data
             return {"class_labels": items.to(device, non_blocking=True)}
         return {"class_labels": torch.tensor(items, device=device)}
 
+    @property
+    def has_none(self) -> bool:
+        return self.null is not None
+
     def none(self, device: torch.device) -> dict[str, Tensor] | None:
+        import torch
+
         if self.null is None:
             return None
         return {"class_labels": torch.tensor([self.null], device=device)}  # int64 [1]

@@ -1,16 +1,19 @@
 """What every kind of condition can do, and the mapping of tensors that a model is called with."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a wrong class is refused before torch is imported
+    import torch
+    from torch import Tensor
 
 # What a model is told beside a sample and a time, by the names of its keywords: [B, ...] each.
 # Samplers, guidance and schedulers pass it on without looking inside.
-Conditions = Mapping[str, Tensor]
+Conditions = Mapping[str, "Tensor"]
 # What one picture is to show, as JSON can hold it: the number of a class, a prompt, or None.
 Item = Any
 
@@ -84,6 +87,11 @@ class Condition(ABC):
     def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
         """The tensors [B, ...] for a batch of items, or for the labels [B] of training data."""
 
+    @property
+    def has_none(self) -> bool:
+        """Whether a model can be told "nothing in particular"; see `none`."""
+        return True
+
     @abstractmethod
     def none(self, device: torch.device) -> dict[str, Tensor] | None:
         """The tensors [1, ...] that mean "nothing in particular"; None if a model has none."""
@@ -99,6 +107,13 @@ class Condition(ABC):
         Raises:
             UsageError: it names none, or one that does not exist.
         """
+
+    def rows(self) -> dict[str | None, int]:
+        """The rows of a model's table by the names of what they mean; None: "nothing".
+
+        Rows of one name mean the same in two models. Empty if there is no table.
+        """
+        return {}
 
     def number(self, item: Item) -> int:
         """A whole number for an item, where a file has room for no more; 0 if it has none."""
@@ -126,6 +141,8 @@ class Condition(ABC):
 
 def joined(conditions: Conditions, none: Conditions) -> dict[str, Tensor]:
     """The conditions [B, ...], then "nothing" as often: [2B, ...] each."""
+    import torch
+
     return {
         name: torch.cat([tensor, none[name].to(tensor).expand_as(tensor)])
         for name, tensor in conditions.items()
@@ -137,6 +154,8 @@ def dropped(conditions: Conditions, none: Conditions | None, where: Tensor) -> d
 
     Without a "nothing" they stay as they are.
     """
+    import torch
+
     if none is None:
         return dict(conditions)
     mixed = {}

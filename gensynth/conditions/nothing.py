@@ -1,13 +1,16 @@
 """No condition: a model that draws whatever it has seen."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from gensynth.conditions.contract import Condition, Item
 from gensynth.errors import UsageError
+
+if TYPE_CHECKING:  # a wrong class is refused before torch is imported
+    import torch
+    from torch import Tensor
 
 
 class Nothing(Condition):
@@ -26,6 +29,9 @@ class Nothing(Condition):
     def model_keywords(self) -> dict[str, Any]:
         """No classes: the one row of a model's class table is that of "nothing"."""
         return {"num_classes": 0, "null_label": True}
+
+    def rows(self) -> dict[str | None, int]:
+        return {None: 0}
 
     def item(self, wish: Any) -> None:
         if wish is not None:
@@ -49,6 +55,10 @@ class Nothing(Condition):
 
     def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
         return {}
+
+    @property
+    def has_none(self) -> bool:
+        return False
 
     def none(self, device: torch.device) -> dict[str, Tensor] | None:
         return None

@@ -70,6 +70,9 @@ class Shown(Section):
 
 class Experiment(Section):
     output: str
+    # A model folder, a run or a name whose weights the run begins with, as far as they fit; classes
+    # are known by their names. Only looked at before the first checkpoint.
+    init_from: str | None = None
     seed: Seed = 0
     data: Data = Data()
     condition: Shown = Shown()

@@ -38,6 +38,7 @@ class Data(Section):
     streaming: bool = False
     shuffle_buffer: Positive = 10_000  # images, when streaming
     workers: NotNegative = 2  # decoding processes for each training process
+    timeout: Positive = 120  # seconds without a batch of theirs after which the run ends
     max_corrupt: Share = 0.01  # share of unreadable images above which the run stops
 
     @model_validator(mode="after")

@@ -13,8 +13,8 @@ def no_truth_value(value: Any) -> Any:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+NotNegative = Annotated[int, Field(ge=0, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Zoom = Annotated[float, Field(ge=1, le=100)]
 

@@ -64,3 +64,6 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise UsageError(f"{origin}{where}: not valid YAML: {problem}.") from error
     except RecursionError as error:
         raise UsageError(f"{origin}: nested too deeply.") from error
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # A tag or a form of YAML whose value is none: 2001-99-99, !!bool 7, 5,000 digits.
+        raise UsageError(f"{origin}: a value cannot be read: {error}.") from error

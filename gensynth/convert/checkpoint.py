@@ -8,14 +8,13 @@ from typing import Any
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
-from gensynth.config import parse_yaml
 from gensynth.convert.drawing import DEFAULT_VAE, drawing_pipeline, open_codec
-from gensynth.convert.matching import FAMILIES, Match, match
-from gensynth.convert.tokens import PATCH, check_tokenizer
-from gensynth.errors import OutputError, RefusedError, UsageError
+from gensynth.convert.matching import Match, match
+from gensynth.convert.tokens import PATCH
+from gensynth.errors import OutputError
 from gensynth.files import new_folder
-from gensynth.models import constructor_keywords
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
+from gensynth.preflight.converting import check
 
 # What training scripts called a state that may as well be averaged: Halton-MaskGIT stores averages
 # under the same name, in a file of their own.
@@ -83,16 +82,8 @@ def convert(
         InputError, RefusedError, CorruptError: a file or VAE that is missing, unsafe or damaged.
         OutputError: `out` cannot be written.
     """
-    if system not in FAMILIES:
-        raise UsageError(f"--from must be one of {', '.join(FAMILIES)}, got {system!r}.")
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
-    if changes and model is None:
-        raise UsageError("--config changes keywords of a named size; give --model too.")
-    if system == "llamagen" and (vae is not None or size is not None):
-        raise UsageError("--from llamagen makes a tokenizer, which has no --vae and no --size.")
-    check_tokenizer(system, vae)
-    found = match(system, checkpoint, model, _parsed(changes, model), part)
+    keywords = check(system, checkpoint, out, model, vae, size, changes)
+    found = match(system, checkpoint, model, keywords, part)
     which = (found.part, found.averaged)
     if system == "llamagen":
         made = found.filled()
@@ -145,16 +136,3 @@ def _write(made: ClassConditionalPipeline | ModelMixin, out: Path) -> None:
             made.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {out}: {error}.") from error
-
-
-def _parsed(changes: Sequence[str], model: str | None) -> dict[str, Any]:
-    parsed = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise UsageError(f"--config must look like key=value, got {change!r}.")
-        known = constructor_keywords(model or "")
-        if key not in known:
-            raise UsageError(f"{model} has no keyword {key!r}. Known: {', '.join(known)}.")
-        parsed[key] = parse_yaml(text, f"--config {change}")
-    return parsed

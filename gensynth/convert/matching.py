@@ -16,17 +16,8 @@ from gensynth.convert.inference import inferred
 from gensynth.convert.reading import read_state
 from gensynth.errors import CorruptError, UsageError
 from gensynth.models import MODELS, create_model, preset
+from gensynth.preflight.converting import FAMILIES
 
-# How the names of a system's presets start.
-FAMILIES = {
-    "dico": "DiCo-",
-    "dic": "DiC-",
-    "dit": "DiT-",
-    "sit": "SiT-",
-    "mdt": "MDTv2-",
-    "maskgit": "MaskGIT-",
-    "llamagen": "VQ-",
-}
 SHOWN = 4  # differences named in an error
 
 

@@ -8,7 +8,6 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from gensynth.autoencoders import open_autoencoder
 from gensynth.convert.matching import match
-from gensynth.errors import UsageError
 from gensynth.samplers.registry import create_scheduler
 
 # What it was trained with (README of valeoai/Halton-MaskGIT).
@@ -21,21 +20,6 @@ HALTON: dict[str, Any] = {"temperature": 1.0, "last_temperature": 1.0, "warmup_s
 STEPS = 32
 # The README's column CFG, which counts from 0; other sizes have the largest published one's.
 GUIDANCE = {"MaskGIT-T": 2.5, "MaskGIT-S": 2.0, "MaskGIT-B": 1.7, "MaskGIT-L": 1.5}
-
-
-def check_tokenizer(system: str, given: str | None) -> None:
-    """Refuses `--from maskgit` without a tokenizer.
-
-    Raises:
-        UsageError: with the file to fetch. It is not fetched by itself, being a pickle.
-    """
-    if system == "maskgit" and given is None:
-        name = TOKENIZER.rpartition("/")[2]
-        raise UsageError(
-            f"--from maskgit needs the tokenizer that the model was trained with: fetch {TOKENIZER}"
-            f", run `gensynth convert --from llamagen --checkpoint {name} --out vq_f16`, then "
-            "`gensynth convert --from maskgit ... --vae vq_f16`."
-        )
 
 
 def open_tokenizer(given: str) -> ModelMixin:

@@ -1,19 +1,21 @@
 """The micro-batches of one process, and the count of images that cannot be decoded."""
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from gensynth.config import Data, Training
 from gensynth.data.encoded import EncodedImages
 from gensynth.data.sources import Source
 from gensynth.data.training import Batch, Schedule, StreamedImages, TrainingImages
-from gensynth.errors import CorruptError, GensynthError, UsageError
-from gensynth.processes import ignore_signals
+from gensynth.data.workers import Patience, read_ahead
+from gensynth.errors import CorruptError, UsageError
 
 FEWEST_STREAMED = 1000  # images before the share of unreadable ones in a stream means anything
+# Seconds until the first batch of a stream, which fills its buffer or finds its place before.
+FIRST_STREAMED = 3600.0
 
 
 def check_split(settings: Training, processes: int) -> None:
@@ -35,56 +37,30 @@ def load_batches(
     cursor: tuple[int, tuple[int, int]],
     device: torch.device,
     patch: int = 1,
+    watch: Callable[[], None] = lambda: None,
 ) -> Generator[Batch]:
     """The batches of a schedule, decoded ahead by worker processes.
 
     Args:
         cursor: for streams, a position and the (epoch, offset) at which the stream stands there.
         patch: side in pixels of a position of the latents.
+        watch: called now and then while no batch comes; what it raises ends the waiting.
     """
+    longer = ", and a larger data.timeout=SECONDS allows more time"
+    patience = Patience(data.timeout, watch=watch, longer=longer)
     if source.streamed:
         dataset: Any = StreamedImages(
             source.rows, data, seed, len(source.classes), schedule, *cursor, patch
         )
         # Always one worker: datasets shuffles otherwise inside a worker than outside.
-        return read_ahead(dataset, 1, device, batch_size=None)
+        first = max(data.timeout, FIRST_STREAMED)
+        patience = replace(patience, first=first, without="without data.streaming none is needed")
+        return read_ahead(dataset, 1, device, patience, batch_size=None)
     if data.source == "encoded":
         dataset = EncodedImages(source.rows, data, seed)
     else:
         dataset = TrainingImages(source.rows, data, seed, patch)
-    return read_ahead(dataset, data.workers, device, batch_sampler=schedule)
-
-
-def read_ahead(
-    dataset: Any, workers: int, device: torch.device, **options: Any
-) -> Generator[Batch]:
-    """The batches of a dataset, read ahead by `workers` of a `DataLoader` with `options`."""
-    loader = DataLoader(
-        dataset,
-        num_workers=workers,
-        worker_init_fn=ignore_signals,
-        prefetch_factor=4 if workers else None,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),
-        collate_fn=_as_it_is,
-        **options,
-    )
-    iterator: Any = iter(loader)
-    try:
-        yield from iterator
-    except GensynthError as error:
-        # From a worker, torch puts its traceback before the message.
-        text = str(error).strip().rpartition(f"{type(error).__name__}: ")[2]
-        raise type(error)(text) from error
-    finally:
-        # Workers ignore the signals that end a program (`ignore_signals`), and the traceback of an
-        # error keeps their iterator alive, so they have to be told.
-        if workers:
-            iterator._shutdown_workers()
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+    return read_ahead(dataset, data.workers, device, patience, batch_sampler=schedule)
 
 
 class Unreadable:

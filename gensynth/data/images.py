@@ -53,10 +53,14 @@ def open_frame(source: bytes | str, exif_rotate: bool = True) -> Image.Image:
     # Pillow opens lazily; `load` reads all of it, so that damage shows here and not later.
     image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     image.load()
-    if exif_rotate:
-        # A damaged EXIF block does not spoil the picture, only what it says about it.
-        with contextlib.suppress(*UNREADABLE, struct.error, TypeError, KeyError):
-            image = ImageOps.exif_transpose(image)
+    return upright(image) if exif_rotate else image
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as viewers show it, turned as its EXIF orientation says."""
+    # A damaged EXIF block does not spoil the picture, only what it says about it.
+    with contextlib.suppress(*UNREADABLE, struct.error, TypeError, KeyError):
+        image = ImageOps.exif_transpose(image)
     return image
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,6 +14,7 @@ from torch import Tensor
 from gensynth.conditions import Item
 from gensynth.data.images import to_tensor
 from gensynth.errors import UsageError
+from gensynth.evaluation.protocols.protocols import LabelRule
 from gensynth.pipelines.contract import OnStep, Pipeline
 from gensynth.pipelines.loading import load, with_guide
 from gensynth.processes import processes
@@ -21,8 +22,6 @@ from gensynth.sampling.generate import Picture, generate
 from gensynth.sampling.job import fingerprint_of
 from gensynth.seeding import derived_seed
 from gensynth.settings import Settings
-
-LabelRule = Literal["balanced", "random"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gensynth.data.files.image_set import ImageSet, open_images
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import UsageError
 from gensynth.evaluation.measuring.features import Effort, Images
 from gensynth.evaluation.measuring.measure import measure
 from gensynth.evaluation.measuring.measured import Measured
@@ -21,6 +21,7 @@ from gensynth.evaluation.references.reference import (
 )
 from gensynth.evaluation.report.report import describe
 from gensynth.metrics.extractors import Extractor, open_extractor
+from gensynth.preflight.measuring import check_reference
 from gensynth.processes import processes
 
 OFFLINE = "lite0-64"  # its weights come with the package
@@ -127,12 +128,7 @@ def open_real(where: str, extractor: Extractor, fit: Fit) -> ImageSet | Referenc
         if fit.size is not None:
             raise UsageError(f"{where} holds statistics, which --size cannot change.")
         return read_reference(where, extractor)
-    # An .npz that is missing is more often statistics that were never made than images.
-    if where.lower().endswith(".npz") and not Path(where).exists():
-        raise InputError(
-            f"{where} is not there: give real images, or a file of statistics, as gensynth "
-            f"reference IMAGES --out {where} makes one."
-        )
+    check_reference(where)
     return open_images(where, fit.size, fit.how, level=fit.level)
 
 

@@ -72,6 +72,28 @@ class Request:
             raise UsageError("--selfcheck takes SAMPLES, the folder with the published files.")
         if self.reference is None and not self.selfcheck and self.protocol is None:
             raise UsageError("--reference is missing: real images, such as fashion_mnist:test.")
+        self._check_places()
+
+    def _check_places(self) -> None:
+        """Whether what is to be read is there, as far as nothing heavy is needed to tell."""
+        from gensynth.preflight import measuring
+        from gensynth.preflight.drawing import check_model
+
+        if self.metrics is not None:
+            measuring.check_metrics(self._metrics())
+        if self.protocol is None and not self.selfcheck:
+            measuring.check_space(self.extractor, self.weights, self.download)
+        if self.model is not None:
+            check_model(self.model, self.drawing)
+        elif self.samples is not None and not self.selfcheck:
+            measuring.check_images(self.samples)
+        if self.reference is not None:
+            measuring.check_reference(self.reference)
+        if self.floor is not None:
+            measuring.check_images(self.floor)
+
+    def _metrics(self) -> list[str]:
+        return [name.strip() for name in (self.metrics or "").split(",")]
 
     def _check_protocol(self, name: str) -> None:
         from gensynth.evaluation.protocols.protocols import find_protocol
@@ -163,9 +185,7 @@ class Request:
             extractor=extractor,
             weights=self.weights,
             download=self.download,
-            metrics=None
-            if self.metrics is None
-            else [name.strip() for name in self.metrics.split(",")],
+            metrics=None if self.metrics is None else self._metrics(),
             seed=self.seed or 0,
             floor=self.floor,
             fit=Fit(self.size, self.fit, self.class_level),

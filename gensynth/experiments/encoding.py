@@ -11,11 +11,12 @@ from torch.utils import data as torch_data
 
 from gensynth.config import Data, Experiment
 from gensynth.data.announce import announced
-from gensynth.data.batches import Unreadable, read_ahead
+from gensynth.data.batches import Unreadable
 from gensynth.data.encoded import Codec, Encoding, EncodingWriter
 from gensynth.data.images import UNREADABLE
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, prepare, streamed_label
+from gensynth.data.workers import read_ahead
 from gensynth.errors import CorruptError, DeviceMemoryError, OutputError, RefusedError, UsageError
 from gensynth.experiments.build import build_autoencoder
 from gensynth.files import new_folder
@@ -58,8 +59,10 @@ def encode(experiment: Experiment, out: Path, batch_size: int = BATCH) -> Encodi
     try:
         return encode_source(source, data, codec, out, experiment.autoencoder.path, batch_size)
     except torch.OutOfMemoryError as error:
+        fewer = f"--batch-size {batch_size // 2}"
+        advice = fewer if batch_size > 1 else "a smaller data.size, or another device"
         raise DeviceMemoryError(
-            f"out of memory with --batch-size {batch_size}; try {max(1, batch_size // 2)}."
+            f"out of memory with --batch-size {batch_size}; try {advice}."
         ) from error
 
 

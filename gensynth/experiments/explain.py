@@ -22,6 +22,7 @@ OBJECTIVES: dict[str, Any] = {
     "masked": Masked,
     "reconstruction": Reconstruction,
 }
+MOST_SHOWN = 100  # characters of a value in a message
 REGULARIZERS = {"dispersive": Dispersive, "layersync": LayerSync, "repa": Repa}
 
 
@@ -45,8 +46,14 @@ def explain(problem: Any, tree: dict[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{message}."
-    given = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    given = "" if isinstance(problem["input"], dict) else f", got {shortened(problem['input'])}"
     return f"'{key}': {message}{given}."
+
+
+def shortened(value: Any) -> str:
+    """A value as it was given, of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:

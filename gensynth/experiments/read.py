@@ -7,28 +7,32 @@ from typing import Any
 from pydantic import ValidationError
 
 from gensynth.config import Experiment, parse_yaml
+from gensynth.config.shipped import find_config
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.check import check_model
-from gensynth.experiments.explain import explain
+from gensynth.experiments.explain import explain, shortened
+from gensynth.experiments.names import check_names
 
 
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a YAML file with `key=value` overrides applied.
+def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """`load_experiment` as far as nothing heavy has to be imported.
 
     Raises:
-        InputError: the file is not there.
+        InputError: the file is not there, or cannot be read.
         UsageError: an unknown key, a wrong value, or a combination that cannot work; the message
             names the file, the key, what is allowed and the nearest known key.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no configuration file {path}.{_nearest_configs(path)}")
+    path = find_config(path)
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file in UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if not isinstance(tree, dict):
-        raise UsageError(f"{path}: expected sections like 'data:' and 'model:', got {tree!r}.")
+        raise UsageError(
+            f"{path}: expected sections like 'data:' and 'model:', got {shortened(tree)}."
+        )
     for override in overrides:
         _apply_override(tree, override)
     try:
@@ -37,6 +41,19 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         origin = f"{path} with {' '.join(overrides)}" if overrides else str(path)
         problems = [explain(problem, tree) for problem in error.errors()]
         raise UsageError(f"{origin}: " + " ".join(problems)) from error
+    check_names(experiment)
+    return experiment
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a YAML file, or of a name that comes along, with `key=value` overrides.
+
+    Raises:
+        InputError: the file is not there, or cannot be read.
+        UsageError: an unknown key, a wrong value, or a combination that cannot work; the message
+            names the file, the key, what is allowed and the nearest known key.
+    """
+    experiment = read_experiment(path, overrides)
     check_model(experiment)
     return experiment
 
@@ -52,8 +69,3 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             section[parent] = {}  # a section that the file leaves out
         section = section[parent]
     section[last] = parse_yaml(text, f"override {override!r}")
-
-
-def _nearest_configs(path: Path) -> str:
-    there = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    return f" In {path.parent}: {', '.join(p.name for p in there)}." if there else ""

@@ -1,91 +1,35 @@
-"""Models by name. Adding one: a file here, its presets in `MODELS`, a YAML, a contract test.
+"""Models by name. Adding one: a file here, its sizes in `presets`, a YAML, a contract test.
 
 `works_on` of a model's class says what it is trained on: "latents", "tokens", or the "pixels"
 themselves, as tokenizers are.
+
+The names below are imported when they are first used: `presets` is asked before torch is there.
 """
 
-import difflib
-import inspect
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor
+from gensynth.lazy import submodules
 
-from gensynth.autoencoders import vq
-from gensynth.autoencoders.vq import VQAutoencoder
-from gensynth.errors import UsageError, did_you_mean
-from gensynth.models import dic, dico, dit, maskgit, mdt
-from gensynth.models.dic import DiC
-from gensynth.models.dico import DiCo
-from gensynth.models.dit import DiT
-from gensynth.models.maskgit import MaskGIT
-from gensynth.models.mdt import MDTv2
-
-# Name -> class and the keywords that make that size of it.
-MODELS: dict[str, tuple[type[ModelMixin], dict[str, object]]] = {
-    name: (model_class, keywords)
-    for model_class, presets in (
-        (DiT, dit.PRESETS),
-        (DiT, dit.SIT_PRESETS),
-        (DiC, dic.PRESETS),
-        (DiCo, dico.PRESETS),
-        (MDTv2, mdt.PRESETS),
-        (MaskGIT, maskgit.PRESETS),
-        (VQAutoencoder, vq.PRESETS),
+if TYPE_CHECKING:
+    from gensynth.models.named import (
+        MODELS,
+        constructor_keywords,
+        create_model,
+        example_inputs,
+        preset,
     )
-    for name, keywords in presets.items()
-}
+
+__all__ = ["MODELS", "constructor_keywords", "create_model", "example_inputs", "preset"]
+
+_submodule, _submodules = submodules(__name__)
 
 
-def preset(name: str) -> tuple[type[ModelMixin], dict[str, object]]:
-    """Class and keywords of a named model; upper and lower case are the same.
-
-    Raises:
-        UsageError: no model has this name; the message says which are known.
-    """
-    # "dit-xl/2" is as clear as "DiT-XL/2", and easier to type.
-    by_lower_case = {known.lower(): known for known in MODELS}
-    if name.lower() not in by_lower_case:
-        close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
-        hint = f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
-        raise UsageError(f"unknown model {name!r}.{hint} Known: {', '.join(MODELS)}.")
-    return MODELS[by_lower_case[name.lower()]]
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("gensynth.models.named"), name)
+    return _submodule(name)
 
 
-def constructor_keywords(name: str) -> list[str]:
-    """The keywords that the constructor of a named model takes."""
-    return list(inspect.signature(preset(name)[0].__init__).parameters)[1:]
-
-
-def create_model(name: str, **overrides: Any) -> ModelMixin:
-    """A model with random weights, by name, with constructor keywords of your choice.
-
-    Raises:
-        UsageError: unknown name.
-        TypeError: a keyword that the model does not have; the message names the nearest.
-    """
-    model_class, keywords = preset(name)
-    # Python's own TypeError would not say which keyword was meant.
-    known = constructor_keywords(name)
-    for keyword in overrides:
-        if keyword not in known:
-            hint = did_you_mean(keyword, known)
-            raise TypeError(f"{name} has no keyword {keyword!r}.{hint} Known: {', '.join(known)}.")
-    return model_class(**{**keywords, **overrides})
-
-
-def example_inputs(model: ModelMixin, height: int, width: int) -> tuple[Tensor, ...]:
-    """One image of zeros and class 0, as the model's `forward` takes them, where the model is.
-
-    `height` and `width` are in latents, tokens or pixels, as the model works on them.
-    """
-    device = next(model.parameters()).device
-    labels = torch.zeros(1, dtype=torch.long, device=device)
-    if model.works_on == "pixels":
-        return (torch.zeros(1, model.config.channels, height, width, device=device),)
-    if model.works_on == "tokens":
-        tokens = torch.zeros(1, height, width, dtype=torch.long, device=device)
-        return tokens, labels, torch.zeros(1, dtype=torch.bool, device=device)
-    sample = torch.zeros(1, model.config.in_channels, height, width, device=device)
-    return sample, torch.zeros(1, device=device), labels
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_submodules()])

@@ -18,12 +18,14 @@ class Backbone(Protocol):
     Attributes:
         works_on: "latents" [B, C, H, W], or "tokens" int64 [B, h, w].
         takes: the tensors of a condition that `forward` has keywords for.
+        tables: how the names of the weights begin that have a row for each item of the condition.
         size_multiple: what height and width of a sample must be multiples of.
         mask_token: of a model of tokens, the number that means "masked".
     """
 
     works_on: ClassVar[str] = "latents"
     takes: ClassVar[tuple[str, ...]] = ("class_labels",)
+    tables: ClassVar[tuple[str, ...]] = ("class_embedder.", "class_embedders.")
     size_multiple: int
     mask_token: Any
     config: Any

@@ -30,14 +30,6 @@ from gensynth.models.layers.conditioning import (
 )
 from gensynth.models.layers.resample import downsample, upsample
 
-# Width and depths of each size of YuchuanTian/DiC. `nano` is ours.
-PRESETS: dict[str, dict[str, object]] = {
-    "DiC-nano": {"hidden_size": 32, "depth": [2, 4, 4, 4, 2]},
-    "DiC-S": {"hidden_size": 96, "depth": [6, 6, 5, 6, 6]},
-    "DiC-B": {"hidden_size": 192, "depth": [6, 6, 5, 6, 6]},
-    "DiC-XL": {"hidden_size": 384, "depth": [7, 7, 8, 7, 7]},
-    "DiC-H": {"hidden_size": 384, "depth": [14, 14, 10, 14, 14]},
-}
 SKIP_STRIDE = 3  # every third block of the encoder has a skip, and every third of the decoder
 
 

@@ -32,16 +32,6 @@ from gensynth.models.layers.resample import downsample, upsample
 from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool
 from gensynth.ops.gated_projection import gated_projection
 
-# Constructor keywords of each size. `nano` is ours; the others are the paper's table 1.
-PRESETS: dict[str, dict[str, object]] = {
-    "DiCo-nano": {"hidden_size": 40, "depth": [2, 2, 4, 2, 2], "mlp_ratio": 2},
-    "DiCo-S": {"hidden_size": 128, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
-    "DiCo-B": {"hidden_size": 256, "depth": [5, 4, 4, 4, 4], "mlp_ratio": 2},
-    "DiCo-L": {"hidden_size": 352, "depth": [9, 8, 9, 8, 9], "mlp_ratio": 2},
-    "DiCo-XL": {"hidden_size": 416, "depth": [9, 9, 10, 9, 9], "mlp_ratio": 2},
-    "DiCo-H": {"hidden_size": 416, "depth": [14, 12, 10, 12, 14], "mlp_ratio": 4},
-}
-
 
 class ChannelAttention(nn.Module):
     """Compact channel attention: each channel scaled by a sigmoid of all channel means."""

@@ -32,25 +32,6 @@ from gensynth.models.layers.transformer import (
 )
 from gensynth.seeding import StepRandom
 
-# Table 1 of the paper.
-SIZES: dict[str, dict[str, int]] = {
-    "S": {"hidden_size": 384, "depth": 12, "num_heads": 6},
-    "B": {"hidden_size": 768, "depth": 12, "num_heads": 12},
-    "L": {"hidden_size": 1024, "depth": 24, "num_heads": 16},
-    "XL": {"hidden_size": 1152, "depth": 28, "num_heads": 16},
-}
-PRESETS: dict[str, dict[str, object]] = {
-    f"DiT-{size}/{patch}": {**keywords, "patch_size": patch}
-    for size, keywords in SIZES.items()
-    for patch in (2, 4, 8)
-}
-# Ours: as many parameters as DiCo-nano.
-PRESETS["DiT-nano/2"] = {"hidden_size": 128, "depth": 9, "num_heads": 4, "patch_size": 2}
-SIT_PRESETS = {
-    name.replace("DiT", "SiT"): {**keywords, "discard_sigma": True}
-    for name, keywords in PRESETS.items()
-}
-
 
 class DiT(ModelMixin, ConfigMixin, Backbone):
     """Noise, velocity or noise-and-variance prediction for class-conditional images or latents.

@@ -25,15 +25,6 @@ from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.plain import own_forward
 from gensynth.models.layers.positions import resized_table
 
-# Sizes of the README; `nano` is ours.
-PRESETS: dict[str, dict[str, object]] = {
-    "MaskGIT-nano": {"hidden_size": 128, "depth": 5, "num_heads": 4},
-    "MaskGIT-T": {"hidden_size": 384, "depth": 6, "num_heads": 6},
-    "MaskGIT-S": {"hidden_size": 512, "depth": 12, "num_heads": 6},
-    "MaskGIT-B": {"hidden_size": 768, "depth": 12, "num_heads": 12},
-    "MaskGIT-L": {"hidden_size": 1024, "depth": 24, "num_heads": 16},
-    "MaskGIT-XL": {"hidden_size": 1152, "depth": 28, "num_heads": 16},
-}
 EPS = 1e-5
 INNER_MULTIPLE = 256  # the width of the feed-forward is rounded up to this
 

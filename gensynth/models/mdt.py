@@ -18,7 +18,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from gensynth.models.backbone import Backbone
-from gensynth.models.dit import SIZES, checked_grid, grid_size, whole_crops
+from gensynth.models.dit import checked_grid, grid_size, whole_crops
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
 from gensynth.models.layers.conditioning import (
@@ -39,18 +39,6 @@ from gensynth.models.layers.transformer import (
 )
 from gensynth.seeding import StepRandom
 
-# The README trains S with decode_layer 6 and XL with 4; B and L are not said. `nano` is ours.
-PRESETS: dict[str, dict[str, object]] = {
-    f"MDTv2-{size}/2": {**keywords, "patch_size": 2, "decode_layer": 4}
-    for size, keywords in SIZES.items()
-}
-PRESETS["MDTv2-nano/2"] = {
-    "hidden_size": 128,
-    "depth": 7,
-    "num_heads": 4,
-    "patch_size": 2,
-    "decode_layer": 1,
-}
 MASK_RATIO_SPREAD = 0.2  # the ratio of a step is drawn from [mask_ratio, mask_ratio + 0.2]
 
 

@@ -51,9 +51,8 @@ class Operator:
         return self._module("specimens").SPECIMENS
 
 
-OPERATORS = {
-    name: Operator(name) for name in ("linear_attention", "local_attention", "dwconv_gelu_pool")
-}
+NAMES = ("linear_attention", "local_attention", "dwconv_gelu_pool")
+OPERATORS = {name: Operator(name) for name in NAMES}
 
 
 def explain(name: str, *args: Any, **keywords: Any) -> str:

@@ -1,19 +1,23 @@
-"""Pipelines by class name: what `model_index.json` says -> the class that loads the folder."""
+"""Finished models: found, loaded, drawn with and saved. The table of classes loads when asked."""
 
-from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.pipelines.drawing import DrawingPipeline
-from gensynth.pipelines.saving import SavedPipeline
-from gensynth.pipelines.tokenizer import TokenizerPipeline
-from gensynth.pipelines.unconditional import UnconditionalPipeline
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-PIPELINES: dict[str, type[SavedPipeline]] = {
-    "ClassConditionalPipeline": ClassConditionalPipeline,
-    "DrawingPipeline": DrawingPipeline,
-    "TokenizerPipeline": TokenizerPipeline,
-    "UnconditionalPipeline": UnconditionalPipeline,
-}
-# Kind of condition -> the pipeline with a call in its words; the others have `draw` alone.
-PIPELINE_OF: dict[str, type[DrawingPipeline]] = {
-    "classes": ClassConditionalPipeline,
-    "none": UnconditionalPipeline,
-}
+from gensynth.lazy import submodules
+
+if TYPE_CHECKING:
+    from gensynth.pipelines.table import PIPELINE_OF, PIPELINES
+
+__all__ = ["PIPELINES", "PIPELINE_OF"]
+
+_submodule, _submodules = submodules(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("gensynth.pipelines.table"), name)
+    return _submodule(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_submodules()])

@@ -23,6 +23,7 @@ from gensynth.pipelines.resolving import positions, resolve
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.samplers.contract import Step
 from gensynth.samplers.guidance import check_interval
+from gensynth.samplers.registry import misfit
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
 from gensynth.whole import listed
@@ -53,7 +54,7 @@ class DrawingPipeline(SavedPipeline):
         condition_kind: what pictures can show, a key of `conditions.CONDITIONS`.
 
     Raises:
-        UsageError: a tokenizer that is not the model's.
+        UsageError: a tokenizer that is not the model's, or a scheduler of another kind.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class DrawingPipeline(SavedPipeline):
         condition_kind: str = "classes",
     ):
         super().__init__()
+        Settings(steps=steps, guidance=guidance, size=size)  # refuses what none can be
         check_codebook(model, autoencoder, codebook)
         if guidance_interval is not None:
             # Not a list: diffusers takes a pair in a saved index for a module and its class.
@@ -99,9 +101,26 @@ class DrawingPipeline(SavedPipeline):
             fit=fit,
             condition_kind=condition_kind,
         )
+        self.check_scheduler(scheduler)
         self.name = type(model).__name__  # until `load` knows the name it was asked for
         self.condition: Condition = find_kind(condition_kind).of_model(model)
         self.optimized: OptimizedModel | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As in every pipeline of diffusers a part can be replaced, but not by one that misfits.
+
+        Raises:
+            UsageError: a scheduler of another kind than the model; the message says which fit.
+        """
+        if name == "scheduler" and "scheduler" in vars(self):
+            self.check_scheduler(value, self.scheduler)
+        super().__setattr__(name, value)
+
+    def check_scheduler(self, scheduler: Any, before: Any = None) -> None:
+        """Refuses a scheduler that cannot draw with the model; `before` is one that can."""
+        reason = misfit(scheduler, self.config.prediction, self.config.path, before)
+        if reason is not None:
+            raise UsageError(reason)
 
     @property
     def channels(self) -> int:
@@ -182,9 +201,9 @@ class DrawingPipeline(SavedPipeline):
         **settings: Any,
     ) -> list[Image.Image]:
         """The PIL image with a part drawn anew, once for each seed; see `editing.edit.Edit`."""
-        outpaint = (outpaint, outpaint) if isinstance(outpaint, int) else outpaint
         how = Settings.of(**settings)
-        wanted = editing.Edit(image, label, mask, strength, outpaint, anchor, edge, how)
+        canvas = editing.canvas_size(outpaint)
+        wanted = editing.Edit(image, label, mask, strength, canvas, anchor, edge, how)
         return editing.edit(self, wanted, listed(seeds, "seeds"), on_step)
 
     def optimize(

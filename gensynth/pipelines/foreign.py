@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth.autoencoders.opening import CLASSES
+from gensynth import outline
 
 # What diffusers calls a pipeline -> where its authors' weights can be taken over from.
 CONVERTED = {"DiTPipeline": "gensynth convert --from dit takes the authors' own file of weights"}
@@ -22,7 +22,7 @@ def about_pipeline(folder: Path, name: str, index: Mapping[str, Any]) -> str:
         f"autoencoder.kind={kind} autoencoder.path={folder / part}"
         for part, entry in index.items()
         if isinstance(entry, list) and len(entry) == 2  # [module, class]
-        for kind, classes in CLASSES.items()
+        for kind, classes in _codecs().items()
         if entry[1] in classes
     ]
     if codecs:
@@ -35,13 +35,19 @@ def about_model(folder: Path, config: Any) -> str | None:
     name = config.get("_class_name") if isinstance(config, dict) else None
     if name is None:
         return None
-    for kind, classes in CLASSES.items():
+    for kind, classes in _codecs().items():
         if name in classes:
             return (
                 f"{folder} is an autoencoder by itself ({name}), which draws nothing; train with "
                 f"it: autoencoder.kind={kind} autoencoder.path={folder}."
             )
     return f"{folder} is one part of a model by itself ({name}); give the folder above it."
+
+
+def _codecs() -> dict[str, list[str]]:
+    """Kind of autoencoder -> names of the classes that are opened as such."""
+    kinds = outline.keys("gensynth.autoencoders.opening", "CLASSES")
+    return {kind: outline.keys_of(classes) for kind, classes in kinds.items()}
 
 
 def _maker(index: Mapping[str, Any]) -> str | None:

@@ -5,14 +5,13 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from gensynth.errors import InputError, RefusedError
+from gensynth.errors import InputError
 from gensynth.pipelines import PIPELINES
-from gensynth.pipelines.foreign import about_model, about_pipeline
+from gensynth.pipelines.finding import INDEX as INDEX
+from gensynth.pipelines.finding import resolve as resolve
+from gensynth.pipelines.foreign import about_pipeline
 from gensynth.pipelines.parts import (
-    INDEX,
     check_loaded,
     check_parts,
     checked_entries,
@@ -22,11 +21,8 @@ from gensynth.pipelines.parts import (
     telling_damage,
 )
 from gensynth.pipelines.saving import SavedPipeline
-from gensynth.pretrained import DEFAULT, PRETRAINED
+from gensynth.pretrained import DEFAULT
 from gensynth.settings import Settings
-from gensynth.stored import read_json
-
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 
 
 def load(
@@ -77,59 +73,9 @@ def with_guide(settings: Settings, device: str | torch.device = "auto") -> Setti
     return settings.but(guide=load(settings.guide, device))
 
 
-def resolve(model: str | Path) -> Path:
-    """The pipeline folder that a model argument of `load` means."""
-    if str(model) in PRETRAINED:
-        return PRETRAINED[str(model)]
-    path = Path(model)
-    if path.is_file():
-        if path.suffix in PICKLES:
-            raise RefusedError(
-                f"{path} is a pickle file, which can run code when loaded. Give a model folder "
-                "with safetensors; gensynth convert makes one of a published checkpoint."
-            )
-        raise InputError(f"{path} is a file; give the model's folder.")
-    if path.is_dir():
-        return _pipeline_folder(path)
-    if str(model).count("/") == 1 and not str(model).startswith((".", "/")):
-        return _from_hub(str(model))
-    raise InputError(
-        f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "
-        f"one that comes with gensynth ({', '.join(PRETRAINED)})."
-    )
-
-
-def _pipeline_folder(path: Path) -> Path:
-    finished = [path, path / "model"]
-    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
-    for folder in [*finished, *unfinished]:
-        if (folder / INDEX).is_file():
-            return folder
-    part = path / "config.json"
-    about = about_model(path, read_json(part)) if part.is_file() else None
-    raise InputError(
-        about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
-    )
-
-
-def _from_hub(name: str) -> Path:
-    try:
-        # Neither pickles nor Python files: nothing that could run.
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(
-            f"there is no folder {name!r} here, and as a hub id it cannot be fetched: "
-            f"{_first_line(error)}. Check the name, or use one of: {', '.join(PRETRAINED)}."
-        ) from error
-
-
 def _pipeline_class(folder: Path, index: dict[str, Any]) -> type[SavedPipeline]:
     name = index["_class_name"]
     if name not in PIPELINES:
         about = about_pipeline(folder, name, index)
         raise InputError(f"{about} Its own pipelines: {', '.join(PIPELINES)}.")
     return PIPELINES[name]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")

@@ -18,10 +18,10 @@ from gensynth.autoencoders import AUTOENCODERS
 from gensynth.errors import CorruptError, GensynthError, InputError, RefusedError, UsageError
 from gensynth.files import DAMAGED
 from gensynth.models import MODELS
+from gensynth.pipelines.finding import INDEX
 from gensynth.samplers.registry import SAMPLERS
 from gensynth.stored import check_finite, check_fit, choose_variant, read_json
 
-INDEX = "model_index.json"
 # Modules that folders of earlier versions name, whose classes have moved.
 MOVED = (
     *("gensynth.schedulers", "gensynth.flow_schedulers", "gensynth.token_decoders"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gensynth.errors import UsageError
+from gensynth.models.known import impossible_size
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.pipelines.fit import check_guide
 from gensynth.pipelines.model_call import sampler_of
@@ -12,6 +13,8 @@ from gensynth.samplers.contract import Sampler
 from gensynth.samplers.guidance import check_interval
 from gensynth.samplers.registry import create_scheduler, with_options
 from gensynth.settings import FURTHER, Settings
+
+MOST_PIXELS = 2**20  # of a side; beyond it numbers of elements no longer fit those of torch
 
 
 def resolve(pipeline: Composed, settings: Settings) -> Resolved:
@@ -87,11 +90,9 @@ def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, 
     height, width = (size, size) if isinstance(size, int) else size
     multiple = pipeline.model.size_multiple * pipeline.autoencoder.patch
     if height < multiple or width < multiple or height % multiple or width % multiple:
-        nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
-        raise UsageError(
-            f"size {height}x{width} is not possible: each side must be a multiple of "
-            f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
-        )
+        raise impossible_size(height, width, multiple)
+    if max(height, width) > MOST_PIXELS:
+        raise UsageError(f"size {height}x{width}: a side may have {MOST_PIXELS:,} pixels at most.")
     return height, width
 
 
@@ -104,7 +105,8 @@ def chosen_steps(
         UsageError: too few or too many for the sampler.
     """
     fewest, most = sampler.steps_range(positions(pipeline, size))
-    own = fewest if settings.fixes_steps else pipeline.config.steps
+    # the model's own number as far as scheduler and size allow it
+    own = fewest if settings.fixes_steps else min(max(pipeline.config.steps, fewest), most)
     steps = own if settings.steps is None else settings.steps
     if settings.fixes_steps and steps != own:
         raise UsageError(f"the timesteps are {own}, but steps is {steps}; leave steps out.")

@@ -16,16 +16,14 @@ from gensynth.samplers.contract import Meaning, Sampler
 from gensynth.samplers.diffusion import DiffusionSampler
 from gensynth.samplers.flow import FlowSampler
 from gensynth.samplers.flow_schedulers import FlowODEScheduler, FlowSDEScheduler
+from gensynth.samplers.known import does_not_fit
 from gensynth.samplers.respaced import DDPMScheduler, RespacedDDIMScheduler
 from gensynth.samplers.token_decoders import ConfidenceDecoder, HaltonDecoder
 from gensynth.samplers.tokens import TokenSampler
 
-FIXED = frozenset(
-    [
-        *("prediction_type", "use_flow_sigmas", "path", "prediction"),
-        *("beta_schedule", "beta_start", "beta_end", "trained_betas"),
-    ]
-)
+BETAS = frozenset(["beta_schedule", "beta_start", "beta_end", "trained_betas"])
+FIXED = BETAS | {"prediction_type", "use_flow_sigmas", "path", "prediction"}
+CHECKED = FIXED | {"num_train_timesteps"}  # in a scheduler that somebody has made
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,15 @@ SAMPLERS: dict[str, Entry] = {
     "HaltonDecoder": Entry({"tokens": {}}, HaltonDecoder, TokenSampler),
     "ConfidenceDecoder": Entry({"tokens": {}}, ConfidenceDecoder, TokenSampler),
 }
+# Schedulers of diffusers that draw right where somebody puts one into a pipeline by hand, but are
+# not offered: another of the same method is.
+BY_HAND: dict[str, Entry] = {
+    "DDIMScheduler": Entry({"epsilon": _NOISE}),
+    "DDIMParallelScheduler": Entry({"epsilon": _NOISE}),
+    "DDPMParallelScheduler": Entry({"epsilon": _NOISE}),
+    "DEISMultistepScheduler": Entry({"epsilon": _NOISE}),
+    "DPMSolverSinglestepScheduler": Entry({"velocity": _FLOW, "epsilon": _NOISE}),
+}
 
 
 def predictions() -> list[str]:
@@ -102,8 +109,7 @@ def create_sampler(scheduler: SchedulerMixin, meaning: Meaning, **choices: Any) 
         UsageError: one that it does not understand, or whose value is out of range.
     """
     name = type(scheduler).__name__
-    # One that is not in the table is diffusers', put into a pipeline by hand.
-    entry = SAMPLERS.get(name) or Entry({})
+    entry = {**BY_HAND, **SAMPLERS}[name]
     for choice in choices:
         if choice not in entry.choices:
             names = fitting(meaning.prediction)
@@ -113,6 +119,40 @@ def create_sampler(scheduler: SchedulerMixin, meaning: Meaning, **choices: Any) 
                 f"{' and '.join(able) or 'none'} can."
             )
     return entry.family(scheduler, meaning, **choices)
+
+
+def misfit(
+    scheduler: Any, prediction: str, path: str = "linear", before: SchedulerMixin | None = None
+) -> str | None:
+    """Why a scheduler cannot draw with a model, and what to do; None if it can.
+
+    Args:
+        before: one that can, whose noise of a timestep is the model's; None: it is not known.
+    """
+    name, names = type(scheduler).__name__, fitting(prediction, path)
+    entry = {**BY_HAND, **SAMPLERS}.get(name)
+    if entry is None or prediction not in entry.fits or not (path == "linear" or entry.any_path):
+        on_path = "" if path == "linear" else f" on the {path} path"
+        return (
+            f"a {name} does not fit a model that predicts {prediction}{on_path}. Fitting: "
+            f"{', '.join(names)}."
+        )
+    wanted = {**entry.fits[prediction], "path": path}
+    if prediction == "epsilon":
+        wanted = {key: value for key, value in wanted.items() if key not in BETAS}
+        wanted["prediction_type"] = "epsilon"
+        if before is not None:
+            noise = sorted(BETAS | {"num_train_timesteps"})
+            wanted |= {key: before.config.get(key) for key in noise}
+    has = inspect.signature(type(scheduler).__init__).parameters
+    other = [
+        f"{key}={value!r}"
+        for key, value in wanted.items()
+        if key in has and key in CHECKED and scheduler.config.get(key) != value
+    ]
+    if other:
+        return f"this {name} is for another kind of model; make it with {', '.join(other)}."
+    return None
 
 
 def create_scheduler(
@@ -143,11 +183,7 @@ def create_scheduler(
     names = fitting(prediction, path)
     name = name or names[0]
     if name not in names:
-        on_path = "" if path == "linear" else f" on the {path} path"
-        raise UsageError(
-            f"scheduler {name!r} does not fit a model that predicts {prediction}{on_path}."
-            f"{did_you_mean(name, names)} Fitting: {', '.join(names)}."
-        )
+        raise does_not_fit(name, prediction, path, names)
     entry = SAMPLERS[name]
     kind = entry.kind or getattr(diffusers, name)
     # Schedulers take different keywords; DPM-Solver, for one, has no `clip_sample`.

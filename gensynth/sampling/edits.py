@@ -10,16 +10,18 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gensynth.conditions import Item
-from gensynth.data.images import UNREADABLE, flatten, grid, open_frame
-from gensynth.errors import InputError, RefusedError, UsageError
+from gensynth.data.images import UNREADABLE, grid, open_frame
+from gensynth.data.profiles import in_srgb
+from gensynth.errors import InputError, UsageError
 from gensynth.files import new_folder
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.editing.canvas import Canvas
 from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_different, structures
 from gensynth.pipelines.loading import load, with_guide
+from gensynth.preflight.editing import CANDIDATES, check_place
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
-from gensynth.sampling.generate import Picture, generate
+from gensynth.sampling.generate import Picture, generate, reporting_memory
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth.settings import Settings
 
@@ -27,9 +29,7 @@ SHEET = "sheet.png"
 TILE = 512  # most pixels of the longer side of a picture on the sheet
 SMALL = 128  # pixels that small ones are enlarged to
 RED = np.array([255, 0, 0])  # laid half over what is redrawn
-CANDIDATES = 4  # structures to choose from, for each variant that is wanted
-FILE_KINDS = (".png", ".webp")
-OTHER_KINDS = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+SMALLER_PICTURE = "Try a smaller picture or canvas, a smaller model or another device"
 
 
 @dataclass
@@ -69,7 +69,8 @@ def run(job: EditJob, out: Path) -> Path:
     assert image is not None
     pipeline = load(job.model, device=processes().device)
     settings = with_guide(job.changes.get("settings", Settings()), processes().device)
-    plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
+    with reporting_memory(1, SMALLER_PICTURE):
+        plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
     drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):
@@ -79,11 +80,11 @@ def run(job: EditJob, out: Path) -> Path:
                 save_picture(result, out, edit_recipe(job, pipeline, plan, picture, hashes))
             return out
         with new_folder(out) as folder:
-            tiles = first_tiles(flatten(image), plan.canvas)
+            tiles = first_tiles(in_srgb(image), plan.canvas)
             for picture, result in drawn:
                 text = edit_recipe(job, pipeline, plan, picture, hashes)
                 save_picture(result, folder / f"{picture.index:06d}.png", text)
-                tiles.append(tile(result))
+                tiles.append(tile(plan.canvas.shown(result)))
             save_picture(grid(tiles), folder / SHEET, None)
     return out
 
@@ -95,23 +96,9 @@ def check(job: EditJob, out: Path) -> bool:
         UsageError: a number out of range, several processes, or several variants for one file.
         RefusedError: `out` is there already.
     """
-    if job.num < 1:
-        raise UsageError(f"--num-variants must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - CANDIDATES * job.num:  # those of all candidates fit int64
-        raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
     if processes().num_processes > 1:
         raise UsageError("gensynth edit is one process; start it without torchrun or accelerate.")
-    if out.suffix.lower() in OTHER_KINDS:
-        raise UsageError(f"--out {out} must end in .png or .webp, or be the name of a folder.")
-    named_as_file = out.suffix.lower() in FILE_KINDS
-    if named_as_file and job.num > 1:
-        raise UsageError(f"{job.num} variants need a folder; {out} is the name of one picture.")
-    if out.is_dir() and not named_as_file:
-        if any(out.iterdir()):
-            raise RefusedError(f"{out} is a folder that is not empty; choose another --out.")
-    elif out.exists():
-        raise RefusedError(f"{out} exists already; choose another --out.")
-    return named_as_file
+    return check_place(job.num, job.seed, job.batch_size, out)
 
 
 def read(path: Path | None) -> tuple[Image.Image | None, str | None]:
@@ -150,7 +137,7 @@ def variants(
         def results(items: list[Item], seeds: list[int]) -> list[Image.Image]:
             return draw(pipeline, plan, seeds)
 
-        for variant in generate(results, _pictures(plan, seeds), job.batch_size):
+        for variant in generate(results, _pictures(plan, seeds), job.batch_size, SMALLER_PICTURE):
             yield variant
             bar.advance(task)
 
@@ -186,7 +173,8 @@ def diverse_seeds(
         return structures(pipeline, plan, seeds)
 
     pictures = _pictures(plan, range(seed, seed + candidates))
-    rows = np.stack([row for _, row in generate(results, pictures, batch_size)])
+    drawn = generate(results, pictures, batch_size, SMALLER_PICTURE)
+    rows = np.stack([row for _, row in drawn])
     if (rows == rows[0]).all():
         raise UsageError(
             "all variants would be alike: nothing is drawn at random with these options; ask for "

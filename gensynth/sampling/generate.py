@@ -1,6 +1,7 @@
 """Any number of pictures in batches; what a picture shows does not depend on its batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,7 +10,9 @@ import torch
 from gensynth.conditions import Item
 from gensynth.errors import DeviceMemoryError, UsageError
 
-CPU_FULL = "can't allocate memory"  # words of torch's allocator on the CPU
+# Words of torch where memory on the CPU is full, or where no machine has as much.
+FULL = ("can't allocate memory", "not enough memory", "bad_alloc", "Storage size calculation over")
+SMALLER_SIZE = "Try a smaller --size, a smaller model or another device"
 Drawn = TypeVar("Drawn")
 
 
@@ -27,15 +30,40 @@ def plan(items: Sequence[Item], num: int, seed: int) -> list[Picture]:
     return [Picture(k, items[k % len(items)], seed + k) for k in range(num)]
 
 
+@contextmanager
+def reporting_memory(together: int, alone: str) -> Iterator[None]:
+    """Turns a failed allocation for that many pictures into an error that says what helps.
+
+    Args:
+        alone: what to do where it is one picture that does not fit.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # CUDA's is a RuntimeError, and so is the CPU's
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(words in str(error) for words in FULL):
+            raise
+        if together == 1:
+            on_gpu = isinstance(error, torch.OutOfMemoryError)
+            how = " (CUDA_VISIBLE_DEVICES= before the command: the CPU)" if on_gpu else ""
+            message = f"out of memory with one picture alone. {alone}{how}."
+            raise DeviceMemoryError(message) from error
+        raise DeviceMemoryError(
+            f"out of memory with {together} pictures at once. Try --batch-size {together // 2}."
+        ) from error
+
+
 def generate(
     draw: Callable[[list[Item], list[int]], Iterable[Drawn]],
     pictures: Sequence[Picture],
     batch_size: int = 16,
+    alone: str = SMALLER_SIZE,
 ) -> Iterator[tuple[Picture, Drawn]]:
     """Draws pictures in batches, in order.
 
     Args:
         draw: items and seeds of a batch -> what is drawn of each.
+        alone: what to do where one picture alone does not fit.
 
     Raises:
         DeviceMemoryError: a batch does not fit; the message suggests another size.
@@ -44,14 +72,6 @@ def generate(
         raise UsageError(f"the batch size must be at least 1, got {batch_size}.")
     for first in range(0, len(pictures), batch_size):
         batch = pictures[first : first + batch_size]
-        try:
+        with reporting_memory(len(batch), alone):
             drawn = draw([p.item for p in batch], [p.seed for p in batch])
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            # On a CPU torch says so in a plain RuntimeError.
-            if not isinstance(error, torch.OutOfMemoryError) and CPU_FULL not in str(error):
-                raise
-            raise DeviceMemoryError(
-                f"out of memory with {len(batch)} pictures at once. "
-                f"Try --batch-size {max(1, batch_size // 2)}."
-            ) from error
         yield from zip(batch, drawn, strict=True)

@@ -12,16 +12,15 @@ from PIL import Image
 from gensynth.conditions import Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
-from gensynth.errors import UsageError
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
+from gensynth.preflight.drawing import check_numbers
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import generate, plan
-from gensynth.sampling.outputs import FORMATS, SampleFolder, recipe, save_picture
+from gensynth.sampling.outputs import SampleFolder, recipe, save_picture
 from gensynth.settings import Settings
 
-ENLARGED = 2  # times the model's own size, from which on it is said
 GRID = 100  # most pictures on the overview
 
 
@@ -56,19 +55,13 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     Raises:
         UsageError, InputError, RefusedError, OutputError, DeviceMemoryError: with what to do.
     """
-    if job.num < 1:
-        raise UsageError(f"--num must be at least 1, got {job.num}.")
-    if not 0 <= job.seed < 2**63 - job.num:  # the last picture's seed fits int64
-        raise UsageError(f"--seed must be a whole number from 0, got {job.seed}.")
-    if job.batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, got {job.batch_size}.")
-    if job.kind not in FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {job.kind!r}.")
+    check_numbers(job.num, job.seed, job.batch_size, job.kind)
     state = processes()
     pipeline = load(job.model, state.device, job.variant)
     settings = with_guide(job.settings, state.device)
     resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
-    say_if_enlarged(pipeline, resolved)
+    if state.is_main_process:
+        say_unusual(pipeline, resolved)
     if optimize:
         make_faster(pipeline, settings.guide)
     condition = pipeline.condition
@@ -93,13 +86,14 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     return out
 
 
-def say_if_enlarged(pipeline: Pipeline, resolved: Resolved) -> None:
-    """A warning on stderr about pictures far larger than those the model was trained on."""
-    own, asked = pipeline.resolve(Settings()).size, resolved.size
-    if max(asked) >= ENLARGED * max(own) and processes().is_main_process:
+def say_unusual(pipeline: Pipeline, resolved: Resolved) -> None:
+    """Says on stderr that pictures are of another size than those the model was trained on."""
+    trained = pipeline.config.size  # a saved folder records it
+    if resolved.size != (trained, trained):
+        height, width = resolved.size
         print(
-            f"warning: {pipeline.name} was trained on pictures of {own[0]}x{own[1]}; at "
-            f"{asked[0]}x{asked[1]} they are apt to repeat or fall apart. Leave out --size.",
+            f"note: {pipeline.name} was trained on {trained}x{trained} pixels; at {height}x{width} "
+            "its pictures are likely to be worse. Leave out --size for its own.",
             file=sys.stderr,
         )
 

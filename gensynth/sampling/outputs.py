@@ -13,13 +13,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gensynth import __version__
-from gensynth.errors import OutputError, PartialError, RefusedError
-from gensynth.files import read_json_lines, write_text
+from gensynth.data.images import UNREADABLE
+from gensynth.errors import CorruptError, InputError, OutputError, PartialError, RefusedError
+from gensynth.files import give_name, read_json_lines, temporary_for, write_text
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import Picture
 from gensynth.settings import Settings
+from gensynth.temporary import use_folder
 
-FORMATS = ("png", "webp", "npz")
+JOB_FILE = "job.json"
 RECIPE_KEY = "gensynth"
 _EXIF_DESCRIPTION = 0x010E  # EXIF's ImageDescription
 
@@ -48,7 +50,7 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
     Raises:
         OutputError: the disk is full or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.tmp")  # same folder, so that renaming is atomic
+    temporary = temporary_for(path)
     options: dict[str, Any] = {"format": "PNG"}
     if path.suffix.lower() == ".webp":
         options = {"format": "WEBP", "lossless": True}
@@ -58,6 +60,8 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
         options["exif"] = exif
     elif recipe is not None:
         options["pnginfo"] = _png_chunks(recipe)
+    if "icc_profile" in image.info:  # Pillow keeps it by itself in some kinds of files only
+        options["icc_profile"] = image.info["icc_profile"]
     with reporting_write_errors(path.parent):
         try:
             image.save(temporary, **options)
@@ -67,10 +71,25 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
 
 
 def read_recipe(path: Path) -> dict[str, Any] | None:
-    """The recipe inside a picture that `save_picture` wrote, or None."""
-    with Image.open(path) as image:
-        text = image.info.get(RECIPE_KEY) or image.getexif().get(_EXIF_DESCRIPTION)
-    return json.loads(text) if text else None
+    """The recipe inside a picture that `save_picture` wrote; None of a picture without.
+
+    Raises:
+        InputError: no picture, or a recipe that is damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            text = image.info.get(RECIPE_KEY) or image.getexif().get(_EXIF_DESCRIPTION)
+    except UNREADABLE as error:
+        raise InputError(f"{path} is not a readable picture: {error}.") from error
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"the recipe in {path} is damaged: it is no JSON.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"the recipe in {path} is damaged: it is no JSON object.")
+    return found
 
 
 def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
@@ -113,6 +132,7 @@ class SampleFolder:
 
     Raises:
         RefusedError: the folder holds another job's pictures.
+        CorruptError: what the folder says of its job is damaged.
         OutputError: the folder cannot be written.
     """
 
@@ -128,16 +148,21 @@ class SampleFolder:
         with reporting_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._claim(job)
+            self.user = use_folder(folder, folder / JOB_FILE)
             self.array = self._open_array() if kind == "npz" else None
             self.done = self._finished()
             self.manifest = _open_lines(folder / f"manifest-{rank}.jsonl")
 
     def _claim(self, job: dict[str, Any]) -> None:
-        path = self.folder / "job.json"
-        if not path.exists():
-            write_text(path, json.dumps(job, indent=1) + "\n")
-            return
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        path = self.folder / JOB_FILE
+        temporary = temporary_for(path)
+        try:
+            if not path.exists():
+                write_text(temporary, json.dumps(job, indent=1) + "\n")
+                give_name(temporary, path)  # or another process was faster
+        finally:
+            temporary.unlink(missing_ok=True)
+        earlier = _read_job(path)
         different = [
             f"{key} was {earlier.get(key)!r}, now {job.get(key)!r}"
             for key in sorted(earlier.keys() | job.keys())
@@ -151,21 +176,26 @@ class SampleFolder:
 
     def _open_array(self) -> np.memmap:
         path = self.folder / "pictures.npy"
-        if path.exists():
-            return np.lib.format.open_memmap(path, mode="r+")
-        temporary = path.with_name(".pictures.tmp")
+        temporary = temporary_for(path)
         try:
-            array = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.uint8, shape=self.shape
-            )
-            array.flush()
-            # Now, not when a picture is written: a full disk ends a process that maps a file.
-            with temporary.open("r+b") as stream:
-                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
-            temporary.replace(path)
+            if not path.exists():
+                array = np.lib.format.open_memmap(
+                    temporary, mode="w+", dtype=np.uint8, shape=self.shape
+                )
+                array.flush()
+                # Now, not when a picture is written: a full disk ends a process that maps a file.
+                with temporary.open("r+b") as stream:
+                    os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+                give_name(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        return np.lib.format.open_memmap(path, mode="r+")
+        try:
+            array = np.lib.format.open_memmap(path, mode="r+")
+        except (ValueError, EOFError, SyntaxError) as error:
+            raise _damaged(path) from error
+        if array.shape != self.shape or array.dtype != np.uint8:
+            raise _damaged(path)
+        return array
 
     def _finished(self) -> set[int]:
         return {
@@ -176,11 +206,14 @@ class SampleFolder:
 
     def _entries(self) -> list[dict[str, Any]]:
         manifests = sorted(self.folder.glob("manifest-*.jsonl"))
-        return [entry for manifest in manifests for entry in read_json_lines(manifest)]
+        lines = [entry for manifest in manifests for entry in read_json_lines(manifest)]
+        # Of a damaged line the picture is drawn again.
+        return [entry for entry in lines if type(entry.get("index")) is int and "sha256" in entry]
 
     def _stored_hash(self, index: int) -> str | None:
         if self.array is not None:
-            return _sha256(self.array[index].tobytes()) if index < len(self.array) else None
+            there = 0 <= index < len(self.array)
+            return _sha256(self.array[index].tobytes()) if there else None
         path = self.path(index)
         return _sha256(path.read_bytes()) if path.is_file() else None
 
@@ -224,7 +257,7 @@ class SampleFolder:
             write_text(self.folder / "manifest.jsonl", "".join(lines))
             if self.array is not None:
                 self.array.flush()
-                temporary = self.folder / ".samples.npz.tmp"
+                temporary = temporary_for(self.folder / "samples.npz")
                 try:
                     with temporary.open("wb") as stream:
                         np.savez(stream, self.array, np.asarray(labels, dtype=np.int64))
@@ -234,6 +267,23 @@ class SampleFolder:
 
     def close(self) -> None:
         self.manifest.close()
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    if not isinstance(job, dict):
+        raise _damaged(path)
+    return job
+
+
+def _damaged(path: Path) -> CorruptError:
+    return CorruptError(
+        f"{path} is damaged, so these pictures cannot be completed. Use another --out, or delete "
+        f"{path.parent} and draw them again."
+    )
 
 
 def _open_lines(path: Path) -> TextIO:

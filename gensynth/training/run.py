@@ -4,30 +4,31 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Generator
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, gather_object
+from torch import Tensor
 
 from gensynth.config import Experiment
 from gensynth.data.announce import announced
-from gensynth.data.batches import Unreadable, check_split, load_batches
+from gensynth.data.batches import check_split
 from gensynth.data.encoded import check_encoding
-from gensynth.data.sources import Source, open_source
-from gensynth.data.training import Batch, Schedule
-from gensynth.errors import DivergedError, UsageError
+from gensynth.data.sources import Source
+from gensynth.data.training import Batch
+from gensynth.errors import DivergedError, GensynthError, ProcessLost
 from gensynth.experiments.assemble import assemble
-from gensynth.processes import processes
+from gensynth.experiments.begin import begin_from
+from gensynth.pipelines.loading import resolve
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import AVERAGES, WeightAverage
 from gensynth.training.averages.snapshots import drop_later
+from gensynth.training.feeding import Feed, open_alike
+from gensynth.training.learning.accelerating import create_accelerator
 from gensynth.training.learning.learner import Learner
 from gensynth.training.learning.optim import learning_rate, set_learning_rate
 from gensynth.training.session import output
 from gensynth.training.session.checkpoint import Checkpoints
 from gensynth.training.session.faults import Abandoned, StopRequest
+from gensynth.training.session.together import settled
 from gensynth.training.watching.evaluating import Evaluations
 from gensynth.training.watching.grids import draw_grid
 from gensynth.training.watching.log import TrainingLog, write_status
@@ -40,62 +41,64 @@ class Run:
     def __init__(self, experiment: Experiment, folder: Path, stop: StopRequest):
         self.experiment, self.folder, self.stop = experiment, folder, stop
         settings = experiment.training
-        device = processes().device
+        self.together = stop.connect()
         # What can be refused is refused before anything is loaded.
-        check_split(settings, processes().num_processes)
-        if settings.mixed_precision == "fp16" and device.type == "cpu":
-            raise UsageError(
-                "training.mixed_precision=fp16 needs a GPU; use bf16 or no on this machine."
-            )
-        AcceleratorState._reset_state()  # an earlier run of this process may have set another
-        self.accelerator = Accelerator(
-            mixed_precision=settings.mixed_precision,
-            # The loop accumulates by itself, whatever a launcher puts into the environment.
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        check_split(settings, self.together.count)
+        self.accelerator = create_accelerator(settings)
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints", experiment.checkpoint.keep, self.together
         )
-        stop.connect()
+        self.beginning = self.together.from_main(self.find_beginning)
         begun_with = output.recorded_classes(folder)
-        self.source: Source = announced(open_source(experiment.data, begun_with), experiment.data)
+        self.source: Source = announced(
+            open_alike(experiment.data, self.together, begun_with), experiment.data
+        )
         self.device = self.accelerator.device
         self.parts = assemble(
             experiment, self.source.classes, self.device, self.accelerator.num_processes
         )
+        # In the main process only: wrapped for several, the others get the weights from there.
+        self.begun = self.together.from_main(self.begin)
         self.learner = Learner(self.parts, self.accelerator)
         if experiment.data.source == "encoded":
             check_encoding(experiment.data, self.learner.autoencoder)
         self.average = WeightAverage(self.learner.bare_model, experiment.ema)
-        self.checkpoints = Checkpoints(
-            self.folder / "checkpoints",
-            experiment.checkpoint.keep,
-            self.accelerator.is_main_process,
-            self.accelerator.wait_for_everyone,
-        )
+        self.feed = Feed(experiment, self.source, stop)
         self.step = 0
-        self.cursor: tuple[int, tuple[int, int]] = (0, (0, 0))  # stream position, (epoch, offset)
-        rows = None if self.source.streamed else len(self.source.rows)
-        self.unreadable = Unreadable(experiment.data.max_corrupt, rows, self.source.name_of)
+        self.saved = self.reported = 0  # steps of the newest checkpoint and the last report
         self.log = TrainingLog(self.folder, 0, settings.steps, enabled=False)
         self.evaluations = Evaluations(experiment, folder, self.source, stop)
         self.meter = Meter(self.device)
         self.seconds = 0.0  # of training, up to the newest checkpoint
-        self.batches: Generator[Batch] = (batch for batch in list[Batch]())
+
+    def find_beginning(self) -> str | None:
+        """Whose weights a new run takes over, if it is to; found, but not loaded."""
+        if self.experiment.init_from is None or self.checkpoints.all():
+            return None
+        resolve(self.experiment.init_from)
+        return self.experiment.init_from
+
+    def begin(self) -> list[str]:
+        """Takes over the weights that the run begins with; lines that say which."""
+        if self.beginning is None:
+            return []
+        return begin_from(self.beginning, self.parts.model, self.parts.condition)
 
     def resume(self) -> None:
         """Continues from the newest valid checkpoint."""
         checkpoint = self.checkpoints.newest()
-        if self.accelerator.is_main_process:
-            output.record(self.experiment, self.folder)
         if checkpoint is not None:
             self.accelerator.load_state(str(checkpoint / "state"))
             saved = json.loads((checkpoint / "training.json").read_text())
-            self.step = saved["step"]
-            self.cursor = (saved["cursor"][0], tuple(saved["cursor"][1]))
-            self.unreadable.rows |= set(saved["unreadable"])
+            self.step = self.saved = self.reported = saved["step"]
+            self.feed.resume(saved)
             # after `load_state`: its model is the raw one, the average is stored beside it
             self.average.load(checkpoint, saved["ema_updates"])
             self.seconds = saved.get("seconds", 0.0)
             self.meter = Meter(self.device, self.seconds)
+        changes: list[str] = []
         if self.accelerator.is_main_process:
+            changes = output.record(self.experiment, self.folder, self.step)
             drop_later(self.folder, self.step)
         self.log = TrainingLog(
             self.folder,
@@ -103,31 +106,18 @@ class Run:
             self.experiment.training.steps,
             self.accelerator.is_main_process,
         )
+        for line in self.begun:
+            self.log.say(line)
         self.evaluations.resume(self.step, self.log)
         if checkpoint is not None:
-            self.log.say(f"resumed from {checkpoint}")
+            changed = f"; {'; '.join(changes)}" if changes else ""
+            self.log.say(f"resumed from {checkpoint}{changed}")
 
     def steps(self) -> None:
         """Every remaining step, with the checkpoints, grids and evaluations due after it."""
         self.evaluations.prepare(self.step)
         experiment, settings = self.experiment, self.experiment.training
-        schedule = Schedule(
-            self.step,
-            settings.steps,
-            settings.batch_size,
-            settings.gradient_accumulation,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        self.batches = load_batches(
-            self.source,
-            experiment.data,
-            experiment.seed,
-            schedule,
-            self.cursor,
-            self.device,
-            experiment.autoencoder.patch,
-        )
+        self.feed.open(self.step, self.device)
         self.note_running()
         if self.step < settings.steps and self.accelerator.is_main_process:
             # An earlier, shorter run's; until this one ends its checkpoints stand for it.
@@ -137,7 +127,7 @@ class Run:
         self.meter.start()
         self.evaluate()  # in case that an earlier session was stopped in it
         while self.step < settings.steps:
-            self.one_step(schedule)
+            self.one_step(self.fetch())
             self.step += 1
             last = self.step == settings.steps
             if self.step % settings.log_every == 0 or last:
@@ -155,21 +145,38 @@ class Run:
                 self.sample_grid()
             self.evaluate()
 
-    def one_step(self, schedule: Schedule) -> None:
+    def fetch(self) -> list[Batch]:
+        """The micro-batches of the next step.
+
+        Raises:
+            Stopped: the run should stop while the data keep it waiting; the state is saved.
+            GensynthError: the data failed, in this or another process; the state is saved.
+        """
+        waiting = time.perf_counter()
+        try:
+            batches, stopping = self.feed.fetch(self.step)
+        except ProcessLost:
+            raise
+        except GensynthError as error:
+            self.save_if_new()
+            raise type(error)(f"{error} {self.checkpoints.kept()}") from error
+        if stopping:
+            self.save_if_new()
+            raise self.stop.stopped(self.step, self.checkpoints.root)
+        self.meter.waited += time.perf_counter() - waiting
+        return batches
+
+    def one_step(self, batches: list[Batch]) -> None:
         """One optimiser step over the global batch."""
         settings = self.experiment.training
         rate = learning_rate(self.experiment.optimizer, self.step, settings.steps)
         set_learning_rate(self.learner.optimizer, rate)
-        for micro in range(settings.gradient_accumulation):
-            waiting = time.perf_counter()
-            batch = next(self.batches)
-            self.meter.waited += time.perf_counter() - waiting
-            self.note(batch)
+        for micro, batch in enumerate(batches):
             # For these rows of the global batch: other splits of it draw the same numbers.
             random = StepRandom(
                 self.experiment.seed,
                 self.step,
-                schedule.rows(micro),
+                self.feed.schedule.rows(micro),
                 settings.batch_size,
                 self.device,
             )
@@ -186,12 +193,6 @@ class Run:
             self.average.update()
         self.meter.images += settings.batch_size
 
-    def note(self, batch: Batch) -> None:
-        """Keeps the place in a stream, and the images that could not be decoded."""
-        if batch.cursor is not None:
-            self.cursor = (self.step * self.experiment.training.batch_size, batch.cursor)
-        self.unreadable.new |= set(batch.unreadable)
-
     def note_running(self) -> None:
         if self.accelerator.is_main_process:
             write_status(self.folder, "running", self.step)
@@ -199,27 +200,18 @@ class Run:
     def report(self) -> None:
         """Logs the means since the last report, over all processes."""
         self.count_unreadable()
+        sound = self.meter.sound  # read before the meter begins anew
         values = self.meter.read(self.accelerator)
         if not math.isfinite(values["loss"]):
-            raise self.divergence(f"the loss is {values['loss']}")
+            raise self.divergence(f"the loss is {values['loss']}", sound)
+        self.reported = self.step
         values["lr"] = self.learner.optimizer.param_groups[0]["lr"]
         self.log.record(self.step, values)
 
     def count_unreadable(self) -> None:
-        """Adds up what the processes could not decode; all of them warn or stop together."""
-        # gathered, so that every process comes to the same decision
-        new = gather_object(sorted(self.unreadable.new))
-        warning = self.unreadable.add(new, self.step * self.experiment.training.batch_size)
+        warning = self.feed.count_unreadable(self.step)
         if warning:
             self.log.say(warning)
-
-    def divergence(self, what: str) -> DivergedError:
-        last = self.checkpoints.all()[-1:]
-        kept = f"last good state: {last[0]}" if last else "no checkpoint yet"
-        return DivergedError(
-            f"{what} at step {self.step}. Nothing was overwritten; {kept}. "
-            "Try a lower optimizer.lr, optimizer.clip=1.0 or training.mixed_precision=no."
-        )
 
     def save(self) -> None:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
@@ -227,11 +219,24 @@ class Run:
         self.check_weights()  # a checkpoint that is not finite would take a good one's place
         self.seconds = self.meter.seconds
         self.checkpoints.save(self.step, self.write_checkpoint)
+        self.saved = self.step
         self.note_running()
+
+    def save_if_new(self) -> None:
+        """A checkpoint of this step, unless there is one or nothing to save."""
+        if self.step > self.saved:
+            self.save()
 
     def check_weights(self) -> None:
         if not (self.average.finite() and self.learner.finite()):
-            raise self.divergence("the weights are not finite")
+            raise self.divergence("the weights are not finite", self.meter.sound)
+
+    def divergence(self, what: str, sound: Tensor) -> DivergedError:
+        """What to raise; `sound` micro-batches had a finite loss since the last report."""
+        settings = self.experiment.training
+        steps = min(self.together.gather(int(sound))) // settings.gradient_accumulation
+        # The loss of step n is that of the weights after n - 1 steps.
+        return self.checkpoints.diverged(f"{what} at step {self.step}", self.reported + steps)
 
     def snapshot(self, last: bool) -> None:
         """Keeps the power-function averages of this step if one is due."""
@@ -251,8 +256,7 @@ class Run:
         self.average.save(folder)
         place = {
             "step": self.step,
-            "cursor": self.cursor,
-            "unreadable": sorted(self.unreadable.rows),
+            **self.feed.place(),
             "ema_updates": self.average.num_updates,
             "seconds": self.seconds,
         }
@@ -266,7 +270,7 @@ class Run:
                 path = self.folder / "samples" / f"step-{self.step:08d}.png"
                 number = self.experiment.sampling.num
                 draw_grid(self.parts.pipeline(), number, self.learner.images, path, self.stop)
-        self.accelerator.wait_for_everyone()
+        self.together.barrier()
 
     def evaluate(self) -> None:
         """The evaluation of this step, if one is due.
@@ -285,7 +289,7 @@ class Run:
             if self.step < self.experiment.training.steps:
                 raise self.stop.stopped(self.step, self.checkpoints.root) from None
             self.log.say("the last evaluation was given up; the same command makes up for it")
-        self.accelerator.wait_for_everyone()
+        self.together.barrier()
 
     def finish(self) -> None:
         """Puts the finished pipeline under `model/`."""
@@ -298,4 +302,17 @@ class Run:
                     shutil.copytree(newest / part, temporary, dirs_exist_ok=True)
             write_status(self.folder, "finished", self.step)
             self.log.say(f"finished {self.step} steps; the model is in {self.folder / 'model'}")
-        self.accelerator.wait_for_everyone()
+        self.together.barrier()
+
+    def rescue(self) -> str:
+        """After another process was lost: what this one can save by itself, in words."""
+        self.together.alone()
+        if self.together.is_main and self.step > self.saved and settled(self.device):
+            self.check_weights()
+            self.checkpoints.save(self.step, self.write_checkpoint)
+            self.saved = self.step
+        return self.checkpoints.kept()
+
+    def close(self) -> None:
+        self.feed.close()
+        self.log.close()

@@ -13,14 +13,14 @@ from gensynth.errors import GensynthError, UsageError
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth_serve.pages.live import LiveBox
 from gensynth_serve.pages.restore import command, restored
-from gensynth_serve.queue.engine import Engine
+from gensynth_serve.queue.engine import Engine, most_steps
 from gensynth_serve.queue.jobs import Done, Failed, Job, Made, Stopped
 from gensynth_serve.queue.order import MAX_IMAGES, MAX_STEPS, Order, random_seed
 
 MAX_SETTINGS = 4096  # characters
 MAX_SHOWN = 50  # pictures in the gallery of one visitor
 # A visitor who left is noticed at the next yield, so there is one at least this often.
-POLL_SECONDS = 0.5
+POLL_SECONDS = 2.0
 
 History = list[tuple[str, str, dict[str, Any]]]  # path, caption, recipe; newest first
 
@@ -46,10 +46,13 @@ class Handlers:
     ) -> Iterator[tuple[Any, ...]]:
         """Updates of (live box, gallery, history, last seed, job id, Stop) until the job ends."""
         seed = random_seed() if seed is None or seed == -1 else seed
+        pipeline = self._pipeline(model)
+        most = most_steps(pipeline) if pipeline else MAX_STEPS
         try:
-            labels = labels or self.unchosen(model)
+            labels = self.unchosen(model) if labels is None or labels == [] else labels
             further = read_settings(settings)
-            job = self.engine.submit(Order(model, labels, num, seed, steps, guidance, further))
+            order = Order(model, labels, num, seed, steps, guidance, further, most)
+            job = self.engine.submit(order)
         except GensynthError as error:
             raise gr.Error(sentence(str(error)), print_exception=False) from error
         self.jobs[job.id] = job
@@ -62,6 +65,7 @@ class Handlers:
 
     def _relay(self, job: Job, history: History) -> Iterator[tuple[Any, ...]]:
         box = LiveBox(job)
+        history = still_there(history)
         while True:
             try:
                 news = job.news.get(timeout=POLL_SECONDS)
@@ -72,13 +76,15 @@ class Handlers:
             match news:
                 case Made():
                     caption = f"{news.shown} · seed {news.recipe['seed']}"
-                    history = [(str(news.path), caption, news.recipe), *history][:MAX_SHOWN]
+                    newest = (str(news.path), caption, news.recipe)
+                    history = still_there([newest, *history])[:MAX_SHOWN]
                     yield _update(live=live, gallery=gallery(history), history=history)
                 case Done() | Stopped() | Failed():
                     # The pictures once more: a program sees the last update only.
+                    history = still_there(history)
                     pictures = [entry[:2] for entry in history]
                     stop = gr.Button(interactive=False)
-                    yield _update(live=live, gallery=pictures, job="", stop=stop)
+                    yield _update(live=live, gallery=pictures, history=history, job="", stop=stop)
                     if isinstance(news, Failed):
                         raise gr.Error(sentence(news.message), print_exception=False)
                     return
@@ -93,9 +99,9 @@ class Handlers:
 
     def choose_model(self, model: str) -> tuple[Any, ...]:
         """Updates of (classes, steps, guidance) to what suits a model."""
-        if model not in self.engine.pipelines:
+        pipeline = self._pipeline(model)
+        if pipeline is None:
             return gr.skip(), gr.skip(), gr.skip()
-        pipeline = self.engine.pipelines[model]
         own, choices = pipeline.resolve(), self.choices(model)
         first = [item for _, item in choices[:1]]
         classes = gr.Dropdown(choices=choices, value=first, visible=bool(choices))
@@ -108,7 +114,7 @@ class Handlers:
 
     def unchosen(self, model: str) -> list[Any]:
         """The items drawn when none is chosen: none, unless the model offers no choice."""
-        pipeline = self.engine.pipelines.get(model)
+        pipeline = self._pipeline(model)
         if pipeline is None or pipeline.condition.choices():
             return []
         return pipeline.condition.every()
@@ -123,9 +129,14 @@ class Handlers:
         return [random.choice(self._items(model))]
 
     def _items(self, model: str) -> list[Any]:
-        if model not in self.engine.pipelines:
+        pipeline = self._pipeline(model)
+        if pipeline is None:
             raise gr.Error("This model is not served here.", print_exception=False)
-        return self.engine.pipelines[model].condition.every()
+        return pipeline.condition.every()
+
+    def _pipeline(self, model: Any) -> Pipeline | None:
+        """The pipeline of this name, whatever was sent for a name."""
+        return self.engine.pipelines.get(model) if isinstance(model, str) else None
 
     def select(self, history: History, event: gr.SelectData) -> tuple[Any, ...]:
         """(recipe, command line, last seed) of the picture that was clicked."""
@@ -139,7 +150,7 @@ class Handlers:
         """(model, classes, images, seed, steps, guidance, settings, note) of a picture."""
         if file is None:
             return *[gr.skip()] * 7, ""
-        if model not in self.engine.pipelines:
+        if self._pipeline(model) is None:
             model = next(iter(self.engine.pipelines))
         try:
             order, note = restored(Path(file), self.engine.pipelines, model)
@@ -155,14 +166,23 @@ class Handlers:
         return order.model, classes, order.num, order.seed, steps, guidance, settings, note
 
 
-def read_settings(text: str | None) -> dict[str, Any]:
-    """The settings of a text in JSON; an empty one holds none.
+def still_there(history: History) -> History:
+    """The pictures that have not been deleted to make room for others."""
+    return [entry for entry in history if Path(entry[0]).is_file()]
+
+
+def read_settings(text: Any) -> dict[str, Any]:
+    """The settings of a text in JSON; an empty one holds none. Programs may send them as they are.
 
     Raises:
         UsageError: it is not JSON, or does not hold names with values.
     """
-    if not text or not text.strip():
+    if isinstance(text, dict):
+        return text
+    if text is None or (isinstance(text, str) and not text.strip()):
         return {}
+    if not isinstance(text, str):
+        raise UsageError("settings are names with values, in JSON: {...}.")
     try:
         content = json.loads(text[:MAX_SETTINGS])  # a text cut off is not JSON, and refused
     except (ValueError, RecursionError) as error:  # deep nesting
@@ -170,11 +190,6 @@ def read_settings(text: str | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError("settings are names with values, in JSON: {...}.")
     return content
-
-
-def most_steps(pipeline: Pipeline) -> int:
-    """The most steps that the page offers for a pipeline."""
-    return min(MAX_STEPS, pipeline.steps_range(pipeline.resolve().size)[1])
 
 
 def steps_info(own: Resolved) -> str:

@@ -14,10 +14,10 @@ from gensynth.errors import InputError, UsageError
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.outputs import RECIPE_KEY
 from gensynth.settings import as_options, known_settings
-from gensynth_serve.queue.engine import allowed
+from gensynth_serve.queue.engine import allowed, most_steps
 from gensynth_serve.queue.order import Order
 
-MAX_FILE_BYTES = 20_000_000  # as `max_file_size` in web/app.py
+MAX_FILE_BYTES = 20_000_000  # as `MAX_FILE` in web/limits.py
 MAX_RECIPE_CHARS = 65_536
 NO_RECIPE = "this file holds no gensynth settings. Use a PNG that gensynth made."
 
@@ -42,10 +42,13 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
                 "draw nothing. Use gensynth edit and the picture it was made of."
             )
         notes.append("it was edited from another picture, which these settings do not draw again")
-    if recipe.get("model") in pipelines:
-        model = recipe["model"]
+    served = [
+        name for name, pipeline in pipelines.items() if recipe["model"] in _names(name, pipeline)
+    ]
+    if served:
+        model = served[0]
     else:
-        notes.append(f"it was made by {str(recipe.get('model'))[:60]!r}, which is not served here")
+        notes.append(f"it was made by {str(recipe['model'])[:60]!r}, which is not served here")
     pipeline = pipelines[model]
     try:
         order = Order(
@@ -55,6 +58,7 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
             seed=recipe.get("seed"),
             steps=recipe.get("steps"),  # anything at all: `Order` checks it
             guidance=recipe.get("guidance"),
+            most_steps=most_steps(pipeline),
         )
     except UsageError as error:
         raise InputError(f"the settings in this file cannot be used: {error}") from error
@@ -71,19 +75,27 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
 
 def command(recipe: Mapping[str, Any]) -> str:
     """The command line that draws a picture again from its recipe."""
-    shown = f" --labels {shlex.quote(str(recipe['label']))}" if "label" in recipe else ""
+    # A number by itself may be the name of another class.
+    shown = f" --labels index:{shlex.quote(str(recipe['label']))}" if "label" in recipe else ""
     return (
         f"gensynth sample --model {shlex.quote(recipe['model'])}{shown} --num 1 "
         f"--seed {recipe['seed']} {shlex.join(as_options(recipe))} --out DIR"
     )
 
 
+def _names(shown: str, pipeline: Pipeline) -> tuple[str, str]:
+    """What recipes call a served model: those of this page, and those of the command line."""
+    return shown, pipeline.name
+
+
 def _recipe(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"the file is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"the file is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
         with Image.open(path, formats=["PNG"]) as image:  # reads the head, not the pixels
             text = image.info.get(RECIPE_KEY)
+    except FileNotFoundError as error:  # it made room for other uploads
+        raise InputError("this file is no longer on the server. Upload it once more.") from error
     except UNREADABLE as error:
         raise InputError("this file is not a readable PNG.") from error
     if not isinstance(text, str) or len(text) > MAX_RECIPE_CHARS:

@@ -4,6 +4,7 @@ import io
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -24,8 +25,10 @@ class Cancelled(BaseException):
     """Ends the pipeline's call at the next step. Not an Exception: no handler may swallow it."""
 
 
-def draw(job: Job, folder: Path) -> None:
+def draw(job: Job, folder: Path, prepare: Callable[[], None]) -> None:
     """Draws and stores the pictures of a job, and reports each step and picture.
+
+    `prepare` makes the folder anew if a cleaner of temporary files took it.
 
     Raises:
         Cancelled: the job was cancelled; at most one step later.
@@ -46,6 +49,7 @@ def draw(job: Job, folder: Path) -> None:
         shown = pipeline.condition.name(picture.item)
         slug = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")[:32] or "picture"
         path = folder / f"{job.id}-{picture.index}" / f"{slug}-seed-{picture.seed}.png"
+        prepare()
         with reporting_write_errors(folder):
             path.parent.mkdir()
         save_picture(image, path, text)

@@ -5,7 +5,8 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,10 +14,11 @@ import torch
 from gensynth.errors import DeviceMemoryError, GensynthError, OutputError, UsageError
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import plan
+from gensynth.sampling.outputs import reporting_write_errors
 from gensynth.settings import Settings
 from gensynth_serve.queue.draw import BATCH, Cancelled, draw
 from gensynth_serve.queue.jobs import Done, Failed, Job, News, Queued, Stopped
-from gensynth_serve.queue.order import Order
+from gensynth_serve.queue.order import MAX_STEPS, Order
 
 MAX_WAITING = 20
 MAX_ENLARGED = 4  # times the side that a model was trained at
@@ -36,11 +38,19 @@ class Engine:
     Args:
         pipelines: name -> pipeline.
         folder: where finished pictures are stored, each in its own folder with a random name.
+        prepare: called before a picture is stored; makes the folder anew if a cleaner of temporary
+            files took it.
     """
 
-    def __init__(self, pipelines: Mapping[str, Pipeline], folder: Path):
+    def __init__(
+        self,
+        pipelines: Mapping[str, Pipeline],
+        folder: Path,
+        prepare: Callable[[], None] | None = None,
+    ):
         self.pipelines = dict(pipelines)
         self.folder = folder
+        self.prepare = prepare or self._make_folder
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
@@ -127,7 +137,7 @@ class Engine:
         out_of_memory = False
         news: News
         try:
-            draw(job, self.folder)
+            draw(job, self.folder, self.prepare)
             self._forget_old_pictures()
             news = Done(time.monotonic() - started)
         except Cancelled:
@@ -135,9 +145,8 @@ class Engine:
         except (DeviceMemoryError, MemoryError):
             out_of_memory = True
             news = Failed(_memory_advice(job), DeviceMemoryError.exit_code)
-        except OutputError:
-            message = "the server cannot store the picture: its disk is full or not writable."
-            news = Failed(message, OutputError.exit_code)
+        except OutputError as error:
+            news = Failed(_why_not_stored(error), OutputError.exit_code)
         except GensynthError as error:
             news = Failed(str(error), error.exit_code)
         if out_of_memory:
@@ -150,10 +159,15 @@ class Engine:
         for place, job in enumerate(self._waiting, 1):
             job.news.put(Queued(place, len(self._waiting)))
 
+    def _make_folder(self) -> None:
+        with reporting_write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
     def _forget_old_pictures(self) -> None:
-        pictures = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)
-        for path in pictures[:-MAX_STORED]:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # a cleaner of temporary files was faster
+            pictures = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)
+            for path in pictures[:-MAX_STORED]:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def allowed(pipelines: Mapping[str, Pipeline], pipeline: Pipeline, settings: Settings) -> Settings:
@@ -177,9 +191,32 @@ def allowed(pipelines: Mapping[str, Pipeline], pipeline: Pipeline, settings: Set
     return settings
 
 
+def most_steps(pipeline: Pipeline) -> int:
+    """The most steps of an order for a pipeline: its own number at least, if that is larger."""
+    own = pipeline.resolve()
+    return min(max(MAX_STEPS, own.steps), pipeline.steps_range(own.size)[1])
+
+
+def _why_not_stored(error: OutputError) -> str:
+    """What visitors are told: the cause, and not where."""
+    cause = error.__cause__
+    known = isinstance(cause, OSError) and cause.strerror
+    why = cause.strerror.lower() if known else "its disk is full or not writable"
+    return f"the server cannot store the picture ({why}). Tell whoever runs it."
+
+
 def _memory_advice(job: Job) -> str:
     together = min(BATCH, job.order.num)
     if together == 1:
-        return "not enough memory for one picture. Close other programs that use the device."
+        height, width = job.pipeline.resolve().size  # of a picture when nobody asks for a size
+        if job.settings.size is not None and max(job.settings.size) > max(height, width):
+            return (
+                "not enough memory for one picture of that size. Ask for a smaller one: the "
+                f"model's own size is {height}x{width}."
+            )
+        return (
+            "not enough memory for one picture. Close other programs that use the device, or serve "
+            "a smaller model."
+        )
     fewer = "1 image" if together < 4 else f"at most {together // 2} images"
     return f"not enough memory for {together} pictures at once. Ask for {fewer}."

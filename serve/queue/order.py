@@ -34,6 +34,7 @@ class Order:
         labels: class numbers or names, at least one; [None] for a model without classes.
         num: how many pictures.
         further: other settings by name, as JSON holds them.
+        most_steps: the most steps of this model.
 
     Raises:
         UsageError: a value that is out of range or not a number.
@@ -46,6 +47,7 @@ class Order:
     steps: int
     guidance: float
     further: Mapping[str, Any] = field(default_factory=dict)
+    most_steps: int = MAX_STEPS
 
     @property
     def settings(self) -> Settings:
@@ -53,10 +55,12 @@ class Order:
         return Settings.from_json({**self.further, "steps": self.steps, "guidance": self.guidance})
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, str):
+            raise UsageError(f"the model is a name, got {_shown(self.model)}.")
         self.labels = _labels(self.labels)
         self.num = whole("the number of images", self.num, 1, MAX_IMAGES)
         self.seed = whole("the seed", self.seed, 0, MAX_SEED)
-        self.steps = whole("the number of steps", self.steps, 1, MAX_STEPS)
+        self.steps = whole("the number of steps", self.steps, 1, self.most_steps)
         self.guidance = _between("guidance", self.guidance, MIN_GUIDANCE, MAX_GUIDANCE)
         self.further = _further(self.further)
         if self.seed + self.num - 1 > MAX_SEED:
@@ -93,8 +97,10 @@ def _between(what: str, value: Any, low: float, high: float) -> float:
 
 
 def _labels(value: Any) -> list[int | str]:
-    if not isinstance(value, list | tuple) or not value:
+    if value is None or value in ([], ()):
         raise UsageError("choose at least one class.")
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"classes are a list, such as [0, 3], got {_shown(value)}.")
     if len(value) > MAX_LABELS:
         raise UsageError(f"at most {MAX_LABELS} classes at once, got {len(value)}.")
     for label in value:

@@ -1,6 +1,7 @@
-"""Response headers that keep a browser from misusing the page."""
+"""Response headers that keep a browser from misusing the page, and refusals in words."""
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -30,3 +31,12 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, status: int, reason: str) -> None:
+    """Answers a request with the reason why it is refused: to programs as JSON, else as text."""
+    reason = reason[:1].upper() + reason[1:]
+    response: Response = PlainTextResponse(reason, status)
+    if "/gradio_api/" in scope["path"]:
+        response = JSONResponse({"detail": reason}, status)
+    await response(scope, receive, send)

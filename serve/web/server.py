@@ -11,8 +11,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from gensynth.errors import OutputError, UsageError
+from gensynth_serve.web.connections import limited_protocol, most_connections
 
 GRACE_SECONDS = 2  # for streams that never end by themselves
+# Connections accepted at once, before any of them can be counted.
+BACKLOG = 100
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -32,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # to restart at once
     try:
         listening.bind(address)
-        listening.listen(128)
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         raise OutputError(_why_not(host, port, error)) from error
@@ -45,7 +48,11 @@ def run(app: FastAPI, listening: socket.socket, what: str, host: str) -> None:
     ready = f"{what} at http://{where}:{listening.getsockname()[1]}  (Ctrl-C stops)"
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        http=limited_protocol(most_connections()),
+        ws="none",  # the page needs none, and they would escape the limits
+        backlog=BACKLOG,
+        log_level="error",  # strangers can cause any number of warnings
+        proxy_headers=False,  # web/access.py knows whom to believe
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

@@ -5,8 +5,8 @@ import torch
 from diffusers import VQModel
 
 from gensynth.autoencoders import VQAutoencoder, VQModelAutoencoder, open_autoencoder
-from gensynth.autoencoders.vq import PRESETS
 from gensynth.errors import UsageError
+from gensynth.models.presets import VQ
 
 
 def ours(**changes) -> VQAutoencoder:
@@ -163,7 +163,7 @@ def test_the_fingerprint_is_that_of_the_codebook(create, tmp_path):
 )
 def test_presets(name, patch, codebook):
     with torch.device("meta"):
-        model = VQAutoencoder(**PRESETS[name])
+        model = VQAutoencoder(**VQ[name])
         default = VQAutoencoder()
     assert (model.patch, model.size_multiple, model.works_on) == (patch, patch, "pixels")
     assert model.quantizer.embedding.weight.shape == codebook

@@ -25,7 +25,7 @@ from gensynth_benchmarks.gpu_steps.backbones import (
     inputs,
     weights,
 )
-from gensynth_benchmarks.gpu_steps.summary import BEGIN, END, measured, readme_text, with_results
+from gensynth_benchmarks.gpu_steps.summary import BEGIN, END, gpu_text, measured, with_results
 from gensynth_benchmarks.measuring import ROOT, Ceilings, crossing
 
 
@@ -185,15 +185,15 @@ def test_times_are_medians_and_halves_are_compared():
     assert common.verdict("a", 1.0, 1.0) == "a: 1.00, target 1.00, met"
 
 
-def test_the_readme_holds_what_the_results_say():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_results(readme, ROOT / "benchmarks" / "results") == readme, (
-        "run: python benchmarks/gpu.py readme"
+def test_the_page_of_speed_holds_what_the_results_say():
+    page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    assert with_results(page, ROOT / "benchmarks" / "results") == page, (
+        "run: python benchmarks/gpu.py tables"
     )
 
 
-def test_the_tables_of_a_readme(tmp_path):
-    assert "No GPU has run any of this yet" in readme_text(tmp_path)
+def test_the_tables_of_gpus(tmp_path):
+    assert "No GPU has run any of this yet" in gpu_text(tmp_path)
     about = {
         "device": "abacus",
         "date": "today",
@@ -215,7 +215,7 @@ def test_the_tables_of_a_readme(tmp_path):
     )
     assert "not run: ops, train, equal-budget, showcase, highres" in text
     assert with_results(text, tmp_path) == text
-    with pytest.raises(InputError, match=r"README\.md needs"):
+    with pytest.raises(InputError, match=r"speed\.md needs"):
         with_results("nothing", tmp_path)
 
 

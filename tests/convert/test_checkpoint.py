@@ -48,7 +48,13 @@ def test_a_known_size_is_found_by_its_shapes(system, vae, tmp_path):
     assert pipeline.classes == [str(n) for n in range(1000)]
 
 
-@every_system
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("dit", "dico")))
+        for name in DRAWN
+    ],
+)
 def test_the_whole_chain_to_one_picture(system, vae, tmp_path):
     file = store(
         tmp_path / "model.pt",

@@ -73,7 +73,7 @@ def test_more_samples_than_there_are(sets):
     report = evaluated(sets / "samples", sets / "reference", 1000)
     said = f"1,000 samples were asked for, and {sets / 'samples'} has 12: all were used"
     assert said in report["warnings"]
-    assert f"no floor: the reference has {COUNT} images" in " ".join(report["warnings"])
+    assert f"is not known: the reference has {COUNT} images" in " ".join(report["warnings"])
 
 
 def test_samples_that_are_the_reference(sets):

@@ -251,7 +251,7 @@ def test_a_reference_without_features(evaluated, fashion_sets, lite0_extractor, 
     page = Reader(read(measured, describe(measured, "gensynth", 0), tmp_path))
     assert page.headings == SECTIONS
     assert page.text.count("Not shown: ") == 4
-    assert "the floor) is not known: the reference is a file of statistics" in page.text
+    assert "score is not known: the reference is a file of statistics" in page.text
 
 
 def test_a_handful_of_samples(fashion_sets, lite0_extractor, make_pictures, tmp_path):

@@ -116,14 +116,14 @@ def test_the_summary_has_error_and_floor(evaluated):
     _, report = evaluated
     score = next(s for s in report["scores"] if s["key"] == "fd_s112")
     beginning = (
-        f"FD(lite0-64 s112) = {with_error(score['value'], score['standard_error'])} (floor "
-        f"{score['floor']:.2f}"
+        f"FD(lite0-64 s112) = {with_error(score['value'], score['standard_error'])} (real images "
+        f"score {score['floor']:.2f}"
     )
     assert summary(report) == f"{beginning})"  # of too few samples
-    ratio = f"{score['value'] / score['floor']:.1f} times it"
-    assert summary({**report, "too_few_samples": False}) == f"{beginning}, {ratio})"
+    ratio = f"{score['value'] / score['floor']:.1f} times that"
+    assert summary({**report, "too_few_samples": False}) == f"{beginning}; this is {ratio})"
     alone = {"headline": report["headline"], "scores": report["scores"]}
-    assert summary(alone) == f"{beginning}, {ratio})"
+    assert summary(alone) == f"{beginning}; this is {ratio})"
 
 
 def test_fewer_samples_than_asked_for_are_warned_of(evaluated):
@@ -162,7 +162,7 @@ def test_images_of_other_sizes_are_warned_of(evaluated):
 def test_the_reason_for_no_floor_and_images_that_are_the_reference(evaluated):
     found = changed(evaluated[0], 1000, no_floor="the moon is full", seen=True)
     assert list(warnings_of(found)) == [
-        "no floor: the moon is full",
+        "what real images score is not known: the moon is full",
         "every sample is an image of the reference, pixel for pixel",
     ]
 

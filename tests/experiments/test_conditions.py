@@ -38,6 +38,7 @@ def config(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_without_a_condition_draws(config, tmp_path):
     run = train(load_experiment(config))
     pipeline = load(run, device="cpu")

@@ -71,8 +71,12 @@ def test_command(capsys):
         main(["models", "nano", "--json"])
     assert not done.value.code
     listed = json.loads(capsys.readouterr().out)
-    assert {one["name"] for one in listed} == {name for name in MODELS if "nano" in name}
-    assert all(one["parameters"] > 5e5 and one["gflops_256"] > 0 for one in listed)
+    usable, architectures = listed[0], listed[1:]  # those that draw come first
+    assert (usable["name"], usable["usable"]) == ("dico-nano-fashion", True)
+    assert usable["classes"][7] == "Sneaker" and usable["size"] == 32
+    assert {one["name"] for one in architectures} == {name for name in MODELS if "nano" in name}
+    assert not any(one["usable"] for one in architectures)
+    assert all(one["parameters"] > 5e5 and one["gflops_256"] > 0 for one in architectures)
     with pytest.raises(SystemExit):
         main(["models", "DiCo-nano"])
     printed = capsys.readouterr().out
@@ -87,7 +91,10 @@ def test_a_name_that_fits_nothing_is_refused(capsys):
     with pytest.raises(SystemExit) as done:
         main(["models", "nope"])
     assert done.value.code == 2
-    assert "no model's name contains 'nope'. Known: DiT-S/2" in capsys.readouterr().err
+    assert (
+        "no model's name contains 'nope'. Known: dico-nano-fashion, maskgit-fashion, DiT-S/2"
+        in capsys.readouterr().err
+    )
 
 
 def test_nano_models_are_about_equal():

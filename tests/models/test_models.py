@@ -196,7 +196,13 @@ def test_a_fresh_model_predicts_zero(variant):
 
 
 @pytest.mark.parametrize(
-    "variant", [*SMALL, "MaskGIT", *(f"DiT-{mixer}" for mixer in MIXERS if mixer != "softmax")]
+    "variant",
+    [
+        pytest.param("MDTv2", marks=pytest.mark.slow),
+        pytest.param("DiC", marks=pytest.mark.slow),
+        *("DiCo", "DiT", "MaskGIT"),
+        *(f"DiT-{mixer}" for mixer in MIXERS if mixer != "softmax"),
+    ],
 )
 def test_compiles_whole_once_for_any_batch_and_once_for_another_size(variant):
     """One graph without breaks; a new batch size reuses it, a new resolution costs one more."""

@@ -58,7 +58,9 @@ def check(shape: tuple[int, ...], dtype: torch.dtype, approximate: str, device) 
 
 @pytest.mark.parametrize("approximate", FORMS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(2, 40, 5, 7), (1, 70, 9, 17)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 40, 5, 7), pytest.param((1, 70, 9, 17), marks=pytest.mark.slow)], ids=str
+)
 def test_outputs_and_gradients(kernels, poisoned, device, shape, dtype, approximate):
     check(shape, dtype, approximate, device)
 
@@ -153,6 +155,7 @@ def test_strides(kernels, device):
     assert all(error(a, b) < 1e-5 for a, b in zip(gradients, expected, strict=True))
 
 
+@pytest.mark.slow
 def test_same_bits_again_and_in_another_batch(kernels, device):
     inputs, weights = arguments(3, 20, 9, 17, device=device)
     first = outputs_and_gradients(dwconv_gelu_pool, inputs, weights)

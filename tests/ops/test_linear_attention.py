@@ -59,7 +59,10 @@ def test_head_dims(device, dtype, width, poisoned):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width, values", [(160, 160), (256, 256), (24, 200), (200, 24)])
+@pytest.mark.parametrize(
+    "width, values",
+    [(160, 160), pytest.param(256, 256, marks=pytest.mark.slow), (24, 200), (200, 24)],
+)
 def test_wide_heads_in_tiles(device, dtype, width, values, poisoned):
     check(make(device, dtype, heads=1, queries=40, keys=20, width=width, values=values))
 
@@ -70,6 +73,7 @@ def test_several_spans(device, dtype, poisoned):
     check(make(device, dtype, heads=1, queries=tokens, keys=tokens - 1))
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 2),
     st.integers(1, 3),

@@ -26,6 +26,7 @@ def run(q, k, v, weight):
     return out, *gradients
 
 
+@pytest.mark.slow
 def test_runs_the_same_twice_and_in_any_batch(device, kernels):
     tensors = make(device, batch=3, heads=1, tokens=300)
     whole = run(*tensors)

@@ -106,6 +106,7 @@ def test_widths_of_heads(head_dim, kernels, poisoned, device):
         check(*case(torch.float32, device, head_dim=head_dim, heads=1, **sizes))
 
 
+@pytest.mark.slow
 @given(
     height=st.integers(1, 6),
     width=st.integers(1, 9),
@@ -196,6 +197,7 @@ def test_keys_that_must_not_be_seen(kernels, device):
     assert error(seen, expected) <= 1e-5
 
 
+@pytest.mark.slow
 def test_runs_are_alike_whatever_the_batch(kernels, device, monkeypatch):
     """Also where gradients are sums of parts, each of fewer queries than in use."""
     from gensynth.ops.local_attention import triton_backward

@@ -43,9 +43,12 @@ def every_weight_matters(name: str, keywords: dict) -> torch.nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
+SLOW = ("DiCo", "DiT local, pooled")
+
+
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name == "DiCo")) for name in MODELS],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS],
 )
 def test_kernels_compute_the_model(name, kernels, device, monkeypatch):
     model = every_weight_matters(*MODELS[name]).to(device)
@@ -57,6 +60,7 @@ def test_kernels_compute_the_model(name, kernels, device, monkeypatch):
         assert error(one, other) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["DiCo", "DiT linear", "DiT local"])
 def test_kernels_are_called(name, kernels, device):
     """The operators stand in the traced graph; a model that fell back would pass otherwise."""

@@ -9,7 +9,7 @@ from reference import load_reference
 from gensynth.ops import choice, local_attention
 
 
-@pytest.fixture(params=["reference", "triton"])
+@pytest.fixture(params=["reference", pytest.param("triton", marks=pytest.mark.slow)])
 def path(request):
     """Both ways of the operator, the kernel in Triton's interpreter."""
     if request.param == "triton" and not choice.HAS_TRITON:

@@ -238,8 +238,8 @@ def test_more_steps_than_a_scheduler_has_are_refused_in_words(pipelines, predict
 @pytest.mark.parametrize("prediction", ["velocity", "x"])
 def test_another_path_has_samplers_of_its_own(make_pipeline, tmp_path, path, prediction):
     options = {"last_step": "tweedie", "form": "constant"}
-    draw = make_pipeline(prediction, path=path)
-    draw.scheduler = create_scheduler("FlowSDEScheduler", prediction, options, path)
+    scheduler = create_scheduler("FlowSDEScheduler", prediction, options, path)
+    draw = make_pipeline(prediction, scheduler=scheduler, path=path)
     draw.save_pretrained(tmp_path)
     loaded = gensynth.load(tmp_path, device="cpu")
     assert loaded.scheduler.config["path"] == loaded.config["path"] == path

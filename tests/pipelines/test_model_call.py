@@ -72,8 +72,7 @@ def test_a_fixed_variance_is_the_large_one(make_pipeline, make_model):
 
 
 def test_another_scheduler_has_the_betas_of_the_model(make_pipeline):
-    draw = make_pipeline("epsilon")
-    draw.register_modules(scheduler=create_scheduler(None, "epsilon", betas="cosine"))
+    draw = make_pipeline("epsilon", scheduler=create_scheduler(None, "epsilon", betas="cosine"))
     for name in [None, *fitting("epsilon")]:
         chosen = draw.resolve(Settings(scheduler=name)).sampler.scheduler
         assert chosen.config.beta_schedule == "squaredcos_cap_v2"

@@ -20,6 +20,7 @@ def page(browser, server):
     page.problems = []
     page.on("request", lambda request: page.requested.append(request.url))
     page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("response", lambda answer: answer.status < 400 or page.problems.append(answer.url))
     page.goto(server.url, wait_until="domcontentloaded")
     page.locator("#generate").wait_for()
     yield page
@@ -71,7 +72,7 @@ def test_generate_stop_and_recipe(page, tmp_path):
     page.wait_for_function("document.querySelector('#command textarea').value.includes('--seed 5')")
     command = page.locator("#command textarea").input_value()
     assert command.endswith(
-        "--labels 0 --num 1 --seed 5 --steps 3 --guidance 2 --size 32x32 "
+        "--labels index:0 --num 1 --seed 5 --steps 3 --guidance 2 --size 32x32 "
         "--scheduler FlowMatchEulerDiscreteScheduler --out DIR"
     )
     assert '"schema": 1' in page.locator("#recipe .cm-content").inner_text()
@@ -88,7 +89,7 @@ def test_settings_come_back_from_a_picture(page, server, tmp_path, model_folder)
 
     recipe = {
         "schema": 1,
-        "model": str(model_folder),
+        "model": model_folder.name,
         "label": 6,
         "class": "<b>Six</b>",
         "seed": 99,

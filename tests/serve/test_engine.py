@@ -243,8 +243,11 @@ def test_a_bug_in_one_job_does_not_end_the_engine(start, make_pipeline):
 def test_a_folder_that_cannot_be_written_is_reported(start, make_pipeline, tmp_path):
     engine = start(make_pipeline())
     tmp_path.rmdir()
-    assert "cannot store" in wait_for(engine.submit(order()), Failed).message
-    tmp_path.mkdir()
+    tmp_path.write_text("something else")
+    failed = wait_for(engine.submit(order()), Failed)
+    assert "cannot store the picture (file exists)" in failed.message
+    assert str(tmp_path) not in failed.message
+    tmp_path.unlink()  # the folder is made anew
     assert isinstance(all_news(engine.submit(order()))[-1], Done)
 
 

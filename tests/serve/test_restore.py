@@ -184,7 +184,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, pipelines):
 
 def test_the_command_line_draws_the_picture_again():
     assert command(RECIPE) == (
-        "gensynth sample --model tiny --labels 8 --num 1 --seed 7 --steps 30 "
+        "gensynth sample --model tiny --labels index:8 --num 1 --seed 7 --steps 30 "
         "--guidance 2.5 --size 32x32 --scheduler FlowMatchEulerDiscreteScheduler --out DIR"
     )
     assert "--model 'a b; rm'" in command({**RECIPE, "model": "a b; rm"})

@@ -70,8 +70,8 @@ def test_finished_run_can_be_run_again(tmp_path):
 def test_other_settings_are_refused(tmp_path):
     config = write_experiment(tmp_path)
     train(load_experiment(config, ["training.steps=1"]))
-    with pytest.raises(RefusedError, match=r"optimizer.lr was 0.001, now 0.5"):
-        train(load_experiment(config, ["optimizer.lr=0.5"]))
+    with pytest.raises(RefusedError, match=r"optimizer.weight_decay was 0.0, now 0.5"):
+        train(load_experiment(config, ["optimizer.weight_decay=0.5"]))
 
 
 def test_unwritable_output_is_refused(tmp_path):

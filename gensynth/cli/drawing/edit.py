@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def edit(
     image: Path = typer.Argument(..., metavar="IMAGE", help="The picture."),
     mask: Path = typer.Option(
-        None, "--mask", help="Picture of the same size, white (or opaque) where to redraw."
+        None, "--mask", help="Picture of the same size, white (or painted) where to redraw."
     ),
     label: str = typer.Option(
         None, "--label", help="Class of the redrawn part. [default: no class]"
@@ -60,6 +60,15 @@ def edit(
     changes: dict[str, Any] = {"label": label, "strength": strength, "outpaint": canvas}
     changes |= {"anchor": anchor, "edge": edge}
     changes["settings"] = settings
+    from gensynth.preflight import editing
+    from gensynth.preflight.drawing import check_model
+
+    editing.check_place(num_variants, seed, batch_size, out)
+    for picture in filter(None, (image, mask)):
+        editing.check_picture(picture)
+    editing.check_change(anchor, strength, edge)
+    check_model(model, settings, label)
+    editing.check_tokens(model)
     from gensynth.sampling.edits import EditJob, run
 
     job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes)

@@ -20,7 +20,9 @@ def sample(
         None, "--variant", help='Of its weights, such as "fp16". [default: the plain or only one]'
     ),
     shown: str = typer.Option(
-        None, "--labels", help="Classes in turn: 0-9, 3,5 or names. [default: all]"
+        None,
+        "--labels",
+        help="Classes in turn: 0-9, 3,5 or names (gensynth classes lists them). [default: all]",
     ),
     num: int = typer.Option(40, "--num", "-n", help="Number of pictures."),
     seed: int = typer.Option(0, "--seed", help="Seed of the first picture; the next has seed + 1."),
@@ -40,6 +42,12 @@ def sample(
     torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
     (torchrun takes --num for an option of its own; -n is the same).
     """
+    from gensynth.preflight.drawing import check_model, check_numbers, check_writable
+
+    check_numbers(num, seed, batch_size, kind)
+    check_model(model, settings, shown)
+    if out is not None:
+        check_writable(out)
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 

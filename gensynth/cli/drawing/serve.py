@@ -2,6 +2,8 @@
 
 import typer
 
+from gensynth.settings import Settings
+
 
 def register(app: typer.Typer) -> None:
     app.command("serve")(serve)
@@ -18,12 +20,37 @@ def serve(
     optimize: bool = typer.Option(
         False, help="Do what draws faster here; pictures may differ by rounding. Says what."
     ),
+    public_host: list[str] = typer.Option(
+        [],
+        "--public-host",
+        metavar="NAME",
+        help="A name that visitors or a proxy use for this server, such as pictures.example. "
+        "May be given more than once. [default: those of this machine]",
+    ),
+    root_path: str = typer.Option(
+        "",
+        "--root-path",
+        metavar="PATH",
+        help="The path below which a proxy shows the page, such as /draw, or its whole address, "
+        "such as https://pictures.example/draw, for a proxy that passes neither on.",
+    ),
+    proxy: list[str] = typer.Option(
+        [],
+        "--proxy",
+        metavar="ADDRESS",
+        help="A proxy on another machine, or its network, whose X-Forwarded-Host, -Proto and "
+        "-Prefix are believed. May be given more than once.",
+    ),
 ) -> None:
     """Open the web page for one or more models.
 
     gensynth serve runs/demo --port 8000
     """
+    from gensynth.preflight.drawing import check_model
     from gensynth.pretrained import PRETRAINED
+
+    for model in models or PRETRAINED:
+        check_model(model, Settings())
     from gensynth_serve.web.app import serve as run
 
-    run(models or list(PRETRAINED), host, port, optimize)
+    run(models or list(PRETRAINED), host, port, optimize, public_host, root_path, proxy)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import typer
 
+from gensynth import outline
+from gensynth.errors import InputError, UsageError
+
 
 class What(enum.StrEnum):
     training = "training"
@@ -58,6 +61,7 @@ def bench(
     compile: the kernels compiled for GPUs, without one. evaluation: how distances react to blur
     and noise, their memory, and their speed beside others.
     """
+    check(what, part, data)
     if what is What.ops:
         from gensynth_benchmarks.operators import main as run_operators
 
@@ -81,3 +85,17 @@ def bench(
     else:
         from gensynth_benchmarks.masked import main as run
     run(seconds)
+
+
+def check(what: What, parts: list[str], data: Path | None) -> None:
+    """
+    Raises:
+        UsageError: a part of the benchmark of evaluation that does not exist.
+        InputError: there is no folder with its data.
+    """
+    known = outline.literal("gensynth_benchmarks.evaluation", "PARTS")
+    for part in parts if what is What.evaluation else ():
+        if part not in known:
+            raise UsageError(f"no part {part!r}; known: {', '.join(known)}.")
+    if data is not None and not data.is_dir():
+        raise InputError(f"there is no folder {data}; --data is one with CIFAR-10's Parquet files.")

@@ -29,6 +29,10 @@ def compare(
     Training runs that were evaluated on the way are compared at equal numbers of images and at
     equal time. Numbers of other extractors, references, sample counts or protocols are not ranked.
     """
+    from gensynth.preflight.measuring import numbers_file
+
+    for place in runs:
+        numbers_file(Path(place))
     from gensynth.evaluation.comparing.compare import compare as run
     from gensynth.evaluation.comparing.output import print_comparison, write_comparison
 

@@ -56,12 +56,12 @@ def evaluate(
         "cmmd. [default: all that fit]",
     ),
     floor: str = typer.Option(
-        None, "--floor", help="Other real images: what they score is the floor."
+        None, "--floor", help="Other real images, whose score stands beside the samples'."
     ),
     size: int = typer.Option(
         None, "--size", help="Bring the real images, not the samples, to squares of this size."
     ),
-    fit: str = typer.Option("crop", "--fit", help="How: crop or pad."),
+    fit: str = typer.Option("crop", "--fit", help="How --size does it: crop or pad."),
     class_level: int = typer.Option(
         None,
         "--class-level",

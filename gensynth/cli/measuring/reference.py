@@ -62,6 +62,10 @@ def reference(
         raise RefusedError(f"{out} is there already; choose another --out or delete it.")
     if batch_size < 1 or workers < 0 or (num is not None and num < 2):
         raise UsageError("--batch-size must be at least 1, --workers 0 and --num 2.")
+    from gensynth.preflight.measuring import check_images, check_space
+
+    check_images(data)
+    check_space(extractor, weights, download)
     from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED, Fit, open_pictures
     from gensynth.metrics.extractors import open_extractor
     from gensynth.processes import processes

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from gensynth.config import Data
-from gensynth.data.batches import read_ahead
 from gensynth.data.files.npz import ArrayImages
 from gensynth.data.files.pictures import Files, Pictures, Rows
 from gensynth.data.files.tar import TarImages
@@ -22,6 +21,7 @@ from gensynth.data.images import UNREADABLE, fit, to_tensor
 from gensynth.data.reading.endings import ENDINGS, OVERVIEW, is_picture, natural
 from gensynth.data.reading.folder import read_files, read_folder
 from gensynth.data.reading.places import SPLITS, files_ending, matching
+from gensynth.data.workers import Patience, read_ahead
 from gensynth.errors import InputError, UsageError
 
 __all__ = ["OVERVIEW", "ImageSet", "open_images"]
@@ -31,6 +31,7 @@ __all__ = ["OVERVIEW", "ImageSet", "open_images"]
 SAMPLES = "samples.npz"
 KINDS = ((".parquet", "."), (".parquet", "data"), (".tar", "."), (".tar.gz", "."), (".tgz", "."))
 FASHION_SIZE = 32
+PATIENCE = Patience(without="--workers 0, in a run data.workers=0, reads without them")
 
 
 @dataclass
@@ -75,7 +76,7 @@ class ImageSet:
         starts = range(0, len(indices), batch_size)
         chunks = [list(indices[start : start + batch_size]) for start in starts]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        batches: Any = read_ahead(_Stacked(self), workers, device, batch_sampler=chunks)
+        batches: Any = read_ahead(_Stacked(self), workers, device, PATIENCE, batch_sampler=chunks)
         yield from batches
 
 

@@ -15,7 +15,6 @@ from gensynth.evaluation.comparing.compared_runs import (
     KnownReference,
     Run,
     different,
-    found,
     of_metric,
     read_run,
     score_of,
@@ -23,6 +22,7 @@ from gensynth.evaluation.comparing.compared_runs import (
     worth,
 )
 from gensynth.evaluation.measuring.measures import Score
+from gensynth.preflight.measuring import numbers_file
 
 ROUNDING = 1e-6  # relative: by which distances differ with other numbers of processes or threads
 BUDGETS = {"images": "at {:,} images", "seconds": "after {:,.0f} s"}
@@ -71,7 +71,7 @@ def compare(places: Sequence[str], force: bool = False) -> Comparison:
         UsageError: fewer than two runs, or one given twice.
         RefusedError: the numbers are unlike and `force` is not given.
     """
-    paths = [found(Path(place)) for place in places]
+    paths = [numbers_file(Path(place)) for place in places]
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
         raise UsageError("compare takes two or more different runs.")
     names = short_names(places, paths)

@@ -9,11 +9,11 @@ from typing import Any
 
 from gensynth.errors import InputError
 from gensynth.evaluation.measuring.measures import Score
-from gensynth.evaluation.report.report import METRICS_FILE, SCHEMA
+from gensynth.evaluation.report.report import SCHEMA
 from gensynth.files import read_json_lines
+from gensynth.preflight.measuring import EVALUATIONS_FILE, METRICS_FILE
 from gensynth.settings import OF_THE_WALK
 
-EVALUATIONS_FILE = "evaluations.jsonl"
 # What has to agree, besides the reference, before numbers may be ranked: its place in metrics.json,
 # and in a line of evaluations.jsonl.
 CONDITIONS = {
@@ -74,23 +74,6 @@ class Run:
     references: list[KnownReference]
     curve: list[dict[str, Any]] = field(default_factory=list)
     drawing: dict[str, list[Any]] = field(default_factory=dict)
-
-
-def found(place: Path) -> Path:
-    """The file with the numbers of a run.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    # a report first, where a folder holds both
-    candidates = [place] if place.is_file() else [place / METRICS_FILE, place / EVALUATIONS_FILE]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise InputError(
-        f"there are no numbers in {place}: give a {METRICS_FILE}, a folder with one, or a training "
-        f"run with {EVALUATIONS_FILE}."
-    )
 
 
 def short_names(places: Sequence[str], paths: Sequence[Path]) -> list[str]:

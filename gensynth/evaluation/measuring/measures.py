@@ -1,6 +1,5 @@
 """Which numbers belong to a feature space, their names, and how they are computed."""
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,20 +22,13 @@ from gensynth.metrics import (
     precision_recall,
 )
 from gensynth.metrics.extractors import Extractor
+from gensynth.preflight.measuring import METRICS as METRICS
+from gensynth.preflight.measuring import check_metrics
 
 PUBLISHED_COUNT = 50_000  # samples of published numbers
 FEATURES_OF_REFERENCE = 10_000  # kept for precision and recall, as in ADM's reference batches
 SUBSETS, SUBSET_SIZE = 100, 1000  # for KID, as torch-fidelity's defaults
 GROUPS = 10  # left out in turn for the standard error
-# What people call a metric after the numbers that it makes.
-ALSO = {
-    **dict.fromkeys(("fid", "sfid", "fd"), "frechet"),
-    "precision": "precision-recall",
-    "recall": "precision-recall",
-    "density": "density-coverage",
-    "coverage": "density-coverage",
-}
-METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd")
 
 
 @dataclass(frozen=True)
@@ -106,11 +98,8 @@ def chosen_metrics(extractor: Extractor, names: Sequence[str] | None) -> tuple[s
         UsageError: a metric that does not exist, or not in this space.
     """
     fitting = space_of(extractor).metrics
+    check_metrics(names or ())
     for name in names or ():
-        if name not in METRICS:
-            close = difflib.get_close_matches(name, (*ALSO, *METRICS), n=1)
-            hint = f" Did you mean {ALSO.get(close[0], close[0])}?" if close else ""
-            raise UsageError(f"no metric {name!r}.{hint} Known: {', '.join(METRICS)}.")
         if name not in fitting:
             raise UsageError(
                 f"{name} is not defined on {extractor.name}; there: {', '.join(fitting)}."

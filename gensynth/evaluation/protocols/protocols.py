@@ -7,11 +7,12 @@ neither of them says, or where they disagree, is listed in `unverified`.
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gensynth.errors import UsageError
-from gensynth.evaluation.drawn import LabelRule
 from gensynth.settings import Settings
+
+LabelRule = Literal["balanced", "random"]
 
 # How floats x in [-1, 1] became whole levels.
 HALF_UP = "floor(127.5 x + 128)"  # DiT and what came from it; `gensynth.autoencoders.levels`

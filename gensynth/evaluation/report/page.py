@@ -114,7 +114,7 @@ def how_to_read(measured: Measured, report: dict[str, Any]) -> Iterator[str]:
             f"{digits(score['corrected'], score['standard_error'])}."
         )
     if score["floor"]:
-        text = f"Real images score {number(score['floor'])} ({report['floor_of']}): the floor."
+        text = f"Real images score {number(score['floor'])} ({report['floor_of']})."
         if not report["too_few_samples"]:
             text += (
                 f" The samples score {score['value'] / score['floor']:.1f} times that; near 1 they "
@@ -123,7 +123,7 @@ def how_to_read(measured: Measured, report: dict[str, Any]) -> Iterator[str]:
             )
         yield text
     elif measured.no_floor is not None:
-        yield f"What real images score (the floor) is not known: {measured.no_floor}."
+        yield f"What real images score is not known: {measured.no_floor}."
     if score["name"].startswith("FD("):  # see `measures.frechet_name`
         yield (
             "This is no FID: it compares only with numbers of the same feature space, "
@@ -147,11 +147,11 @@ def numbers(report: dict[str, Any]) -> Iterator[str]:
                 digits(score["floor"], None),
             ]
         )
-    header = ("Number", "Value", "± s.e.", "Corrected", "Floor")
+    header = ("Number", "Value", "± s.e.", "Corrected", "Real images")
     yield table("numbers", header, rows, "All numbers")
     yield paragraph(
         "↓ lower is better, ↑ higher is better. Corrected: without the bias of a finite number of "
-        "samples. Floor: what real images score. –: not known.",
+        "samples. Real images: what as many of them score. –: not known.",
         "soft",
     )
 

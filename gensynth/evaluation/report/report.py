@@ -21,9 +21,9 @@ from gensynth.evaluation.measuring.measures import PUBLISHED_COUNT, known_origin
 from gensynth.evaluation.measuring.rounding import number, rounded, with_error
 from gensynth.files import write_text
 from gensynth.metrics.extractors import Extractor
+from gensynth.preflight.measuring import METRICS_FILE as METRICS_FILE
 
 SCHEMA = 2
-METRICS_FILE = "metrics.json"
 RELIABLE_OFFLINE = 1000  # samples, where a floor is used
 # Ratio of both readings of the Inception Score above which samples lie in an order.
 ORDERED = 0.02
@@ -119,7 +119,7 @@ def warnings_of(found: Measured) -> Iterator[str]:
         yield "the reference does not say how its images were prepared and which network saw them"
     yield from other_sizes(found)
     if found.no_floor is not None:
-        yield f"no floor: {found.no_floor}"
+        yield f"what real images score is not known: {found.no_floor}"
     if found.seen:
         yield "every sample is an image of the reference, pixel for pixel"
     if found.copies:
@@ -186,13 +186,13 @@ def write_report(report: dict[str, Any], path: Path) -> None:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The number to read first, in a line; times its floor unless the samples were too few."""
+    """The number to read first, and what real images score unless the samples were too few."""
     score = next(s for s in report["scores"] if s["key"] == report["headline"])
     text = f"{score['name']} = {with_error(score['value'], score['standard_error'])}"
     if score["floor"]:
-        ratio = f", {score['value'] / score['floor']:.1f} times it"
+        ratio = f"; this is {score['value'] / score['floor']:.1f} times that"
         few = report.get("too_few_samples", False)
-        text += f" (floor {number(score['floor'])}{'' if few else ratio})"
+        text += f" (real images score {number(score['floor'])}{'' if few else ratio})"
     return text
 
 
@@ -203,7 +203,7 @@ def print_report(report: dict[str, Any], console: Console | None = None) -> None
         console.print(f"warning: {text}", markup=False)
     console.print(summary(report), markup=False)
     table = Table()
-    for column in ("number", "value", "± s.e.", "corrected", "floor", ""):
+    for column in ("number", "value", "± s.e.", "corrected", "real images", ""):
         table.add_column(column, justify="left" if column in ("number", "") else "right")
     for score in report["scores"]:
         cells = [*rounded(score["value"], score["standard_error"])]
@@ -214,6 +214,6 @@ def print_report(report: dict[str, Any], console: Console | None = None) -> None
     of = "" if reference["count"] is None else f"{reference['count']:,} images of "
     console.print(
         f"{samples['count']:,} samples of {samples['name']} against {of}{reference['name']}"
-        + (f"; floor: {report['floor_of']}" if report["floor_of"] else ""),
+        + (f"; real images: {report['floor_of']}" if report["floor_of"] else ""),
         markup=False,
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
 from gensynth.files import DAMAGED, cache_folder
+from gensynth.hub import unreachable, weights_missing
 
 TIMEOUT = 60  # seconds without an answer
 BLOCK = 1 << 20
@@ -63,11 +64,7 @@ def find_weights(
             return path, _intact(path, published)
     target = folders[0] / published.names[0]
     if not download:
-        raise InputError(
-            f"{published.names[0]} is neither in {folders[0]} nor in {folders[1]}. Say where you "
-            f"have it with --weights FILE, have it fetched with --download, or fetch "
-            f"{published.url} and put it at {target}."
-        )
+        raise weights_missing(published.names[0], list(folders), published.url, target)
     fetch(published.url, target, published.sha256)
     return target, published.sha256
 
@@ -103,6 +100,7 @@ def fetch(url: str, target: Path, sha256: str) -> None:
         CorruptError: what came is another file.
         OutputError: the disk is full or the folder not writable.
     """
+    _check_network(url, target)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +116,14 @@ def fetch(url: str, target: Path, sha256: str) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}.") from error
+
+
+def _check_network(url: str, target: Path) -> None:
+    problem = None if url.startswith("file:") else unreachable(url)
+    if problem is not None:
+        raise InputError(
+            f"cannot download {url}: {problem}. Fetch it by other means and put it at {target}."
+        )
 
 
 def _receive(url: str, part: Path, target: Path) -> str:

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gensynth.data.images import flatten, has_alpha, pad_square, to_tensor
+from gensynth.data.images import pad_square, to_tensor, upright
+from gensynth.data.profiles import Profile, with_profile
 from gensynth.errors import UsageError
+from gensynth.pipelines.editing.mask import nothing_masked, redrawn_by
 
 MAX_ASPECT = 16  # long side over short side; beyond it the work canvas is a thread of tokens
 MAX_PIXELS = 2**27  # of a larger canvas, about 11,000 x 11,000
@@ -30,27 +32,6 @@ ANCHORS = {
 }
 
 
-def redrawn_by(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Where a mask is white (128 and above): bool [H, W] for an image of `size` (width, height).
-
-    Of a mask with transparency, as drawing programs make of a layer, the opaque part counts as
-    white, whatever its colour.
-
-    Raises:
-        UsageError: the mask has another size than the image.
-    """
-    if mask.size != size:
-        raise UsageError(
-            f"the mask is {mask.height}x{mask.width} and the image {size[1]}x{size[0]} (height x "
-            "width); give a mask of the image's size."
-        )
-    if has_alpha(mask):
-        alpha = np.asarray(mask.convert("RGBA").getchannel("A"))
-        if (alpha < 255).any():  # otherwise the colours say what is meant
-            return alpha >= 128
-    return np.asarray(flatten(mask).convert("L")) >= 128
-
-
 @dataclass(frozen=True)
 class Canvas:
     """A picture to be redrawn in part.
@@ -62,6 +43,7 @@ class Canvas:
         work: height and width in the model's pixels.
         padded: whether the picture lies unscaled in the middle of the work canvas; else it is
             resized to it.
+        profile: of the picture's colours, if they are not those of sRGB.
     """
 
     picture: Image.Image
@@ -69,6 +51,7 @@ class Canvas:
     corner: tuple[int, int]
     work: tuple[int, int]
     padded: bool
+    profile: Profile | None = None
 
     @property
     def margin(self) -> tuple[int, int]:
@@ -85,7 +68,7 @@ class Canvas:
         if not self.redrawn.all():
             rows, columns, _ = self.nearest
             image = Image.fromarray(np.asarray(image)[rows, columns])
-        image = image.convert("L" if channels == 1 else "RGB")
+        image = self.shown(image).convert("L" if channels == 1 else "RGB")
         if self.padded:
             return to_tensor(pad_square(image, self.work[0]))
         return to_tensor(image.resize(self.work[::-1], Image.Resampling.BICUBIC))
@@ -127,21 +110,35 @@ class Canvas:
         column = np.where(from_left <= from_right, left, right)
         return np.take_along_axis(row, column, 1), column, np.minimum(from_left, from_right)
 
+    def shown(self, image: Image.Image) -> Image.Image:
+        """An image of the picture's colours in those of sRGB."""
+        return image if self.profile is None else self.profile.to_srgb(image)
+
     def finished(self, drawn: Image.Image, edge: int) -> Image.Image:
         """The picture with the redrawn pixels of `drawn`, an image of the work canvas's size.
 
         A share of `drawn` that grows over `edge` pixels from the border of the mask inwards is
-        blended into the picture. Kept pixels are those of the picture, bit for bit.
+        blended into the picture. Kept pixels are those of the picture, bit for bit, and so is its
+        colour profile.
         """
+        result = self._redrawn(drawn, edge)
+        if self.profile is not None:
+            result.info["icc_profile"] = self.profile.icc  # Pillow writes it into files
+        return result
+
+    def _redrawn(self, drawn: Image.Image, edge: int) -> Image.Image:
         if self.padded:
             top, left = self.margin
             drawn = drawn.crop((left, top, left + self.picture.width, top + self.picture.height))
         else:
             drawn = drawn.resize(self.picture.size, Image.Resampling.BICUBIC)
+        drawn = drawn.convert(self.picture.mode)
+        if self.profile is not None:
+            drawn = self.profile.from_srgb(drawn)
         if self.redrawn.all():
-            return drawn.convert(self.picture.mode)
+            return drawn
         share = np.minimum(self.nearest[2].astype(np.float32) / (edge + 1), 1)
-        old, new = (np.asarray(image) for image in (self.picture, drawn.convert(self.picture.mode)))
+        old, new = np.asarray(self.picture), np.asarray(drawn)
         redrawn = self.redrawn
         if old.ndim == 3:
             share, redrawn = share[..., None], redrawn[..., None]
@@ -162,6 +159,8 @@ def make_canvas(
 ) -> Canvas:
     """The canvas of an image, with everything redrawn if there is neither mask nor new area.
 
+    Image and mask are turned as their EXIF orientation says.
+
     Args:
         mask: white where the image is to be redrawn.
         outpaint: height and width in pixels of a larger canvas; the new area is redrawn.
@@ -175,13 +174,14 @@ def make_canvas(
         UsageError: a mask that does not fit or keeps all or nothing, a canvas that is not larger,
             or a picture that is too narrow.
     """
-    flat = flatten(image).convert("RGB") if colour else flatten(image)
+    image, mask = upright(image), None if mask is None else upright(mask)
+    flat, profile = with_profile(image)
+    if colour and profile is not None and profile.mode == "L":  # says nothing of colours
+        flat, profile = profile.to_srgb(flat), None
+    flat = flat.convert("RGB") if colour else flat
     redrawn = None if mask is None else redrawn_by(mask, flat.size)
     if mask is not None and redrawn is not None and not redrawn.any() and outpaint is None:
-        raise UsageError(
-            "nothing to redraw: the mask has no pixel of 128 or above; its brightest is "
-            f"{np.asarray(flatten(mask).convert('L')).max()}. White is 255."
-        )
+        raise nothing_masked(mask)
     picture, corner = flat, (0, 0)
     if outpaint is not None:
         picture, redrawn, corner = _extended(flat, redrawn, outpaint, anchor)
@@ -197,7 +197,8 @@ def make_canvas(
             "everything would be redrawn; that is gensynth sample, or leave the mask away for "
             "variations."
         )
-    return Canvas(picture, redrawn, corner, *work_size(picture.size, size, multiple, pad))
+    work, padded = work_size(picture.size, size, multiple, pad)
+    return Canvas(picture, redrawn, corner, work, padded, profile)
 
 
 def work_size(

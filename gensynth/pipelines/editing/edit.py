@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from gensynth.samplers.contract import Step
 from gensynth.samplers.masking import decided_counts
 from gensynth.samplers.token_decoders import HaltonDecoder
 from gensynth.seeding import picture_generator, whole_seed
-from gensynth.settings import Settings
+from gensynth.settings import Settings, is_number, is_pair, is_whole
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Edit:
         image: of any mode and size. The model sees it resized to about its own area; one trained
             on padded images sees those from half its size to its size with black around them.
         label: class of the redrawn part, by number or name; None for no class, without guidance.
-        mask: white (128 and above, or opaque) where to redraw; of the image's size.
+        mask: white (128 and above, or painted on a transparent layer) where to redraw; of the
+            image's size.
         strength: share in (0, 1] of the masked tokens that are redrawn, spread over them in Halton
             order. The others come back as the tokenizer renders them. None: 1, or 0.5 of a
             variation, of which a part has to stay.
@@ -62,6 +63,22 @@ class Edit:
     anchor: str = "center"
     edge: int | None = None
     settings: Settings = field(default_factory=Settings)
+
+
+def canvas_size(outpaint: Any) -> tuple[int, int] | None:
+    """Height and width in pixels of a larger canvas; one number for a square.
+
+    Raises:
+        UsageError: something else than whole numbers.
+    """
+    if outpaint is None:
+        return None
+    sides = (outpaint, outpaint) if is_whole(outpaint) else outpaint
+    if not is_pair(sides, is_whole):
+        raise UsageError(
+            f"outpaint must be a whole number of pixels, or height and width, got {outpaint!r}."
+        )
+    return int(sides[0]), int(sides[1])
 
 
 class Plan(NamedTuple):
@@ -144,8 +161,8 @@ def make_plan(pipeline: Composed, wanted: Edit) -> Plan:
 def _strength(wanted: Edit) -> float:
     variation = wanted.mask is None and wanted.outpaint is None
     strength = (0.5 if variation else 1.0) if wanted.strength is None else wanted.strength
-    if not 0 < strength <= 1:
-        raise UsageError(f"strength must be above 0 and at most 1, got {strength}.")
+    if not is_number(strength) or not 0 < strength <= 1:
+        raise UsageError(f"strength must be above 0 and at most 1, got {strength!r}.")
     if variation and strength == 1:
         raise UsageError(
             "with strength 1 nothing of the picture would be left; that is gensynth sample, or "
@@ -185,8 +202,8 @@ def _resolved(pipeline: Composed, wanted: Edit, work: tuple[int, int], num_maske
 def _edge(wanted: Edit, canvas: Canvas, patch: int) -> int:
     if wanted.edge is None:
         return max(1, round(canvas.pixels_of_a_token(patch) / 4))
-    if wanted.edge < 0:
-        raise UsageError(f"edge must be a whole number of pixels from 0, got {wanted.edge}.")
+    if not is_whole(wanted.edge) or wanted.edge < 0:
+        raise UsageError(f"edge must be a whole number of pixels from 0, got {wanted.edge!r}.")
     if canvas.redrawn.all():
         raise UsageError("an edge is blended around a mask or new area, and there is neither.")
     return wanted.edge

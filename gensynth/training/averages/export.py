@@ -17,6 +17,7 @@ from torch import Tensor
 from gensynth.config import EMA, STD_RANGE, Experiment, parse_yaml
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError, UsageError
 from gensynth.files import new_folder
+from gensynth.preflight.runs import check_run
 from gensynth.stored import read_json
 from gensynth.training.averages.ema import AVERAGES, MODEL_FILE, decay_name, std_name
 from gensynth.training.averages.posthoc import coefficients, profile_error
@@ -79,8 +80,7 @@ def open_averages(run: Path) -> Averages:
         InputError: the folder is not a run, or has no checkpoint yet.
         CorruptError: its experiment or every checkpoint is damaged.
     """
-    if not (run / EXPERIMENT).is_file():
-        raise InputError(f"{run} is not the output folder of a run: there is no {EXPERIMENT}.")
+    check_run(run)
     try:
         tree = parse_yaml((run / EXPERIMENT).read_text(encoding="utf-8"), str(run / EXPERIMENT))
         config = Experiment.model_validate(tree).ema

@@ -57,7 +57,7 @@ def write_snapshot(
         OutputError: the disk is full or not writable.
     """
     path = run / FOLDER / f"step-{step:08d}-{name}.safetensors"
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     stored = {key: tensor.detach().to("cpu", DTYPE).contiguous() for key, tensor in tensors.items()}
     # One entry: safetensors writes several in any order, and equal runs should give equal files.
     metadata = {FACTS: json.dumps({"updates": num_updates, "sha256": _digest(stored)})}

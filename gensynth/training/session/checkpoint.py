@@ -15,7 +15,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from gensynth.errors import CorruptError, OutputError
+from gensynth.errors import CorruptError, DivergedError, OutputError
+from gensynth.training.session.together import Together
 
 MANIFEST = "manifest.json"
 TORCH_WRITER = "unexpected pos"  # how torch.save says that a write was cut short
@@ -27,18 +28,17 @@ class Checkpoints:
     Args:
         root: their folder.
         keep: how many of the newest to keep.
-        is_main: whether this process writes and deletes; the others only read.
-        barrier: waits until every process has come here.
+        together: the processes of the run, of which the main one deletes and chooses; None if this
+            one is alone.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        keep: int,
-        is_main: bool = True,
-        barrier: Callable[[], None] = lambda: None,
-    ):
-        self.root, self.keep, self.is_main, self.barrier = root, keep, is_main, barrier
+    def __init__(self, root: Path, keep: int, together: Together | None = None):
+        self.root, self.keep, self.together = root, keep, together
+        self.is_main = together is None or together.is_main
+
+    def barrier(self) -> None:
+        if self.together is not None:
+            self.together.barrier()
 
     def all(self) -> list[Path]:
         """Complete-looking checkpoints, oldest first."""
@@ -77,25 +77,53 @@ class Checkpoints:
         Raises:
             CorruptError: there are checkpoints, but all of them are damaged.
         """
-        candidates = self.all()
+        # One process looks: others may see a network disk as it was before.
+        return self._newest() if self.together is None else self.together.from_main(self._newest)
+
+    def _newest(self) -> Path | None:
         damaged = []
-        for path in reversed(candidates):
+        for path in reversed(self.all()):
             problem = problem_with(path)
             if problem is None:
                 return path
             damaged.append(f"{path.name} ({problem})")
             print(f"warning: checkpoint {path} is damaged: {problem}; not used.", file=sys.stderr)
-            self.barrier()
-            if self.is_main:
-                shutil.rmtree(path.with_suffix(".bad"), ignore_errors=True)
-                path.rename(path.with_suffix(".bad"))
-            self.barrier()
+            _move(path, ".bad")
         if damaged:
             raise CorruptError(
                 f"every checkpoint in {self.root} is damaged: {', '.join(damaged)}. "
                 "Restore one from a backup, or start again with another output."
             )
         return None
+
+    def kept(self) -> str:
+        """Where a run that ends now will go on, in words."""
+        newest = self.all()[-1:]
+        if not newest:
+            return "There is no checkpoint yet."
+        return f"Saved is {newest[0]}, from which the same command resumes."
+
+    def diverged(self, what: str, spoilt_from: int) -> DivergedError:
+        """What to raise; checkpoints from step `spoilt_from` on get the ending `.diverged`."""
+        spoilt = [path for path in self.all() if _step_of(path) >= spoilt_from]
+        self.barrier()  # everybody has looked
+        if self.is_main:
+            for path in spoilt:
+                _move(path, ".diverged")
+        self.barrier()
+        names = ", ".join(path.with_suffix(".diverged").name for path in spoilt)
+        aside = f" The weights that gave this are set aside as {names}." if spoilt else ""
+        last = self.all()[-1:]
+        good = f"last good state: {last[0]}" if last else "no good checkpoint yet"
+        again = (
+            " Should that diverge too, move the folder of the last good state away, and the run "
+            "resumes from the one before or starts anew."
+        )
+        return DivergedError(
+            f"{what}. Nothing was overwritten; {good}.{aside} Run the command again with a lower "
+            "optimizer.lr, optimizer.clip=1.0 or training.mixed_precision=no."
+            f"{again if last else ''}"
+        )
 
     @contextlib.contextmanager
     def _reporting_full_disk(self, temporary: Path) -> Iterator[None]:
@@ -148,6 +176,17 @@ def _listed(manifest: Path) -> dict[str, tuple[int, str]]:
         RecursionError,
     ):
         return {}
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _move(path: Path, suffix: str) -> None:
+    """Gives a checkpoint another ending, under which it is not found."""
+    other = path.with_suffix(suffix)
+    shutil.rmtree(other, ignore_errors=True)
+    path.rename(other)
 
 
 def _seal(folder: Path) -> None:

@@ -9,11 +9,9 @@ import time
 from pathlib import Path
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-
 from gensynth.errors import Stopped
-from gensynth.processes import SIGNALS
+from gensynth.processes import SIGNALS, WARNINGS
+from gensynth.training.session.together import Together
 
 PATIENCE_SECONDS = 2.0  # between two Ctrl-C that mean "at once"
 _PR_SET_PDEATHSIG = 1
@@ -33,16 +31,18 @@ class StopRequest:
     def __init__(self) -> None:
         self.name: str | None = None
         self.asked = 0.0
-        self.group: dist.ProcessGroup | None = None
-        self.previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self.together: Together | None = None
+        # What was to be ignored stays ignored, such as the hang-up under nohup.
+        heard = [n for n in WARNINGS if signal.getsignal(n) is not signal.SIG_IGN]
+        self.previous = {number: signal.signal(number, self._note) for number in (*SIGNALS, *heard)}
         if launched():  # by hand, the terminal's signal reaches this process itself
             _die_with_parent()
 
-    def connect(self) -> None:
-        """Called once the processes are connected; from then on they agree."""
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            # A group on the CPU: asking the GPU would make every step wait for it.
-            self.group = dist.new_group(backend="gloo")
+    def connect(self) -> Together:
+        """Connects the processes, once; from then on they agree."""
+        if self.together is None:
+            self.together = Together(lambda: self.name is not None)
+        return self.together
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # Launchers repeat what the terminal already sent to everybody, and their death is a signal
@@ -55,12 +55,7 @@ class StopRequest:
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop. Every process must call this."""
-        if self.group is None:
-            return self.name is not None
-        asked = torch.tensor([int(self.name is not None)])
-        # the largest of all: one process that was asked is enough
-        dist.all_reduce(asked, op=dist.ReduceOp.MAX, group=self.group)
-        return bool(asked.item())
+        return self.connect().any(self.name is not None)
 
     def watch(self, *_progress: object) -> None:
         """Called now and then during long work such as drawing, to give it up.

@@ -12,6 +12,7 @@ from rich.progress import TaskID
 from gensynth.files import read_json_lines, write_text
 from gensynth.progress import interactive, progress_bar
 
+STATUS = "status.json"
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
 
 
@@ -98,4 +99,4 @@ class TrainingLog:
 def write_status(folder: Path, state: str, step: int, message: str = "") -> None:
     """Replaces `status.json`: launchers hide exit codes, this file does not."""
     content = {"state": state, "step": step, "time": time.time(), "message": message}
-    write_text(folder / "status.json", json.dumps(content) + "\n")
+    write_text(folder / STATUS, json.dumps(content) + "\n")

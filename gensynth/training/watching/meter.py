@@ -27,6 +27,9 @@ class Meter:
     def reset(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
         self.count = self.images = 0
+        self.intact = torch.ones((), dtype=torch.bool, device=self.device)
+        # how many micro-batches came before the first whose loss was not a number
+        self.sound = torch.zeros((), dtype=torch.long, device=self.device)
         self.waited = 0.0
         self.since = time.perf_counter()
 
@@ -50,6 +53,8 @@ class Meter:
     def add(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.float()
+        self.intact = self.intact & values["loss"].isfinite()
+        self.sound = self.sound + self.intact
         self.count += 1
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:

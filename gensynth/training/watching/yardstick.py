@@ -145,9 +145,11 @@ class Yardstick:
                 raise Abandoned
             return self._score(images, files, log) if processes().is_main_process else None
         except (DeviceMemoryError, torch.OutOfMemoryError) as error:
+            fewer = f"evaluation.batch_size={batch_size // 2}"
+            advice = fewer if batch_size > 1 else "evaluation.every=0 for none, or another device"
             raise DeviceMemoryError(
                 f"out of memory in an evaluation, with {batch_size} pictures at once. Try "
-                f"evaluation.batch_size={max(1, batch_size // 2)}; nothing of the run is lost."
+                f"{advice}; nothing of the run is lost."
             ) from error
         finally:
             if processes().is_main_process:

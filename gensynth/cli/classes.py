@@ -1,0 +1,61 @@
+"""`gensynth classes`."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from gensynth.conditions import Condition
+
+
+def register(app: typer.Typer) -> None:
+    app.command("classes")(classes)
+
+
+def classes(
+    model: str = typer.Argument(
+        "dico-nano-fashion", metavar="[MODEL]", help="Name, folder of a model or run, or hub id."
+    ),
+    words: list[str] = typer.Argument(
+        None, metavar="[WORD]...", help="Only classes whose name or WordNet id contains these."
+    ),
+) -> None:
+    """List what a model can draw: the number of each class, its names, its WordNet id.
+
+    gensynth classes dit_xl2 shark
+    """
+    from gensynth.errors import UsageError, did_you_mean
+
+    condition = condition_of(model)
+    if not condition.choices():
+        raise UsageError(f"{model} has no classes to choose from.")
+    text = " ".join(words or [])
+    found = condition.search(text)
+    if not found:
+        known = [word for line, _ in condition.choices() for word in line.replace(",", "").split()]
+        hint = did_you_mean(text, known, any_case=True)
+        raise UsageError(f"no class of {model} contains {text!r}.{hint}")
+    print(*(line for line, _ in found), sep="\n")
+
+
+def condition_of(model: str) -> "Condition":
+    """What a model can draw, read from its folder without its weights.
+
+    Raises:
+        InputError, CorruptError, RefusedError: as `gensynth.load`.
+    """
+    from types import SimpleNamespace
+
+    from diffusers.configuration_utils import FrozenDict
+
+    from gensynth.conditions import condition_kind
+    from gensynth.errors import CorruptError
+    from gensynth.pipelines.loading import INDEX, read_json, resolve
+
+    folder = resolve(model)
+    index, config = read_json(folder / INDEX), read_json(folder / "model" / "config.json")
+    count = config.get("num_classes") if isinstance(config, dict) else None
+    if not isinstance(index, dict) or not isinstance(count, int):
+        raise CorruptError(f"{folder} does not say how many classes its model knows.")
+    kind = condition_kind(index.get("condition_kind", "classes"))
+    return kind.of_model(SimpleNamespace(config=FrozenDict(config))).load(folder)

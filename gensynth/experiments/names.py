@@ -1,0 +1,171 @@
+"""Whether the words of an experiment fit each other. Nothing heavy is imported to find out."""
+
+from pathlib import Path
+from typing import Any
+
+from gensynth.conditions import Condition, condition_kind
+from gensynth.config import Experiment
+from gensynth.errors import InputError, OutputError, UsageError
+from gensynth.experiments.explain import OBJECTIVES, nearest
+from gensynth.models.known import known, model_names
+from gensynth.samplers.known import check_scheduler
+
+PATTERN = "*?["  # what makes a path a pattern
+TRAIN_FIRST = ", or train one first: gensynth train --config fashion_mnist/vq_nano"
+
+
+def check_names(experiment: Experiment) -> None:
+    """Checks what the schema cannot know: the model's own keywords, and that the parts fit.
+
+    Raises:
+        UsageError: an unknown model, keyword, condition or scheduler, or one that the objective or
+            the data contradict.
+    """
+    name, given = experiment.model.name, experiment.model.model_extra or {}
+    keywords = known(name).keywords  # raises for an unknown name
+    for key in given:
+        if key not in keywords:
+            raise UsageError(
+                f"unknown key 'model.{key}' for {name}.{nearest(key, keywords)} "
+                f"Known: {', '.join(keywords)}."
+            )
+    condition = condition_kind(experiment.condition.kind).of_data(["one", "two"])  # stand-ins
+    _check_parts(experiment)
+    _check_condition(experiment, condition)
+    _check_contradictions(experiment, given)
+    objective, sampling = experiment.objective, experiment.sampling
+    if objective.works_on != "pixels":
+        path = objective.scheduler_keywords.get("path", "linear")
+        check_scheduler(sampling.scheduler, objective.predicts, sampling.scheduler_options, path)
+
+
+def check_places(experiment: Experiment) -> None:
+    """Refuses to go on without files that are to be read, before the readers are imported.
+
+    What can be on the hub, or is a pattern, is left to the readers.
+
+    Raises:
+        InputError: nothing is there.
+        OutputError: a file is where the output folder is to be.
+    """
+    data, codec = experiment.data, experiment.autoencoder
+    if data.path is not None and data.source != "hub" and not _may_be_there(data.path):
+        missing = {
+            "imagefolder": f"is no image folder {data.path}; set data.path to one.",
+            "encoded": f"is no folder {data.path}; gensynth encode makes such folders.",
+        }
+        files = f"are no {data.source} files at {data.path}; set data.path to a file or folder."
+        raise InputError(f"there {missing.get(data.source, files)}")
+    if codec.path is not None and not _may_be_there(codec.path) and not is_hub_id(codec.path):
+        raise InputError(
+            f"there is no autoencoder at {codec.path}; set autoencoder.path to a folder or hub id"
+            f"{TRAIN_FIRST if codec.kind == 'vq' else ''}."
+        )
+    if Path(experiment.output).is_file():
+        raise OutputError(f"output {experiment.output} is a file; set output to a folder.")
+
+
+def _may_be_there(path: str) -> bool:
+    return any(sign in path for sign in PATTERN) or Path(path).exists()
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text that is no path here looks like "owner/name"."""
+    return text.count("/") == 1 and not text.startswith((".", "/", "~"))
+
+
+def _check_parts(experiment: Experiment) -> None:
+    """Objective, model and autoencoder have to work on the same thing."""
+    objective, codec, wanted = experiment.objective, experiment.autoencoder, ""
+    name = experiment.model.name
+    works_on = known(name).works_on
+    if works_on != objective.works_on:
+        others = [key for key, section in OBJECTIVES.items() if section.works_on == works_on]
+        fitting = [one for one in model_names() if known(one).works_on == objective.works_on]
+        raise UsageError(
+            f"objective {objective.name} trains models of {objective.works_on}, and {name} is one "
+            f"of {works_on}: take objective {' or '.join(others)}, or one of: {', '.join(fitting)}."
+        )
+    if objective.works_on == "pixels":
+        if (codec.kind, codec.patch) != ("none", 1):
+            wanted = "autoencoder.kind=none and autoencoder.patch=1"
+        if experiment.data.source == "encoded":
+            wanted = "a data.source of images"
+    elif codec.gives != objective.works_on:
+        kinds = {"tokens": "vq", "latents": "none or kl"}[objective.works_on]
+        wanted = f"autoencoder.kind={kinds}"
+    if wanted:
+        raise UsageError(
+            f"objective {objective.name} trains on {objective.works_on}; set {wanted}."
+        )
+
+
+def _check_condition(experiment: Experiment, condition: Condition) -> None:
+    """The model has to take what the condition gives."""
+    if experiment.objective.works_on == "pixels":
+        return  # a tokenizer is told nothing
+    name, kind = experiment.model.name, experiment.condition.kind
+    if not set(condition.tensors) <= set(known(name).takes):
+        fitting = [n for n in model_names() if set(condition.tensors) <= set(known(n).takes)]
+        raise UsageError(
+            f"condition.kind {kind} gives {', '.join(condition.tensors)}, which {name} does not "
+            f"take. Models that do: {', '.join(fitting) or 'none'}."
+        )
+    if experiment.sampling.guidance != 1 and not condition.has_none:
+        raise UsageError(
+            f"with condition.kind {kind} there is nothing to guide away from; set "
+            "sampling.guidance=1."
+        )
+
+
+def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None:
+    _check_chosen(experiment, given)
+    encoded = experiment.data.source == "encoded"
+    if experiment.autoencoder.kind == "kl" and experiment.data.channels != 3:
+        raise UsageError("autoencoder.kind kl encodes RGB images; set data.channels=3.")
+    if encoded and any(term.name == "repa" for term in experiment.regularizers):
+        raise UsageError("regularizer repa looks at the images, which data.source encoded has not.")
+    if given.get("size_conditioning") and experiment.data.zoom is None:
+        raise UsageError(
+            "model.size_conditioning has nothing to learn from without crops; set data.zoom, for "
+            "instance data.zoom=[1.0,1.5]."
+        )
+    if experiment.objective.works_on == "tokens" and experiment.sampling.guided_channels:
+        raise UsageError(
+            "sampling.guided_channels is of latents; tokens are guided whole. Leave it out."
+        )
+    if not given.get("null_label", True) and experiment.objective.label_dropout > 0:
+        raise UsageError(
+            "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
+        )
+    draws = experiment.objective.works_on != "pixels"  # a tokenizer does not, whatever is set
+    if draws and experiment.sampling.guidance != 1 and experiment.objective.label_dropout == 0:
+        raise UsageError(
+            "sampling.guidance other than 1 needs a model that has seen dropped labels; set "
+            "objective.label_dropout=0.1 or sampling.guidance=1."
+        )
+
+
+def _check_chosen(experiment: Experiment, given: dict[str, Any]) -> None:
+    """What other sections decide about a model may be repeated under `model:`, not contradicted."""
+    learns_variance = experiment.objective.learns_variance
+    channels = experiment.autoencoder.channels(experiment.data.channels)
+    if given.get("learn_sigma", learns_variance) and not learns_variance:
+        raise UsageError(
+            f"model.learn_sigma must be false with objective {experiment.objective.name}; "
+            "leave it out and it is chosen."
+        )
+    if given.get("in_channels", channels) != channels:
+        raise UsageError(
+            f"model.in_channels is {given['in_channels']}, but the latents have {channels} "
+            "channels; leave it out and it is chosen."
+        )
+    chosen = {"codebook_size": ("autoencoder", experiment.autoencoder.codebook_size)}
+    if experiment.objective.works_on == "pixels":
+        chosen = {"channels": ("data", experiment.data.channels)}
+    for key, (section, value) in chosen.items():
+        if value is not None and given.get(key, value) != value:
+            raise UsageError(
+                f"model.{key} is {given[key]}, but {section}.{key} is {value}; leave it out and "
+                "it is chosen."
+            )

@@ -1,0 +1,74 @@
+"""Asking the hub, with a limit to how long no answer is waited for."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gensynth.errors import InputError
+from gensynth.files import about_disk
+
+PATIENCE = 4.0  # seconds until a network is called none
+
+
+@contextmanager
+def asking(what: str, instead: str) -> Iterator[bool]:
+    """A block that fetches something; yields whether only this machine's copies are to be used.
+
+    Without a network that is found out at once, and not by the hub's own tries, which take half a
+    minute and print each. `what` begins the sentence that says what cannot be fetched ("the model
+    x"), `instead` ends it.
+
+    Raises:
+        InputError: it cannot be fetched, and there is no copy.
+        OutputError: the cache cannot be written; the message names the variable that moves it.
+    """
+    from huggingface_hub import constants, errors
+
+    forbidden = constants.HF_HUB_OFFLINE
+    problem = "HF_HUB_OFFLINE forbids it" if forbidden else unreachable(constants.ENDPOINT)
+    try:
+        yield problem is not None
+    except errors.LocalEntryNotFoundError as error:
+        said = problem or _first_line(error)
+        raise InputError(f"{what} cannot be fetched: {said}. {instead}") from error
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        disk = about_disk(error) if isinstance(error, OSError) else None
+        if disk is not None:
+            raise disk from error
+        raise InputError(f"{what} cannot be fetched: {_first_line(error)}. {instead}") from error
+
+
+def unreachable(address: str) -> str | None:
+    """Why an address cannot be reached, in words; None if it answers, whatever it says."""
+    found: list[str | None] = ["no answer"]
+
+    def ask() -> None:
+        import httpx
+
+        try:
+            httpx.head(address, timeout=PATIENCE)
+            found[0] = None
+        except (httpx.HTTPError, OSError) as error:
+            found[0] = _first_line(error)
+
+    # In a thread, since looking up a name has a limit of its own, of up to half a minute.
+    asker = threading.Thread(target=ask, daemon=True)
+    asker.start()
+    asker.join(PATIENCE)
+    said = found[0]
+    return None if said is None else f"there is no network ({address}: {said})"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().split("\n")
+    return lines[0].rstrip(".") or type(error).__name__
+
+
+def weights_missing(name: str, folders: list[Path], url: str, target: Path) -> InputError:
+    """What to do about published weights that are in none of some folders."""
+    return InputError(
+        f"{name} is neither in {folders[0]} nor in {folders[1]}. Say where you "
+        f"have it with --weights FILE, have it fetched with --download, or fetch "
+        f"{url} and put it at {target}."
+    )

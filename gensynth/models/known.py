@@ -1,0 +1,65 @@
+"""What is known of a model by its name, before its class is imported."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from gensynth import outline
+from gensynth.errors import UsageError
+from gensynth.models.presets import PRESETS, proper_name
+
+TAKES = ("class_labels",)  # `Backbone.takes`, unless a model says otherwise
+
+
+@dataclass(frozen=True)
+class Known:
+    """
+    Attributes:
+        keywords: of the constructor.
+        works_on: "latents", "tokens" or "pixels".
+        takes: tensors of a condition.
+    """
+
+    keywords: list[str]
+    works_on: str
+    takes: tuple[str, ...]
+
+
+def model_names() -> list[str]:
+    """The names of all models, of your own too."""
+    return list(_imported() or PRESETS)
+
+
+def known(name: str) -> Known:
+    """
+    Raises:
+        UsageError: no model has this name; the message says which are known.
+    """
+    imported = _imported()
+    if imported:  # a plugin has brought torch with it, and maybe a model
+        from gensynth.models.named import constructor_keywords
+
+        own = imported[proper_name(name, imported)][0]
+        return Known(constructor_keywords(name), own.works_on, getattr(own, "takes", TAKES))
+    preset = PRESETS[proper_name(name)]
+    place = preset.module, preset.class_name
+    return Known(
+        outline.constructor(*place),
+        outline.attribute(*place, "works_on", "latents"),
+        outline.attribute(*place, "takes", TAKES),
+    )
+
+
+def impossible_size(height: int, width: int, multiple: int) -> UsageError:
+    """What to say of a size in pixels whose sides are no multiples; it names the nearest."""
+    nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
+    return UsageError(
+        f"size {height}x{width} is not possible: each side must be a multiple of "
+        f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
+    )
+
+
+def _imported() -> dict[str, Any] | None:
+    """The table of models, if something has imported it."""
+    named = sys.modules.get("gensynth.models.named")
+    return None if named is None else named.MODELS

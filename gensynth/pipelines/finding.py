@@ -1,0 +1,94 @@
+"""Where a model is that is given by name, folder, run or hub id. Nothing heavy is imported."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gensynth import hub, outline
+from gensynth.errors import InputError, RefusedError
+from gensynth.models.known import model_names
+from gensynth.pipelines.foreign import about_model
+from gensynth.pretrained import PRETRAINED
+
+INDEX = "model_index.json"
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+
+
+def resolve(model: str | Path) -> Path:
+    """The pipeline folder that a model argument of `load` means.
+
+    Raises:
+        InputError: there is no such model, the folder is not one, or the hub cannot be reached.
+        RefusedError: it is a pickle.
+    """
+    if str(model) in PRETRAINED:
+        return PRETRAINED[str(model)]
+    path = Path(model)
+    if path.is_file():
+        if path.suffix in PICKLES:
+            raise RefusedError(
+                f"{path} is a pickle file, which can run code when loaded. Give a model folder "
+                "with safetensors; gensynth convert makes one of a published checkpoint."
+            )
+        raise InputError(f"{path} is a file; give the model's folder.")
+    if path.is_dir():
+        return _pipeline_folder(path)
+    about = about_architecture(str(model))
+    if about is not None:
+        raise InputError(about)
+    if str(model).count("/") == 1 and not str(model).startswith((".", "/", "~")):
+        return _from_hub(str(model))
+    raise InputError(
+        f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "
+        f"one that comes with gensynth ({', '.join(PRETRAINED)})."
+    )
+
+
+def about_architecture(name: str) -> str | None:
+    """What to do with the name of an architecture, which has no weights; None for other names."""
+    from gensynth.config.shipped import shipped_configs  # imports pydantic
+
+    proper = {known.lower(): known for known in model_names()}.get(name.lower())
+    if proper is None:
+        return None
+    said = f"{proper} is an architecture, without weights."
+    families = outline.literal("gensynth.preflight.converting", "FAMILIES")
+    system = next((one for one, start in families.items() if proper.startswith(start)), None)
+    if system is not None and "nano" not in proper:
+        said += f" Turn published weights into a model: gensynth convert --from {system} --help."
+    own = re.compile(rf"^  name: {re.escape(proper)}$", re.MULTILINE)
+    trained = [key for key, file in shipped_configs().items() if own.search(file.read_text())]
+    if trained:
+        said += f" Train one: gensynth train --config {trained[0]}."
+    return f"{said} With weights come along: {', '.join(PRETRAINED)}."
+
+
+def _pipeline_folder(path: Path) -> Path:
+    finished = [path, path / "model"]
+    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
+    for folder in [*finished, *unfinished]:
+        if (folder / INDEX).is_file():
+            return folder
+    about = about_model(path, _json(path / "config.json"))
+    raise InputError(
+        about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
+    )
+
+
+def _json(file: Path) -> Any:
+    """The content of a JSON file; None if there is none, for a guess at what a folder is."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _from_hub(name: str) -> Path:
+    instead = f"Check the name, or use one of: {', '.join(PRETRAINED)}."
+    with hub.asking(f"there is no folder {name!r} here, and as a hub id it", instead) as offline:
+        from huggingface_hub import snapshot_download
+
+        # Neither pickles nor Python files: nothing that could run.
+        patterns = ["*.json", "*.safetensors", "*.md"]
+        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))

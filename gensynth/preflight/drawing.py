@@ -1,0 +1,134 @@
+"""Orders to draw: numbers, places, and what the JSON files of a model say."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gensynth import outline
+from gensynth.conditions import CONDITIONS, Classes
+from gensynth.conditions.classes import LABELS_FILE
+from gensynth.errors import InputError, OutputError, UsageError
+from gensynth.models.known import impossible_size
+from gensynth.models.presets import PRESETS
+from gensynth.pipelines.finding import INDEX, resolve
+from gensynth.pipelines.foreign import about_pipeline
+from gensynth.samplers.known import check_scheduler
+from gensynth.settings import Settings
+
+FORMATS = ("png", "webp", "npz")
+
+
+def check_numbers(num: int, seed: int, batch_size: int, kind: str = FORMATS[0]) -> None:
+    """
+    Raises:
+        UsageError: a number out of range, or a format that is none.
+    """
+    if num < 1:
+        raise UsageError(f"--num must be at least 1, got {num}.")
+    if not 0 <= seed < 2**63 - num:  # the last picture's seed fits int64
+        raise UsageError(f"--seed must be a whole number from 0, got {seed}.")
+    if batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {batch_size}.")
+    if kind not in FORMATS:
+        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {kind!r}.")
+
+
+def check_model(model: str, settings: Settings, shown: str | None = None) -> None:
+    """Whether there is such a model, and whether it can draw so, as far as its JSON files tell.
+
+    Args:
+        shown: what the pictures are to show, as a person types it.
+
+    Raises:
+        InputError, RefusedError: there is no such model.
+        UsageError: a setting out of range, or something that the model does not know.
+    """
+    if isinstance(settings.guide, str):
+        resolve(settings.guide)
+    folder = resolve(model)
+    check_values(settings)
+    index = content(folder / INDEX)
+    known = outline.keys("gensynth.pipelines.table", "PIPELINES")
+    name = index.get("_class_name")
+    if isinstance(name, str) and name not in known:
+        about = about_pipeline(folder, name, index)
+        raise InputError(f"{about} Its own pipelines: {', '.join(known)}.")
+    if shown is not None:
+        _check_shown(folder, index, shown)
+    prediction, own = index.get("prediction"), _class_of(index, "scheduler")
+    if isinstance(prediction, str) and settings.scheduler not in (None, own):
+        path = str(index.get("path", "linear"))
+        check_scheduler(settings.scheduler, prediction, settings.scheduler_options, path)
+    multiple = _multiple(folder, index)
+    if isinstance(settings.size, tuple) and multiple is not None:
+        height, width = settings.size
+        if height < multiple or width < multiple or height % multiple or width % multiple:
+            raise impossible_size(height, width, multiple)
+
+
+def check_values(settings: Settings) -> None:
+    """
+    Raises:
+        UsageError: a value that no model takes.
+    """
+    guidance, steps, interval = settings.guidance, settings.steps, settings.guidance_interval
+    if guidance is not None and not 0 <= guidance < 1000:  # also refuses NaN
+        raise UsageError(f"guidance must be from 0 upwards (1 is none), got {guidance}.")
+    if steps is not None and steps < 1:
+        raise UsageError(f"steps must be at least 1, got {steps}.")
+    if interval is not None and not 0 <= interval[0] < interval[1] <= 1:
+        raise UsageError(
+            f"guidance_interval must be two noise levels, 0 <= low < high <= 1, got {interval}."
+        )
+
+
+def check_writable(out: Path) -> None:
+    """
+    Raises:
+        OutputError: a folder of that name cannot be made or written.
+    """
+    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise OutputError(f"{nearest} is a file, so it can hold no folder; choose another --out.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {nearest}; choose another --out.")
+
+
+def content(file: Path) -> Mapping[str, Any]:
+    """What a JSON file of a model says; nothing of one that is damaged, which loading will say."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _class_of(index: Mapping[str, Any], part: str) -> str | None:
+    entry = index.get(part)
+    return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else None
+
+
+def _check_shown(folder: Path, index: Mapping[str, Any], shown: str) -> None:
+    kind = CONDITIONS.get(str(index.get("condition_kind", "classes")))
+    if kind is Classes:
+        file = folder / LABELS_FILE
+        names = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if isinstance(names, list):
+            Classes([str(name) for name in names], None).load(folder).parse(shown)
+    elif kind is not None:
+        kind.of_data([]).parse(shown)
+
+
+def _multiple(folder: Path, index: Mapping[str, Any]) -> int | None:
+    """What height and width must be multiples of; None where the JSON files do not tell."""
+    model = content(folder / "model/config.json")
+    patch = content(folder / "autoencoder/config.json").get("patch")
+    place = next((p for p in PRESETS.values() if p.class_name == _class_of(index, "model")), None)
+    if place is None or type(patch) is not int:
+        return None
+    own = outline.attribute(place.module, place.class_name, "size_multiple", None)
+    if own is None and type(model.get("patch_size")) is int:
+        own = model["patch_size"] * (model.get("down_factor") or 1)
+    return own * patch if type(own) is int else None
