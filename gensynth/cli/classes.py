@@ -50,7 +50,8 @@ def condition_of(model: str) -> "Condition":
 
     from gensynth.conditions import condition_kind
     from gensynth.errors import CorruptError
-    from gensynth.pipelines.loading import INDEX, read_json, resolve
+    from gensynth.pipelines.finding import INDEX, resolve
+    from gensynth.stored import read_json
 
     folder = resolve(model)
     index, config = read_json(folder / INDEX), read_json(folder / "model" / "config.json")
