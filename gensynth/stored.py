@@ -39,6 +39,8 @@ def read_json(file: Path) -> Any:
         CorruptError: it is missing or not JSON.
     """
     try:
+        if file.exists() and not file.is_file():  # a device would be read without end
+            raise CorruptError(f"{file} is no file.")
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CorruptError(f"{file.parent}: {file.name} is missing.") from error

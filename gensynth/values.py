@@ -1,7 +1,7 @@
 """Values of settings: what may be meant by one, and how it is typed."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from numbers import Real
 from typing import Any
@@ -74,8 +74,9 @@ def is_falling(value: Any) -> bool:
     """Whether a value is whole numbers from 0, each below the one before, in any kind of list."""
     if isinstance(value, str):
         return False
-    numbers = [whole_number(number) for number in listed(value, "timesteps")]
-    if not numbers or None in numbers:
+    given = listed(value, "timesteps")
+    numbers = [number for number in map(whole_number, given) if number is not None]
+    if not numbers or len(numbers) < len(given):
         return False
     return numbers[-1] >= 0 and all(above > below for above, below in pairwise(numbers))
 
@@ -89,7 +90,7 @@ def is_respacing(value: Any) -> bool:
     return bool(re.fullmatch(shape, respacing_text(value), re.ASCII))
 
 
-def respacing_text(value: str | int | Sequence[int]) -> str:
+def respacing_text(value: Any) -> str:
     """The text of a number of steps, or of one for each section."""
     if isinstance(value, str):
         return value.replace(" ", "")

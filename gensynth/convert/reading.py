@@ -83,7 +83,7 @@ def read_state(path: Path, system: str | None = None, part: str | None = None) -
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint file {path}.")
-    content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    content = _safetensors(path) if _is_safetensors(path) else _pickled(path)
     every = _prefixes(SYSTEMS)
     for prefixes in [every if system is None else _prefixes([system]), every]:
         try:
@@ -116,6 +116,16 @@ def _check_plain(state: State, path: Path) -> None:
             raise CorruptError(
                 f"{path} says that {name} is {list(tensor.shape)}, more than the whole file holds."
             )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is called so, or begins with the length of a JSON header and the header."""
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as stream:
+        begin = stream.read(9)
+    header = int.from_bytes(begin[:8], "little")
+    return begin[8:] == b"{" and header < path.stat().st_size
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -78,6 +78,8 @@ def load_rows(data: Data) -> Dataset | IterableDataset:
         tarfile.TarError,
         OSError,
         ValueError,
+        # of a description of columns that is none, in the file
+        *(TypeError, AttributeError, LookupError, RecursionError, ArithmeticError),
     ) as error:
         cause = error.__cause__ or error
         raise _cache_trouble(cause) or InputError(

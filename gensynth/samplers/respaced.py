@@ -136,7 +136,8 @@ class RespacedDDIMScheduler(DDIMScheduler):
                 whole stride makes.
         """
         total, spacing = self.config.num_train_timesteps, self.config.timestep_spacing
-        steps = num_inference_steps if timesteps is None else len(timesteps)
+        steps = len(timesteps) if timesteps is not None else num_inference_steps
+        assert steps is not None, "give a number of steps or timesteps"
         super().set_timesteps(steps, device)
         if timesteps is not None:
             self.timesteps = torch.tensor(timesteps, device=device)

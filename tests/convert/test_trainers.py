@@ -12,6 +12,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from states import changes, official, small, store
 
 from gensynth.convert import SYSTEMS
@@ -237,6 +238,14 @@ def test_no_published_name_has_a_wrapper_in_it():
         names = [start + "x" for start in module.NAMES.prefixes]
         names += [part.strip(".") for part in module.NAMES.parts]
         assert [bare(name) for name in names] == names
+
+
+def test_safetensors_are_known_by_what_is_in_them(weights, tmp_path):
+    content = {**front("model.", weights), **front("ema_model.", marked(weights, 2.0))}
+    apart = {name: tensor.clone() for name, tensor in content.items()}  # no memory in common
+    save_file(apart, tmp_path / "pytorch_model.bin")
+    state = read_state(tmp_path / "pytorch_model.bin", "dit")
+    assert (state.part, state.tensors[MARK].unique().item()) == ("ema_model", 2)
 
 
 # What stands beside the weights

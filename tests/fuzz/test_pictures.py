@@ -75,6 +75,9 @@ def in_turn(random: Random, *readers: Callable[[], None]) -> Callable[[], None]:
 
 def make_folder(folder: Path, random: Random):
     root = folder / random.choice(("data", "a b", "[x]", "train"))
+    outside = folder / "outside"
+    outside.mkdir()
+    (outside / "1.png").write_bytes(picture(random))
     for name in random.choice((["cat", "dog"], ["0", "10", "2"], ["train", "val"], ["", "x"])):
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(2):
@@ -91,7 +94,7 @@ def make_folder(folder: Path, random: Random):
             case 2:
                 target.mkdir()
             case 3:
-                target.symlink_to(random.choice((root, Path("/"), Path("nowhere"), target)))
+                target.symlink_to(random.choice((root, outside, Path("nowhere"), target)))
             case 4:
                 os.mkfifo(target)
             case 5:

@@ -8,6 +8,7 @@ import weakref
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -19,7 +20,10 @@ from gensynth.errors import InputError, OutputError
 from gensynth.system.temporary import owned_file
 
 # What zipfile and numpy raise for a file that is cut off, damaged or something else.
-DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (
+    *(OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error),
+    TokenError,  # of a header that is cut off
+)
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

@@ -15,6 +15,7 @@ from gensynth.errors import UsageError, did_you_mean
 
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
 MOST_CLASSES = 100_000
+LONGEST = 1000  # characters of a name; longer texts are captions
 # Whole numbers up to this many for each that occurs, and a thousand more, count the classes from 0,
 # so that a part of ImageNet keeps its numbers; larger ones are ids, such as 20231104.
 GAPS, FREE = 10, 1000
@@ -46,7 +47,7 @@ class Labels:
         read = {self.plain(value) for value in values or ()}
         plain = {value for value in read if value is not None}
         if given is not None:
-            self.classes = list(given)
+            self.classes = list(map(str, given))
             for value in sorted(plain, key=lambda value: natural(str(value))):
                 self._among_given(value)
             return
@@ -98,6 +99,8 @@ class Labels:
             return None
         if isinstance(value, str):
             text = value.strip()
+            if len(text) > LONGEST:
+                raise self._refusal(f"texts longer than {LONGEST} characters", text[:20])
             return int(text.partition(".")[0]) if whole_text(text) else text or None
         if isinstance(value, Integral):
             return int(value)

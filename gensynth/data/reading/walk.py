@@ -55,8 +55,9 @@ def _walk(folder: Path, above: tuple[str, ...], home: str, outside: bool, found:
         shown = str(path.relative_to(found.root))
         real = os.path.realpath(path) if entry.is_symlink() else ""
         leads_out = outside or (bool(real) and not _inside(real, home))
-        # pathlib's answer for links: that of `entry` is an error where a link leads to itself
-        if path.is_dir() if real else entry.is_dir():
+        # os.path answers for links: `entry` raises where a link leads to itself, pathlib where it
+        # leads to what may not be looked at.
+        if os.path.isdir(path) if real else entry.is_dir():  # noqa: PTH112
             reason = _unwanted(entry.name)
             if reason:
                 found.left_out.add(f"in {reason} folders", shown, _pictures_in(path))
@@ -86,7 +87,8 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 def _left_out(entry: os.DirEntry[str], path: Path, at_top: bool) -> str | None:
     """Why a file is not among the pictures; None also for the files of `gensynth sample`."""
-    if not path.is_file():  # a pipe with the name of a picture would be waited for
+    if not os.path.isfile(path):  # noqa: PTH113 - as above
+        # a pipe with the name of a picture would be waited for
         return "links that lead nowhere" if entry.is_symlink() else "pipes or devices"
     if entry.name.startswith("."):
         return "hidden files"

@@ -166,7 +166,15 @@ def _listed(manifest: Path) -> dict[str, tuple[int, str]]:
     try:
         files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
         return {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ):
         return {}
 
 
