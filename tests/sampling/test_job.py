@@ -372,3 +372,12 @@ def test_a_folder_that_cannot_be_made(job, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot write"):
         run(job(num=1), tmp_path / "file" / "out")
+
+
+def test_pictures_of_another_size_than_the_models_are_said(tmp_path, capsys):
+    run(Job("dico-nano-fashion", "Bag", 1, 0, Settings(steps=1)), tmp_path / "own")
+    assert capsys.readouterr().err == ""
+    run(Job("dico-nano-fashion", "Bag", 1, 0, Settings(steps=1, size=(32, 64))), tmp_path / "wide")
+    assert (
+        "was trained on 32x32 pixels; at 32x64 its pictures are likely" in capsys.readouterr().err
+    )
