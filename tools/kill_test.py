@@ -3,7 +3,7 @@
     python tools/kill_test.py --moments 30 --seed 0
 
 Its log, snapshots, evaluations, best model and weights must be those of the run in peace, to the
-bit; of its grids of samples those that were drawn. Thirty moments take about ten minutes on two cores; a few are a test (tests/training).
+bit; of its grids of samples those that were drawn. A few moments are a test (tests/training).
 """
 
 import argparse
