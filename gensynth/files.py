@@ -83,8 +83,8 @@ def _caches() -> dict[str, Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`replace_file` with text in UTF-8."""
-    replace_file(path, text.encode())
+    """`replace_file` with text in UTF-8; of a file's name that is no text the bytes are spelt."""
+    replace_file(path, text.encode(errors="backslashreplace"))
 
 
 def replace_file(path: Path, content: bytes) -> None:

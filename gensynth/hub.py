@@ -1,5 +1,6 @@
 """Asking the hub, with a limit to how long no answer is waited for."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from gensynth.errors import InputError
 from gensynth.files import about_disk
 
+FORBIDDEN = "HF_HUB_OFFLINE forbids it"
 PATIENCE = 4.0  # seconds until a network is called none
 
 
@@ -26,7 +28,7 @@ def asking(what: str, instead: str) -> Iterator[bool]:
     from huggingface_hub import constants, errors
 
     forbidden = constants.HF_HUB_OFFLINE
-    problem = "HF_HUB_OFFLINE forbids it" if forbidden else unreachable(constants.ENDPOINT)
+    problem = FORBIDDEN if forbidden else unreachable(constants.ENDPOINT)
     try:
         yield problem is not None
     except errors.LocalEntryNotFoundError as error:
@@ -37,6 +39,11 @@ def asking(what: str, instead: str) -> Iterator[bool]:
         if disk is not None:
             raise disk from error
         raise InputError(f"{what} cannot be fetched: {_first_line(error)}. {instead}") from error
+
+
+def is_id(text: str) -> bool:
+    """Whether a text that is no path here looks like "owner/name"."""
+    return text.count("/") == 1 and not text.startswith((".", "/", "~"))
 
 
 def unreachable(address: str) -> str | None:
@@ -72,3 +79,30 @@ def weights_missing(name: str, folders: list[Path], url: str, target: Path) -> I
         f"have it with --weights FILE, have it fetched with --download, or fetch "
         f"{url} and put it at {target}."
     )
+
+
+def check_copy(name: str, what: str, instead: str) -> None:
+    """Whether a repository of the hub can be fetched, or has a copy on this machine.
+
+    Without a network a copy is taken, without asking again, and stderr says so. `what` begins the
+    sentence that says what cannot be fetched, `instead` ends it.
+
+    Raises:
+        InputError: neither.
+    """
+    from huggingface_hub import constants, errors, try_to_load_from_cache
+
+    forbidden = constants.HF_HUB_OFFLINE
+    problem = FORBIDDEN if forbidden else unreachable(constants.ENDPOINT)
+    if problem is None:
+        return
+    try:
+        copy = try_to_load_from_cache(name, "config.json")
+    except errors.HFValidationError as error:
+        raise InputError(f"{what} cannot be fetched: {_first_line(error)}. {instead}") from error
+    if not isinstance(copy, str):
+        raise InputError(f"{what} cannot be fetched: {problem}. {instead}")
+    if forbidden:
+        return
+    constants.HF_HUB_OFFLINE = True  # or the hub itself would try for half a minute
+    print(f"note: {problem}; the copy of {name} on this machine is used.", file=sys.stderr)

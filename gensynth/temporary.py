@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -29,14 +29,29 @@ def owned_file(suffix: str, folder: Path | None = None) -> tuple[Path, IO[bytes]
         OSError: it cannot be made.
     """
     folder = folder or Path(tempfile.gettempdir())
-    remove_unowned(folder.glob(f"{PREFIX}*{suffix}"))
-    handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=folder)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    return Path(name), os.fdopen(handle, "wb")
+    remove_leftovers(folder)
+    while True:
+        handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=folder)
+        stream = os.fdopen(handle, "wb")
+        own(stream)
+        if os.fstat(handle).st_nlink:  # or another process removed it before it was locked
+            return Path(name), stream
+        stream.close()
 
 
-def remove_unowned(files: Iterator[Path]) -> None:
-    """Deletes those of the files that no living process owns; others' are left alone."""
+def remove_leftovers(folder: Path | None = None) -> None:
+    """Deletes files of `owned_file` that no living process owns; the others are left alone."""
+    remove_unowned((folder or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"))
+
+
+def own(stream: IO[bytes]) -> None:
+    """Locks an open file, until it is closed or this process and its children end."""
+    with suppress(OSError):  # a disk that knows no locks
+        fcntl.flock(stream, fcntl.LOCK_EX)
+
+
+def remove_unowned(files: Iterable[Path]) -> None:
+    """Deletes those of some files that no living process owns."""
     for path in files:
         try:
             with path.open("rb") as stream:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gensynth.ops.plain import is_plain
+
 ENTROPY_TEMPERATURE = 0.01  # LlamaGen's
 
 
@@ -49,6 +51,8 @@ class Quantizer(nn.Module):
     def codes(self) -> Tensor:
         """The codebook as it is used, [codebook_size, D]."""
         weight = self.embedding.weight
+        if not is_plain(self.embedding, nn.Embedding):  # an adapter's share is part of the codes
+            weight = self.embedding(torch.arange(len(weight), device=weight.device))
         return F.normalize(weight, dim=-1) if self.normalize else weight
 
     def lookup(self, indices: Tensor) -> Tensor:

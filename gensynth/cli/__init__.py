@@ -162,8 +162,15 @@ def report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """One line for an unexpected error; the traceback goes into a file."""
-    how = {"delete": False, "encoding": "utf-8", "errors": "replace"}
-    with tempfile.NamedTemporaryFile("w", prefix="gensynth-", suffix=".log", **how) as log:
+    log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below
+        "w",
+        prefix="gensynth-",
+        suffix=".log",
+        delete=False,
+        encoding="utf-8",
+        errors="replace",
+    )
+    with log:
         log.write("".join(traceback.format_exception(kind, error, trace)))
     print(
         f"error: unexpected {kind.__name__}: {error}. The traceback is in {log.name}; "

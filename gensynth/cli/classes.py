@@ -50,12 +50,13 @@ def condition_of(model: str) -> "Condition":
 
     from gensynth.conditions import condition_kind
     from gensynth.errors import CorruptError
-    from gensynth.pipelines.loading import INDEX, read_json, resolve
+    from gensynth.pipelines.finding import INDEX, resolve
+    from gensynth.stored import read_json
 
     folder = resolve(model)
     index, config = read_json(folder / INDEX), read_json(folder / "model" / "config.json")
     count = config.get("num_classes") if isinstance(config, dict) else None
     if not isinstance(index, dict) or not isinstance(count, int):
         raise CorruptError(f"{folder} does not say how many classes its model knows.")
-    kind = condition_kind(index.get("condition_kind", "classes"))
+    kind = condition_kind(str(index.get("condition_kind", "classes")))
     return kind.of_model(SimpleNamespace(config=FrozenDict(config))).load(folder)

@@ -6,6 +6,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from gensynth.autoencoders import open_autoencoder
+from gensynth.conditions.classes import Classes
 from gensynth.convert import imagenet
 from gensynth.convert.matching import Match
 from gensynth.convert.tokens import drawn_tokens, open_tokenizer
@@ -76,7 +77,7 @@ def drawing_pipeline(
         raise UsageError(f"--size must be a multiple of {multiple} pixels, got {size}.")
     pipeline = ClassConditionalPipeline(model, scheduler, codec, size=size, **settings)
     if model.config.num_classes == imagenet.COUNT:
-        pipeline.condition = imagenet.imagenet_classes(pipeline.condition.null)
+        pipeline.condition = imagenet.imagenet_classes(Classes.of_model(model).null)
     return pipeline
 
 

@@ -99,9 +99,9 @@ def check_system(system: str, state: State, checkpoint: Path) -> None:
             f"{some}, ..."
         )
     if system not in alike:
-        names = " or ".join(FAMILIES[known].rstrip("-") for known in alike)
+        kinds = " or ".join(FAMILIES[known].rstrip("-") for known in alike)
         flags = " or ".join(f"--from {known}" for known in alike)
-        raise UsageError(f"{checkpoint} looks like a {names} checkpoint: {flags}.")
+        raise UsageError(f"{checkpoint} looks like a {kinds} checkpoint: {flags}.")
 
 
 def matching_size(

@@ -119,7 +119,7 @@ def _of_table(
         return Source(rows, ONE_CLASS)
     feature = (rows.features or {}).get("label")
     if feature is not None and not isinstance(feature, datasets.Value | datasets.ClassLabel):
-        example = next((row["label"] for row in rows if row["label"] is not None), [])
+        example: Any = next((row["label"] for row in rows if row["label"] is not None), [])
         Labels([example])  # raises: a column of lists
     given = named or getattr(feature, "names", None)
     whole = isinstance(feature, datasets.ClassLabel) or "int" in getattr(feature, "dtype", "")

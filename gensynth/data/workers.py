@@ -3,7 +3,9 @@
 import errno
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,6 +22,7 @@ from gensynth.processes import ignore_signals
 POLL_SECONDS = 1.0  # between two looks at the workers and at requests to stop
 SHARED = "/dev/shm"  # noqa: S108 - where workers leave their batches
 LARGER = "start the container with a larger one (docker run --shm-size=8g)"
+END = object()  # after the last batch
 TIMED_OUT = "DataLoader timed out"  # torch's words for nothing within its timeout
 EXITED = "exited unexpectedly"  # and for a worker that is gone
 
@@ -68,10 +71,12 @@ def read_ahead(
         collate_fn=_handed_over,
         **options,
     )
-    iterator = _started(loader, patience)
-    in_order, warned = False, False
+    if not workers:
+        yield from loader
+        return
+    reader, in_order, warned = _Reader(loader, patience), False, False
     try:
-        for batch in _patiently(iterator, patience):
+        for batch in reader.batches():
             if _piped(batch) and not warned:
                 warned = True
                 print(
@@ -90,12 +95,67 @@ def read_ahead(
         text = str(error).strip().rpartition(f"{type(error).__name__}: ")[2]
         raise type(error)(text) from error
     finally:
-        # Workers ignore the signals that end a program (`ignore_signals`), and the traceback of an
+        reader.close(in_order)
+
+
+class _Reader:
+    """Asks a loader with workers for batches, and does not wait for ever.
+
+    In a thread: where a batch is taken over from its worker, torch waits without a limit.
+    """
+
+    def __init__(self, loader: DataLoader[Any], patience: Patience):
+        self.patience = patience
+        self.iterator = _started(loader, patience)
+        self.thread = ThreadPoolExecutor(1, "batches")
+        self.coming: Future[Any] | None = None
+
+    def batches(self) -> Generator[Any]:
+        limit = self.patience.first or self.patience.limit
+        while (batch := self._next(limit)) is not END:
+            yield batch
+            limit = self.patience.limit
+
+    def _next(self, limit: float) -> Any:
+        """The next batch, or `END`; see `read_ahead` for what it raises."""
+        waited = 0.0
+        while True:
+            since = time.monotonic()
+            if self.coming is None:
+                self.coming = self.thread.submit(next, self.iterator, END)
+            wait([self.coming], POLL_SECONDS)
+            if self.coming.done():
+                done, self.coming = self.coming, None
+                try:
+                    return done.result()
+                except RuntimeError as error:
+                    if EXITED in str(error):
+                        raise _gone(self.iterator._workers, self.patience) from error
+                    if not str(error).startswith(TIMED_OUT):
+                        raise
+            self.patience.watch()
+            # A pause is short: whatever is longer, the process or the machine was asleep.
+            waited += min(time.monotonic() - since, 2 * POLL_SECONDS)
+            if waited >= limit:
+                raise InputError(
+                    f"the data workers gave nothing for {limit:.0f} seconds: one hangs, or the "
+                    "disk or network that they read from. See that the data can be read; "
+                    f"{self.patience.without}{self.patience.longer}."
+                )
+
+    def close(self, in_order: bool) -> None:
+        """Ends the workers, without asking them if something is wrong."""
+        # They ignore the signals that end a program (`ignore_signals`), and the traceback of an
         # error keeps their iterator alive, so they have to be told; one that hangs does not listen.
-        if workers:
-            for worker in [] if in_order else iterator._workers:
+        for worker in [] if in_order else self.iterator._workers:
+            worker.kill()
+        if self.coming is not None:
+            wait([self.coming], 2 * POLL_SECONDS)
+        self.thread.shutdown(wait=False)
+        self.iterator._shutdown_workers()
+        for worker in self.iterator._workers:
+            if worker.is_alive():  # the end of this process would wait for it
                 worker.kill()
-            iterator._shutdown_workers()
 
 
 def _started(loader: DataLoader[Any], patience: Patience) -> Any:
@@ -114,34 +174,6 @@ def _started(loader: DataLoader[Any], patience: Patience) -> Any:
     if handler is not None and signal.getsignal(signal.SIGCHLD) is not handler:
         signal.signal(signal.SIGCHLD, handler)
     return iterator
-
-
-def _patiently(iterator: Any, patience: Patience) -> Generator[Any]:
-    """The batches of an iterator, as long as each comes in time."""
-    limit = patience.first or patience.limit
-    waited = 0.0  # counted in polls: the time that a machine or a process sleeps is not waiting
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if EXITED in str(error):
-                raise _gone(iterator._workers, patience) from error
-            if not str(error).startswith(TIMED_OUT):
-                raise
-        else:
-            yield batch
-            waited, limit = 0.0, patience.limit
-            continue
-        patience.watch()
-        waited += POLL_SECONDS
-        if waited >= limit:
-            raise InputError(
-                f"the data workers gave nothing for {limit:.0f} seconds: one hangs, or the disk or "
-                f"network that they read from. See that the data can be read; {patience.without}"
-                f"{patience.longer}."
-            )
 
 
 def _gone(workers: list[BaseProcess], patience: Patience) -> GensynthError:

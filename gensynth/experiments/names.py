@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gensynth import hub
 from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment
 from gensynth.errors import InputError, OutputError, UsageError
@@ -56,22 +57,19 @@ def check_places(experiment: Experiment) -> None:
         }
         files = f"are no {data.source} files at {data.path}; set data.path to a file or folder."
         raise InputError(f"there {missing.get(data.source, files)}")
-    if codec.path is not None and not _may_be_there(codec.path) and not is_hub_id(codec.path):
-        raise InputError(
-            f"there is no autoencoder at {codec.path}; set autoencoder.path to a folder or hub id"
-            f"{TRAIN_FIRST if codec.kind == 'vq' else ''}."
-        )
+    if codec.path is not None and not Path(codec.path).exists():
+        first = TRAIN_FIRST if codec.kind == "vq" else ""
+        instead = f"set autoencoder.path to a folder or hub id{first}."
+        said = f"there is no autoencoder at {codec.path}"
+        if not hub.is_id(codec.path):
+            raise InputError(f"{said}; {instead}")
+        hub.check_copy(codec.path, f"{said}, and as a hub id it", instead.capitalize())
     if Path(experiment.output).is_file():
         raise OutputError(f"output {experiment.output} is a file; set output to a folder.")
 
 
 def _may_be_there(path: str) -> bool:
     return any(sign in path for sign in PATTERN) or Path(path).exists()
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether a text that is no path here looks like "owner/name"."""
-    return text.count("/") == 1 and not text.startswith((".", "/", "~"))
 
 
 def _check_parts(experiment: Experiment) -> None:

@@ -27,10 +27,10 @@ from gensynth.models.layers.conditioning import (
     over_batch,
     stage_conditions,
 )
-from gensynth.models.layers.plain import is_plain
 from gensynth.models.layers.resample import downsample, upsample
 from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool
 from gensynth.ops.gated_projection import gated_projection
+from gensynth.ops.plain import is_plain
 
 
 class ChannelAttention(nn.Module):

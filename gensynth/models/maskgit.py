@@ -22,8 +22,8 @@ from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_whole
 from gensynth.models.layers.conditioning import labels_or_null
 from gensynth.models.layers.grid import merge_heads, split_heads
-from gensynth.models.layers.plain import own_forward
 from gensynth.models.layers.positions import resized_table
+from gensynth.ops.plain import own_forward
 
 EPS = 1e-5
 INNER_MULTIPLE = 256  # the width of the feed-forward is rounded up to this

@@ -37,7 +37,7 @@ def resolve(model: str | Path) -> Path:
     about = about_architecture(str(model))
     if about is not None:
         raise InputError(about)
-    if str(model).count("/") == 1 and not str(model).startswith((".", "/", "~")):
+    if hub.is_id(str(model)):
         return _from_hub(str(model))
     raise InputError(
         f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "

@@ -130,7 +130,7 @@ def _check_numbers(config: Mapping[str, Any], file: Path) -> None:
             raise CorruptError(f"{file}: {key} cannot be as large as {str(value)[:20]}.")
 
 
-def checked_settings(folder: Path, index: Mapping[str, Any], pipeline_class: type) -> dict:
+def checked_settings(folder: Path, index: Mapping[str, Any], pipeline_class: Any) -> dict[str, Any]:
     """What an index says beside its parts, as the pipeline's constructor takes it.
 
     Raises:
@@ -152,13 +152,13 @@ def checked_settings(folder: Path, index: Mapping[str, Any], pipeline_class: typ
     return settings
 
 
-def check_types(kind: type, values: Mapping[str, Any], file: Path) -> None:
+def check_types(kind: Any, values: Mapping[str, Any], file: Path) -> None:
     """Refuses values of other types than the constructor of one of our classes says.
 
     Raises:
         CorruptError: names the key and the value.
     """
-    make = kind.__init__  # type: ignore[misc]
+    make = kind.__init__
     if not make.__module__.startswith("gensynth."):
         return  # what others say of their arguments is not meant so strictly
     hints = get_type_hints(make)
@@ -172,9 +172,11 @@ def check_types(kind: type, values: Mapping[str, Any], file: Path) -> None:
             ) from error
 
 
-def load_parts(folder: Path, entries: Entries, variants: Mapping[str, str | None]) -> dict:
+def load_parts(
+    folder: Path, entries: Entries, variants: Mapping[str, str | None]
+) -> dict[str, Any]:
     """The parts of a checked folder, in float32 and from safetensors only."""
-    loaded = {}
+    loaded: dict[str, Any] = {}
     for part, kind in entries.items():
         how: dict[str, Any] = {}
         if part in variants:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gensynth import outline
+from gensynth import hub, outline
 from gensynth.config.yaml_text import parse_yaml
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.models.known import known
@@ -52,7 +52,15 @@ def check(
     keywords = {} if model is None else _parsed(changes, model)
     if not checkpoint.is_file():
         raise InputError(f"there is no checkpoint file {checkpoint}.")
+    if system not in ("llamagen", "maskgit"):
+        _check_vae(vae or outline.literal("gensynth.convert.drawing", "DEFAULT_VAE"))
     return keywords
+
+
+def _check_vae(vae: str) -> None:
+    if not Path(vae).exists() and hub.is_id(vae):
+        instead = "Give --vae FOLDER, a diffusers AutoencoderKL with safetensors."
+        hub.check_copy(vae, f"there is no folder {vae!r}, and as a hub id it", instead)
 
 
 def _without_tokenizer() -> UsageError:

@@ -13,6 +13,7 @@ from gensynth.conditions import Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
 from gensynth.pipelines.contract import Pipeline, Resolved
+from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
 from gensynth.preflight.drawing import check_numbers
 from gensynth.processes import processes
@@ -88,7 +89,9 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
 
 def say_unusual(pipeline: Pipeline, resolved: Resolved) -> None:
     """Says on stderr that pictures are of another size than those the model was trained on."""
-    trained = pipeline.config.size  # a saved folder records it
+    if not isinstance(pipeline, DrawingPipeline):
+        return  # a model of your own, which need not know
+    trained = pipeline.config.size
     if resolved.size != (trained, trained):
         height, width = resolved.size
         print(

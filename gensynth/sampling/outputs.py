@@ -33,7 +33,8 @@ def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str
     """
     return {
         "schema": 1,  # readers refuse others
-        "model": pipeline.name,
+        # The name of a folder may be no text; UTF-8 then has no form for it.
+        "model": pipeline.name.encode(errors="backslashreplace").decode(),
         **pipeline.condition.recipe(picture.item),
         "seed": picture.seed,
         **settings.to_json(),

@@ -37,6 +37,8 @@ class Page(gr.Blocks):
         """As Gradio's, but values that do not fit are answered in words, and not logged."""
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error:  # a ValueError, with words of its own
+            raise
         except UNREADABLE_VALUES as error:
             wanted = [block for block in block_fn.inputs if not block.skip_api]
             names = ", ".join(block.label or block.get_block_name() for block in wanted)

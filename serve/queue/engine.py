@@ -207,16 +207,17 @@ def _why_not_stored(error: OutputError) -> str:
 
 def _memory_advice(job: Job) -> str:
     together = min(BATCH, job.order.num)
-    if together == 1:
-        height, width = job.pipeline.resolve().size  # of a picture when nobody asks for a size
-        if job.settings.size is not None and max(job.settings.size) > max(height, width):
-            return (
-                "not enough memory for one picture of that size. Ask for a smaller one: the "
-                f"model's own size is {height}x{width}."
-            )
+    if together > 1:
+        fewer = "1 image" if together < 4 else f"at most {together // 2} images"
+        return f"not enough memory for {together} pictures at once. Ask for {fewer}."
+    own, size = job.pipeline.resolve().size, job.settings.size
+    if size is not None and max(size) > max(own):
+        height, width = size
         return (
-            "not enough memory for one picture. Close other programs that use the device, or serve "
-            "a smaller model."
+            f"not enough memory for one picture of {width} x {height} pixels. Ask for a smaller "
+            f'one: the model\'s own is {{"size": [{own[0]}, {own[1]}]}}.'
         )
-    fewer = "1 image" if together < 4 else f"at most {together // 2} images"
-    return f"not enough memory for {together} pictures at once. Ask for {fewer}."
+    return (
+        "not enough memory for one picture. Close other programs that use the device, or ask for "
+        "a smaller size in the settings."
+    )

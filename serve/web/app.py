@@ -6,19 +6,21 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain, count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from gensynth.errors import UsageError
-from gensynth.pipelines.loading import load
-from gensynth_serve.queue.engine import Engine
 from gensynth_serve.web.access import Access, Proxies, read_root
 from gensynth_serve.web.folder import PrivateFolder
 from gensynth_serve.web.headers import SecurityHeaders
 from gensynth_serve.web.limits import MAX_FILE, Limits
 from gensynth_serve.web.names import ANY_ADDRESS, Names, address_of, is_loopback
 from gensynth_serve.web.server import listen, run
+
+if TYPE_CHECKING:
+    from gensynth_serve.queue.engine import Engine
 
 STOP_SECONDS = 5.0
 NO_DOCS = {"openapi_url": None, "docs_url": None, "redoc_url": None}
@@ -76,6 +78,10 @@ def create_app(
         proxies: addresses or networks of proxies whose X-Forwarded-Host, -Proto and -Prefix are
             believed; those on loopback always are.
     """
+    # Only here: what is wrong without them is said at once.
+    from gensynth.pipelines.loading import load
+    from gensynth_serve.queue.engine import Engine
+
     if not models:
         raise UsageError("name at least one model to serve.")
     names, root, trusted = Names(hosts), read_root(root_path), Proxies(proxies)
@@ -127,7 +133,7 @@ def shown_names(models: Sequence[str]) -> dict[str, str]:
     return shown
 
 
-def _mount_page(app: FastAPI, engine: Engine) -> None:
+def _mount_page(app: FastAPI, engine: "Engine") -> None:
     import gradio as gr
     from gradio.route_utils import FnIndexInferError  # of a function that does not exist
 

@@ -15,6 +15,7 @@ from gensynth import __version__
 from gensynth.experiments.read import load_experiment
 
 ROOT = Path(__file__).parents[2]
+REAL = "fashion_mnist:test"
 NANO = ROOT / "configs" / "fashion_mnist" / "dico_nano.yaml"
 CHECKED: list[list[str]] = []  # by tests of this module, all of them in one process
 
@@ -170,7 +171,7 @@ def test_mistakes_found_before_anything_heavy_is_imported(light, arguments, code
             "--weights FILE",
         ),
         (
-            ["evaluate", "x", "--reference", "y", "--extractor", "dinov2-vitb14"],
+            ["evaluate", REAL, "--reference", REAL, "--extractor", "dinov2-vitb14"],
             3,
             "it has not been fetched. Have it fetched with --download, fetch it",
         ),
@@ -181,7 +182,7 @@ def test_mistakes_found_before_anything_heavy_is_imported(light, arguments, code
             2,
             "dit-xl2-256-cfg1.5 measures with inception-2015, not with lite0-64",
         ),
-        (["evaluate", "x", "--protocol", "dit-xl2-256-cfg1.5"], 3, "imagenet256 is not here"),
+        (["evaluate", REAL, "--protocol", "dit-xl2-256-cfg1.5"], 3, "imagenet256 is not here"),
     ],
 )
 def test_missing_input_is_exit_code_3(command, arguments, code, words):
@@ -211,7 +212,7 @@ cli.main(sys.argv[1:])
 
 
 def test_an_interrupt_is_one_line():
-    arguments = ["evaluate", "x", "--reference", "y"]
+    arguments = ["evaluate", REAL, "--reference", REAL]
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True, timeout=300
     )
@@ -222,9 +223,9 @@ def test_an_interrupt_is_one_line():
 @pytest.mark.parametrize(
     ("replaced", "arguments", "said"),
     [
-        ("gensynth.evaluation.evaluate.evaluate", ["evaluate", "x", "--reference", "y"],
+        ("gensynth.evaluation.evaluate.evaluate", ["evaluate", REAL, "--reference", REAL],
          "interrupted; what was done is kept: the same command goes on"),
-        ("gensynth.evaluation.evaluate.open_pictures", ["reference", "x", "--out", "y.npz"],
+        ("gensynth.evaluation.evaluate.open_pictures", ["reference", REAL, "--out", "y.npz"],
          "interrupted; what was done is kept: the same command goes on"),
         ("gensynth.evaluation.comparing.compare.compare", ["compare", "x", "y"], "interrupted."),
     ],
@@ -234,6 +235,7 @@ def test_what_an_interrupted_command_says(command, monkeypatch, replaced, argume
         raise KeyboardInterrupt
 
     monkeypatch.setattr(replaced, interrupted)
+    monkeypatch.setattr("gensynth.preflight.measuring.numbers_file", lambda place: place)
     done = command(*arguments)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", said)
 
@@ -252,6 +254,8 @@ def failing(*arguments, **keywords):
         time.sleep(60)
     raise InputError("the disk is gone")
 compare.compare = failing
+from gensynth.preflight import measuring
+measuring.numbers_file = lambda place: place
 cli.main(["compare", "x", "y"])
 """
     launch = ["--no-python", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
@@ -339,8 +343,9 @@ cli.main(sys.argv[1:])
 
 
 def test_evaluate_draws_with_every_setting():
-    line = "evaluate --model m --reference r --steps 3 --guidance 0.5 --guidance-interval 0.2,0.9"
-    line += " --guide g --scheduler FlowODEScheduler --option method=heun --option shift=3"
+    line = f"evaluate --model dico-nano-fashion --num 9 --reference {REAL} --steps 3 --guidance 0.5"
+    line += " --guidance-interval 0.2,0.9 --guide dico-nano-fashion"
+    line += " --scheduler FlowODEScheduler --option method=heun --option shift=3"
     command = [sys.executable, "-c", ASKED, *line.split()]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -348,7 +353,7 @@ def test_evaluate_draws_with_every_setting():
         "steps": 3,
         "guidance": 0.5,
         "guidance_interval": [0.2, 0.9],
-        "guide": "g",
+        "guide": "dico-nano-fashion",
         "scheduler": "FlowODEScheduler",
         "scheduler_options": {"method": "heun", "shift": 3},
     }

@@ -29,8 +29,9 @@ def test_evaluation_says_it_of_both_sides(command, folder):
     assert json.loads(done.stdout)["schema"] == 2
 
 
-def test_encoding_says_it_and_keeps_the_names(command, folder, tmp_path):
-    config = tmp_path / "experiment.yaml"
+@pytest.fixture
+def config(folder, tmp_path):
+    """An experiment on that folder."""
     tree = {
         "output": str(tmp_path / "run"),
         "data": {"source": "imagefolder", "path": str(folder), "size": 8, "workers": 0},
@@ -39,7 +40,12 @@ def test_encoding_says_it_and_keeps_the_names(command, folder, tmp_path):
         "objective": {"name": "flow"},
         "training": {"steps": 1, "batch_size": 2},
     }
-    config.write_text(yaml.safe_dump(tree))
+    path = tmp_path / "experiment.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_encoding_says_it_and_keeps_the_names(command, config, tmp_path):
     done = command("encode", "--config", config, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     said = done.stderr.splitlines()[0]
@@ -51,11 +57,8 @@ def test_encoding_says_it_and_keeps_the_names(command, folder, tmp_path):
     assert encoded.summary == "6 pictures in 2 classes (cat, dog)."
 
 
-def test_a_stray_picture_ends_training_with_its_name(command, folder, tmp_path, numbered):
+def test_a_stray_picture_ends_training_with_its_name(command, config, folder, numbered):
     (folder / "cover.png").write_bytes(numbered(1))
-    config = tmp_path / "experiment.yaml"
-    data = {"source": "imagefolder", "path": str(folder), "workers": 0}
-    config.write_text(yaml.safe_dump({"output": str(tmp_path / "run"), "data": data}))
     done = command("train", "--config", config)
     assert done.returncode == 3
     assert "cover.png" in done.stderr and "data.class_level" in done.stderr

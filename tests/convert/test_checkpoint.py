@@ -313,7 +313,7 @@ def test_the_differences_to_a_named_size(vae, tmp_path):
         ({"model": "DiT-nano/2", "changes": ["hidden_size=7"]}, "cannot be built"),
         ({"model": "DiT-nano/2", "changes": ["hidden_size=wide"]}, "cannot be built"),
         ({"size": 100}, "multiple of 16"),
-        ({"size": 0}, "multiple of 16"),
+        ({"size": 0}, "--size must be at least 1"),
         ({"system": "pit"}, "--from must be one of"),
     ],
 )

@@ -1,6 +1,7 @@
 """Small models of every kind, with every token mixer, and what to call them with."""
 
 import torch
+from torch import nn
 
 from gensynth.models import MODELS, create_model
 from gensynth.models.layers.mixers import MIXERS
@@ -69,3 +70,16 @@ def token_inputs(batch: int = 3, height: int = 8, width: int = 8):
 
 def inputs_of(variant: str, *size: int):
     return token_inputs(*size) if variant in TOKEN_VARIANTS else inputs(*size)
+
+
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+    }
+
+
+def output(model: nn.Module, variant: str) -> torch.Tensor:
+    with torch.no_grad():
+        return model(*inputs_of(variant))

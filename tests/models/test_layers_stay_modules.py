@@ -1,27 +1,13 @@
-"""Adapters, hooks and casting act on every layer: none has its weights taken past its `forward`."""
-
-import copy
+"""Hooks and casting act on every layer: none has its weights taken past its `forward`."""
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model, inject_adapter_in_model
-from small_models import TOKEN_VARIANTS, VARIANTS, inputs_of, small
+from small_models import TOKEN_VARIANTS, VARIANTS, layers, output, small
 from torch import nn
 
-from gensynth.models.layers.plain import is_plain
+from gensynth.ops.plain import is_plain
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
-BACKBONES = ["DiC", "DiCo", "DiT", "MDTv2", "MaskGIT"]
 EVERY = [*VARIANTS, *TOKEN_VARIANTS]
-
-
-def layers(model: nn.Module) -> dict[str, nn.Module]:
-    return {name: layer for name, layer in model.named_modules() if type(layer) in LAYERS}
-
-
-def output(model: nn.Module, variant: str) -> torch.Tensor:
-    with torch.no_grad():
-        return model(*inputs_of(variant))
 
 
 @pytest.mark.parametrize("variant", EVERY)
@@ -52,53 +38,6 @@ def test_what_a_hook_changes_has_an_effect(variant, hook):
             change = lambda layer, args: (args[0] * 1.5,)  # noqa: E731
             model.get_submodule(name).register_forward_pre_hook(change)
         assert not torch.allclose(output(model, variant), before), name
-
-
-def lora(model: nn.Module) -> LoraConfig:
-    """On every layer that peft knows an adapter for."""
-    names = [name for name in layers(model) if getattr(model.get_submodule(name), "groups", 1) == 1]
-    return LoraConfig(r=2, lora_alpha=6, target_modules=names, init_lora_weights=False)
-
-
-@pytest.mark.parametrize("variant", BACKBONES)
-def test_an_adapter_acts_as_its_weights_do_when_they_are_merged(variant):
-    torch.manual_seed(0)
-    model = small(variant)
-    before = output(model, variant)
-    adapted = get_peft_model(model, lora(model))
-    after = output(adapted, variant)
-    assert (after - before).abs().mean() > 0.01 * before.abs().mean()
-    with adapted.disable_adapter():
-        assert torch.equal(output(adapted, variant), before)
-    merged = output(adapted.merge_and_unload(), variant)
-    torch.testing.assert_close(after, merged, atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.parametrize("name", ["conv_out", "mlp_out"])
-def test_the_layers_that_dico_fuses_can_have_adapters(name):
-    torch.manual_seed(1)
-    model = small("DiCo")
-    before, start = output(model, "DiCo"), copy.deepcopy(model)
-    config = LoraConfig(r=8, lora_alpha=8, target_modules=[name], init_lora_weights=False)
-    inject_adapter_in_model(config, model)
-    after = output(model, "DiCo")
-    assert (after - before).abs().max() > 1e-3
-    # By hand: W + B A, of every block.
-    for path, layer in start.named_modules():
-        if path.endswith(f".{name}"):
-            adapter = model.get_submodule(path)
-            layer.weight.data += adapter.get_delta_weight("default").data
-    torch.testing.assert_close(output(start, "DiCo"), after, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("variant", ["DiCo", "MaskGIT"])
-def test_an_adapter_learns(variant):
-    model = small(variant)
-    inject_adapter_in_model(lora(model), model)
-    model(*inputs_of(variant)).square().sum().backward()
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
 @pytest.mark.parametrize("variant", EVERY)

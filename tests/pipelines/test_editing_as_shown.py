@@ -11,6 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 from gensynth.data.profiles import in_srgb, with_profile
 from gensynth.errors import UsageError
 from gensynth.pipelines.editing.canvas import make_canvas
+from gensynth.sampling.edits import EditJob, run
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 P3 = profile(b"RGB ", 2.2, DISPLAY_P3)
@@ -165,3 +166,18 @@ def test_an_empty_layer_is_named(grey):
     assert "brightest" not in str(refused.value)
     with pytest.raises(UsageError, match="its brightest is 100"):
         grey.edit(noise(32, 32), mask=Image.new("L", (32, 32), 100))
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_files_keep_the_profile_and_the_sheet_is_in_srgb(colour, tmp_path, kind):
+    colour.save_pretrained(tmp_path / "model")
+    blue = Image.new("RGB", (32, 32), (255, 0, 0))  # as the profile says
+    blue.save(tmp_path / "blue.png", icc_profile=BGR)
+    box(blue.size, 0, 0, 9, 9).save(tmp_path / "mask.png")
+    job = EditJob(str(tmp_path / "model"), tmp_path / "blue.png", tmp_path / "mask.png")
+    result = Image.open(run(job, tmp_path / f"out.{kind}"))
+    assert result.info["icc_profile"] == BGR and result.getpixel((20, 20)) == (255, 0, 0)
+    if kind == "png":
+        sheet = Image.open(run(job, tmp_path / "folder") / "sheet.png").convert("RGB")
+        assert "icc_profile" not in sheet.info
+        assert sheet.getpixel((100, 100)) == (0, 0, 255)  # the first tile: the picture

@@ -227,7 +227,7 @@ def test_every_diverse_variant_is_reproduced_by_its_own_seed(job, tmp_path, pipe
         ({"seed": -1}, "x", "--seed must be"),
         ({"seed": 2**63 - 1}, "x", "--seed must be"),
         ({"num": 2}, "x.png", "2 variants need a folder"),
-        ({"batch_size": 0}, "x", "batch size must be at least 1"),
+        ({"batch_size": 0}, "x", "--batch-size must be at least 1"),
         ({"changes": {"strength": 2.0}}, "x", "strength must be"),
         ({"changes": {"label": "Jackel"}}, "x", "Did you mean 'Jackal'"),
         ({"changes": {"settings": Settings(guidance=3.0)}}, "x.png", "give a label too"),

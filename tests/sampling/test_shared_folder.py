@@ -1,15 +1,19 @@
 """A folder of samples that is damaged, or that two programs draw into."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from gensynth.conditions import Nothing
 from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.files import write_text
 from gensynth.sampling.generate import Picture
-from gensynth.sampling.outputs import SampleFolder, read_recipe, save_picture
+from gensynth.sampling.outputs import SampleFolder, read_recipe, recipe, save_picture
+from gensynth.settings import Settings
 
 JOB = {"model": "m", "seed": 0}
 SHAPE = (3, 4, 4, 1)
@@ -106,3 +110,15 @@ def test_a_damaged_recipe_is_said(tmp_path, text):
 def test_a_picture_without_recipe_has_none(tmp_path):
     save_picture(Image.new("L", (4, 4)), tmp_path / "a.png", None)
     assert read_recipe(tmp_path / "a.png") is None
+
+
+def test_the_name_of_a_model_that_is_no_text_is_spelt(tmp_path):
+    """A folder called by bytes that are no UTF-8, as unpacked from an archive of another system."""
+    pipeline = SimpleNamespace(name="out-\udcff", condition=Nothing())
+    settings = Settings(size=4, steps=1, guidance=1.0, scheduler="s")
+    written = recipe(pipeline, Picture(0, None, 7), settings)
+    for kind in ("png", "webp"):
+        save_picture(Image.new("L", (4, 4)), tmp_path / f"a.{kind}", written)
+        assert read_recipe(tmp_path / f"a.{kind}")["model"] == "out-\\udcff"
+    write_text(tmp_path / "a.txt", "out-\udcff")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "out-\\udcff"

@@ -1,7 +1,10 @@
 """The server as other programs meet it."""
 
 import json
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,6 +17,8 @@ from starlette.testclient import TestClient
 
 from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.sampling.outputs import read_recipe
+from gensynth_serve.queue.jobs import Done, Failed
+from gensynth_serve.queue.order import Order
 from gensynth_serve.web.app import create_app, serve
 
 PATIENCE = 120  # seconds until something is taken for stuck, also on a busy machine
@@ -60,6 +65,45 @@ def test_another_name_for_this_machine_is_refused(http, server, host):
 @pytest.mark.parametrize("host", ["localhost:1234", "127.0.0.1", "[::1]:7860"])
 def test_local_names_are_accepted(http, server, host):
     assert http.get(f"{server.url}/healthz", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2:80", "LOCALHOST", "[::1]"])
+def test_every_loopback_address_is_ours(http, server, host):
+    assert http.get(f"{server.url}/healthz", headers={"host": host}).status_code == 200
+
+
+def test_a_foreign_page_may_neither_call_nor_upload(http, server):
+    foreign = {"origin": "http://evil.example", "sec-fetch-site": "cross-site"}
+    answer = http.post(f"{server.url}/gradio_api/call/generate", json={"data": []}, headers=foreign)
+    assert answer.status_code == 403
+    assert "access-control-allow-origin" not in answer.headers
+    upload = {"files": ("x.png", bytes(2_000_000))}
+    answer = http.post(f"{server.url}/gradio_api/upload", files=upload, headers=foreign)
+    assert answer.status_code == 403
+
+
+def test_a_request_that_is_too_large_leaves_the_server_well(http, server):
+    body = b'{"data":["' + b"a" * 5_000_000 + b'"]}'
+    answer = http.post(f"{server.url}/gradio_api/call/generate", content=body)
+    assert (answer.status_code, answer.json()) == (
+        413,
+        {"detail": "The request is larger than 1 MB."},
+    )
+    assert http.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_where_the_model_lies_is_not_on_the_page(http, server, model_folder):
+    for path in ("/", "/config", "/gradio_api/info"):
+        text = http.get(server.url + path).text
+        assert model_folder.name in text
+        assert str(model_folder.parent) not in text
+
+
+@pytest.mark.parametrize("call", ["call/nothing", "call/v2/nothing"])
+def test_a_function_that_does_not_exist(http, server, call):
+    answer = http.post(f"{server.url}/gradio_api/{call}", json={"data": []})
+    assert answer.status_code == 400
+    assert "no such function" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -203,6 +247,53 @@ def test_an_open_server_warns(capsys, tmp_path):
     assert "no password" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "root"),
+    [
+        ({"hosts": ["pictures.example"]}, "http://pictures.example"),
+        ({"hosts": ["https://pictures.example"]}, "https://pictures.example"),
+        (
+            {"hosts": ["https://pictures.example"], "root_path": "/draw"},
+            "https://pictures.example/draw",
+        ),
+        ({"root_path": "https://pictures.example/draw"}, "https://pictures.example/draw"),
+    ],
+)
+def test_the_page_knows_where_it_is_seen(model_folder, options, root):
+    host = "pictures.example" if "hosts" in options else "127.0.0.1:7860"
+    app = create_app([str(model_folder)], **options)
+    with TestClient(app, base_url=f"http://{host}") as client:
+        assert client.get("/config").json()["root"] == root
+        assert f'"root":"{root}"' in client.get("/").text.replace('": "', '":"')
+        assert client.get("/theme.css").status_code == 200
+        path = client.get("/").text.partition('src="./assets/')[2].partition('"')[0]
+        assert client.get(f"/assets/{path}").status_code == 200
+
+
+def test_what_is_wrong_without_a_model_is_said_without_heavy_imports():
+    wrong = """
+import sys
+from gensynth.errors import GensynthError
+from gensynth_serve.web.app import serve
+try:
+    serve(["no/such/model"], root_path="draw")
+except GensynthError as error:
+    print(error.exit_code, [name for name in ("torch", "gradio") if name in sys.modules])
+"""
+    ended = subprocess.run([sys.executable, "-c", wrong], capture_output=True, text=True)
+    assert ended.stdout == "2 []\n", ended.stderr
+
+
+def test_odd_options_are_refused_before_a_model_is_loaded():
+    for options, words in [
+        ({"public_hosts": ["a b"]}, "--public-host"),
+        ({"root_path": "draw"}, "--root-path"),
+        ({"proxies": ["x"]}, "--proxy"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            serve(["no/such/model"], **options)
+
+
 def test_an_app_needs_a_model():
     with pytest.raises(UsageError, match="at least one model"):
         create_app([])
@@ -229,5 +320,12 @@ def test_several_models_and_a_clean_end(model_folder, tmp_path):
     assert engine.folder.parent.stat().st_mode & 0o777 == 0o700
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/healthz").status_code == 200
+        shutil.rmtree(engine.folder.parent)  # as a cleaner of temporary files does
+        job = engine.submit(Order("tiny-2", [8], 1, 0, 1, 1.0))
+        news = [job.news.get(timeout=PATIENCE)]
+        while not isinstance(news[-1], Done | Failed):
+            news.append(job.news.get(timeout=PATIENCE))
+        assert isinstance(news[-1], Done)
+        assert engine.folder.parent.stat().st_mode & 0o777 == 0o700
     assert "gensynth-engine" not in {thread.name for thread in threading.enumerate()}
     assert not engine.folder.parent.exists()

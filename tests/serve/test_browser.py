@@ -1,5 +1,6 @@
 """The page in a real browser."""
 
+import json
 import re
 
 import pytest
@@ -121,6 +122,18 @@ def test_an_error_is_a_sentence(page):
     ).first.click()
     page.locator("#generate").click()
     page.get_by_text("Choose at least one class.").first.wait_for()
+
+
+def test_text_in_a_toast_is_text(page):
+    page.get_by_text("More settings").click()
+    odd = '<img src="/x" onerror="alert(1)"><b>bold</b>'
+    page.locator("#settings textarea").fill(json.dumps({"guide": odd}))
+    page.locator("#generate").click()
+    toast = page.locator("[data-testid=toast-text]").first
+    toast.wait_for()
+    assert "<b>bold" in toast.inner_text() or "<img src=" in toast.inner_text()
+    assert toast.locator("img, b").count() == 0
+    assert page.locator("#live img").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -228,6 +228,17 @@ def test_a_failed_job_says_what_to_do_and_the_next_one_works(
     assert isinstance(all_news(engine.submit(order()))[-1], Done)
 
 
+def test_one_picture_that_is_too_large_is_told_a_size_that_fits(start, make_pipeline):
+    pipeline = make_pipeline(FailingPipeline)
+    engine = start(pipeline)
+    pipeline.error = MemoryError()
+    failed = wait_for(engine.submit(order(further={"size": [64, 96]})), Failed)
+    assert "one picture of 96 x 64 pixels" in failed.message
+    pipeline.error = None
+    advised = json.loads(failed.message[failed.message.index("{") : -1])
+    assert isinstance(all_news(engine.submit(order(further=advised)))[-1], Done)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_in_one_job_does_not_end_the_engine(start, make_pipeline):
     pipeline = make_pipeline(FailingPipeline)

@@ -9,8 +9,8 @@ from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.loading import load
 from gensynth.pretrained import PRETRAINED
 from gensynth_serve.pages.handlers import Handlers
-from gensynth_serve.queue.engine import Engine
-from gensynth_serve.queue.order import MAX_STEPS
+from gensynth_serve.queue.engine import Engine, most_steps
+from gensynth_serve.queue.order import MAX_STEPS, Order
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +38,18 @@ def test_nothing_chosen_is_for_models_with_nothing_to_choose(handlers):
     classes, *_ = beside.choose_model("free")
     assert (classes.value, classes.visible) == ([], False)
     assert beside.all_classes("free") == ([None], 1)
+
+
+def test_what_the_page_proposes_can_be_ordered(make_pipeline):
+    pipeline = make_pipeline()
+    pipeline.register_to_config(steps=1000)
+    beside = Handlers(SimpleNamespace(pipelines={"many": pipeline}))
+    _, slider, _ = beside.choose_model("many")
+    assert slider.value == slider.maximum == 1000 == most_steps(pipeline)
+    assert Order("many", [8], 1, 0, slider.value, 1.0, most_steps=most_steps(pipeline))
+
+
+@pytest.mark.parametrize("model", [None, ["x"], {}, "../x"])
+def test_an_odd_model_is_no_model(handlers, model):
+    assert handlers.unchosen(model) == []
+    assert len(handlers.choose_model(model)) == 3

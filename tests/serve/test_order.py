@@ -111,3 +111,15 @@ def test_a_refused_value_is_quoted_in_short():
 
 def test_a_random_seed_makes_a_valid_order():
     assert Order(**{**GOOD, "num": 16, "seed": random_seed()})
+
+
+def test_a_model_may_have_more_steps_of_its_own():
+    assert Order(**{**GOOD, "steps": 1000}, most_steps=1000).steps == 1000
+    with pytest.raises(UsageError, match="from 1 to 1000, got 1001"):
+        Order(**{**GOOD, "steps": 1001}, most_steps=1000)
+
+
+@pytest.mark.parametrize("model", [None, 7, ["m"], {"m": 1}])
+def test_a_model_is_named(model):
+    with pytest.raises(UsageError, match="the model is a name"):
+        Order(**{**GOOD, "model": model})

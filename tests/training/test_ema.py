@@ -49,6 +49,26 @@ def test_decay_is_that_of_diffusers(warmup):
             torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-5)
 
 
+def test_the_first_update_takes_the_first_weights_and_not_their_start():
+    """DiT's and SiT's `update_ema` copies the random start and then keeps `decay` of it."""
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(8.0)  # the random start
+    ours = WeightAverage(model, EMA(decay=0.75))
+    published = 8.0
+    seen = []
+    for weight in (4.0, 2.0, 1.0):
+        with torch.no_grad():
+            model.weight.fill_(weight)
+        ours.update()
+        published = 0.75 * published + 0.25 * weight
+        seen.append((ours.averages[0].tensors[0].item(), published))
+    assert seen == [(4.0, 7.0), (3.5, 5.75), (2.875, 4.5625)]
+    # What remains is the share of the start in the published one: decay ** updates.
+    difference = seen[-1][1] - seen[-1][0]
+    assert difference == 0.75**3 * (8.0 - 4.0)
+
+
 def test_averages_do_not_touch_each_other_or_the_model():
     model = nn.Linear(3, 2)
     config = EMA(decay=[0.9, 0.5], stds=[0.05])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apart import from_folders
+from apart import from_folders, with_workers
 from launching import Launch, command, launch, training
 from test_one_run_per_folder import ENDLESS, wait_for_steps
 from tiny import losses, weights, write_experiment
@@ -43,7 +43,7 @@ def children(pid):
 def test_a_worker_that_dies_or_hangs_costs_no_step(number, tmp_path):
     config = write_experiment(tmp_path, **{"data.workers": 1})
     run = tmp_path / "run"
-    with Launch(command, *training(config, *ENDLESS, "data.timeout=2")) as started:
+    with Launch(with_workers, *training(config, *ENDLESS, "data.timeout=2")) as started:
         wait_for_steps(run, started)
         for child in children(started.processes[0].pid):
             os.kill(child, number)
@@ -65,7 +65,7 @@ def test_a_worker_that_dies_or_hangs_costs_no_step(number, tmp_path):
 
 def test_a_run_that_waits_for_data_hears_that_it_should_stop(tmp_path):
     config = write_experiment(tmp_path, **{"data.workers": 1})
-    with Launch(command, *training(config, *ENDLESS)) as started:
+    with Launch(with_workers, *training(config, *ENDLESS)) as started:
         wait_for_steps(tmp_path / "run", started)
         for child in children(started.processes[0].pid):
             os.kill(child, signal.SIGSTOP)

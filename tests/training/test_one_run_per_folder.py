@@ -72,10 +72,9 @@ def test_the_folder_is_free_after_every_end(tmp_path):
     claim(tmp_path / "run" / output.LOCK, tmp_path / "run", "").release()
 
 
-def test_processes_with_folders_of_their_own_are_refused(tmp_path, monkeypatch):
+def test_processes_with_folders_of_their_own_are_refused(tmp_path):
     """As where a disk is mounted on one machine only: a relative path, from two places."""
     config = write_experiment(tmp_path)
-    monkeypatch.setattr(output, "SHOWS_SECONDS", 1.0)
     done = launch(from_folders, str(config), "output=here", processes=2)
     assert done.returncode == 6
     assert "is not that of process 1" in done.stderr

@@ -51,6 +51,9 @@ def serve(
 
     for model in models or PRETRAINED:
         check_model(model, Settings())
+    from gensynth_serve.web.server import listen
+
+    listen(host, port).close()  # refuses a port in use before torch and Gradio are imported
     from gensynth_serve.web.app import serve as run
 
     run(models or list(PRETRAINED), host, port, optimize, public_host, root_path, proxy)

@@ -1,14 +1,16 @@
 """`gensynth evaluate`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from gensynth.cli.options import drawing_options
-from gensynth.evaluation.request import Request
+from gensynth.evaluation.request import NUM_DRAWN, Request
 from gensynth.settings import Settings
+from gensynth.temporary import remove_leftovers
 
 
 def register(app: typer.Typer) -> None:
@@ -124,6 +126,9 @@ def evaluate(
         selfcheck=selfcheck,
     )
     request.check()
+    remove_leftovers()
+    if model is not None and num is None and protocol is None:
+        print(f"note: {NUM_DRAWN:,} pictures are drawn; --num takes fewer.", file=sys.stderr)
     from gensynth.evaluation.measuring.features import remove_unused
     from gensynth.progress import progress_bar
 

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from gensynth.errors import RefusedError, UsageError
+from gensynth.temporary import remove_leftovers
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +67,7 @@ def reference(
 
     check_images(data)
     check_space(extractor, weights, download)
+    remove_leftovers()
     from gensynth.evaluation.evaluate import OFFLINE, PUBLISHED, Fit, open_pictures
     from gensynth.metrics.extractors import open_extractor
     from gensynth.processes import processes

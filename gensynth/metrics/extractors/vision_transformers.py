@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gensynth.errors import InputError, UsageError
+from gensynth.hub import unreachable
 from gensynth.metrics.extractors.extractor import Extractor
 from gensynth.metrics.extractors.weights import sha256_of
 from gensynth.stored import MOST, TooLarge, at_most
@@ -206,10 +207,12 @@ def _model_files(where: str | Path, download: bool) -> tuple[Path, Path]:
             if (folder / "config.json").is_file() and (folder / name).is_file():
                 return folder / "config.json", folder / name
         raise InputError(f"{folder} holds no config.json with a {' or '.join(WEIGHTS_FILES)}.")
+    problem = unreachable(constants.ENDPOINT) if download else None  # the hub itself tries long
+    local = not download or problem is not None
     for name in WEIGHTS_FILES:
         try:
             config, weights = (
-                hf_hub_download(str(where), file, local_files_only=not download)
+                hf_hub_download(str(where), file, local_files_only=local)
                 for file in ("config.json", name)
             )
             return Path(config), Path(weights)
@@ -220,9 +223,10 @@ def _model_files(where: str | Path, download: bool) -> tuple[Path, Path]:
             break
     # The hub's own message speaks of arguments that nobody gave.
     unfetched = not download and isinstance(missing, EntryNotFoundError)
+    reason = "it has not been fetched" if unfetched else problem or _first_line(missing)
     raise InputError(
         f"there is no folder {str(where)!r}, and as a hub id it is not at hand: "
-        f"{'it has not been fetched' if unfetched else _first_line(missing)}. Have it fetched with "
+        f"{reason}. Have it fetched with "
         f"--download, fetch it with `hf download {where}`, or give a folder with --weights FOLDER."
     ) from missing
 

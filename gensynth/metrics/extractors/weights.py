@@ -16,6 +16,7 @@ from torch import Tensor
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
 from gensynth.files import DAMAGED, cache_folder
 from gensynth.hub import unreachable, weights_missing
+from gensynth.temporary import own, remove_unowned
 
 TIMEOUT = 60  # seconds without an answer
 BLOCK = 1 << 20
@@ -104,6 +105,7 @@ def fetch(url: str, target: Path, sha256: str) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_unowned(target.parent.glob(f".{target.name}.*.part"))  # of killed programs
         try:
             digest = _receive(url, part, target)
             if digest != sha256:
@@ -129,6 +131,7 @@ def _check_network(url: str, target: Path) -> None:
 def _receive(url: str, part: Path, target: Path) -> str:
     digest = hashlib.sha256()
     with part.open("wb") as stream:
+        own(stream)
         for block in _blocks(url, target):
             stream.write(block)
             digest.update(block)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 
-from gensynth.models.layers.plain import compute_dtype
+from gensynth.models.layers.casting import compute_dtype
 
 FREQUENCIES = 256  # of DiT's TimestepEmbedder, and of all models after it
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gensynth.models.layers.casting import compute_dtype
 from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder, modulated_norm
 from gensynth.models.layers.grid import Grid
-from gensynth.models.layers.plain import compute_dtype
 
 
 class PatchEmbed(nn.Module):

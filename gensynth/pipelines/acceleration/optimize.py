@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gensynth.conditions import Conditions
 from gensynth.errors import UsageError
-from gensynth.models.layers.plain import hooked_layer
+from gensynth.ops.plain import hooked_layer
 from gensynth.pipelines.acceleration import step_tables
 from gensynth.pipelines.acceleration.cuda_graphs import Graphed
 from gensynth.pipelines.acceleration.step_tables import Modulations, StepTable

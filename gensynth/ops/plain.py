@@ -4,8 +4,6 @@ Adapters (peft), parametrizations and hooks act when a layer is called. Where th
 layer has to be called.
 """
 
-import torch
-from diffusers.models.modeling_utils import get_parameter_dtype
 from torch import nn
 from torch.nn.modules import module as everywhere
 
@@ -39,11 +37,3 @@ def is_hooked(layer: nn.Module) -> bool:
 def hooked_layer(model: nn.Module) -> str | None:
     """The path of the first layer of a model that has hooks; None if none has."""
     return next((path for path, layer in model.named_modules() if is_hooked(layer)), None)
-
-
-def compute_dtype(layer: nn.Module) -> torch.dtype:
-    """The type that a layer computes in.
-
-    Under diffusers' layerwise casting its weights are stored in another one between calls.
-    """
-    return get_parameter_dtype(layer)
