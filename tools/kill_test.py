@@ -2,8 +2,8 @@
 
     python tools/kill_test.py --moments 30 --seed 0
 
-Its log, snapshots, evaluations, samples and weights must be those of the run in peace, byte for
-byte. Thirty moments take about ten minutes on two cores; a few are a test (tests/training).
+Its log, snapshots, evaluations, best model and weights must be those of the run in peace, to the
+bit; of its grids of samples those that were drawn. A few moments are a test (tests/training).
 """
 
 import argparse

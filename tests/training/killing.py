@@ -101,7 +101,9 @@ def same(peace: Path, disturbed: Path) -> list[str]:
             found.append(f"{name}: {len(one)} lines became {len(other)}")
     for what in ("snapshots", "best", "samples", "model"):
         one, other = (contents(run / what) for run in (peace, disturbed))
-        unlike = {name for name in one | other if one.get(name) != other.get(name)}
+        # A grid that was being drawn when the run was killed is not drawn again.
+        names = one.keys() & other.keys() if what == "samples" else one.keys() | other.keys()
+        unlike = {name for name in names if one.get(name) != other.get(name)}
         found += [f"{what}/{name}" for name in sorted(unlike)]
         assert one, f"{what} is empty, so that it proves nothing"
     if weights(peace) != weights(disturbed):
@@ -110,13 +112,17 @@ def same(peace: Path, disturbed: Path) -> list[str]:
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    text = path.read_text(encoding="utf-8")
+    lines = [json.loads(text)] if path.suffix == ".json" else map(json.loads, text.splitlines())
     return [{key: line[key] for key in line if key not in MEASURED} for line in lines]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, Any]:
+    """What is in the files of a folder; of lines of evaluations, what no clock says."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): entries(path)
+        if path.name == "evaluation.json"
+        else path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
