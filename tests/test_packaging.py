@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from gensynth.config import shipped
 from gensynth.config.shipped import find_config, shipped_configs
@@ -142,3 +144,12 @@ def test_without_the_repository_the_installed_package_is_taken(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(shipped, "PACKAGE", "gensynth_configs")
     assert shipped_configs() == {"own/one": installed / "own" / "one.yaml"}
+
+
+def test_pinned_versions_keep_to_the_bounds():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if "==" in line]
+    pins = {canonicalize_name(name): version for name, version in pairs}
+    wanted = [Requirement(one) for one in PROJECT["project"]["dependencies"]]
+    apart = [str(one) for one in wanted if pins[canonicalize_name(one.name)] not in one.specifier]
+    assert apart == []

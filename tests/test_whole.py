@@ -20,7 +20,7 @@ def test_whole_numbers(value):
         *(1.7, 1.0, np.float32(1), torch.tensor(1.0), np.array(1.5)),
         *("3", None, [3], (3,), torch.tensor([1, 2]), np.array([1, 2]), object()),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_whole_number(value):
     assert whole_number(value) is None
@@ -40,7 +40,7 @@ def test_what_is_no_whole_number(value):
         (np.array(7), [7]),
         (np.array([]), []),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_lists(values, expected):
     assert listed(values, "labels") == expected
