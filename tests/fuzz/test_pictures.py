@@ -223,43 +223,45 @@ def test_tars(tmp_path, count):
 
 
 def make_npz(folder: Path, random: Random):
-    shape, dtype, label = (3, 8, 8, 3), "u1", "i8"
-    if random.random() < 0.6:
-        shape = random.choice(
-            [(3, 8, 8, 1), (3, 8, 8), (0, 8, 8, 3), (), (3, 0, 8, 3), (3, 8, 8, 2)]
-        )
-    if random.random() < 0.4:
-        dtype = random.choice(["f4", "i8", "U3", "M8[s]", "c16", "?", ">u2"])
-    if random.random() < 0.4:
-        label = random.choice(["f4", "u1", "U3", "M8[s]", "c16", "?", ">u2"])
-    arrays = {random.choice(("arr_0", "arr_0", "images", "")): np.zeros(shape, "i4").astype(dtype)}
-    arrays[random.choice(("labels", "arr_1", "mu"))] = np.ones(random.choice((3, 2)), "i4").astype(
-        label
-    )
-    if random.random() < 0.1:
-        arrays["arr_0"] = np.array([{"a": 1}], dtype=object)
-    if random.random() < 0.3:
-        arrays = {
-            "mu": np.zeros(random.choice((4, 5))),
-            "sigma": np.eye(4) * random.choice((1, np.nan)),
-        }
-    path = folder / random.choice(("x.npz", "x.npz", "x.npy", "samples.npz"))
+    """Pictures with one thing wrong; or statistics, well or badly."""
+    shape, dtype, label, count = (3, 8, 8, 3), "u1", "i8", 3
+    wrong = random.choice(("shape", "type", "labels", "count", "pickle", "header", "bytes", ""))
+    dtypes = ["f4", "i8", "U3", "M8[s]", "c16", "?", ">u2"]
+    if wrong == "shape":
+        shapes = [(3, 8, 8, 1), (3, 8, 8), (0, 8, 8, 3), (), (3, 0, 8, 3), (3, 8, 8, 2)]
+        shape = random.choice(shapes)
+    elif wrong == "type":
+        dtype = random.choice(dtypes)
+    elif wrong == "labels":
+        label = random.choice(dtypes)
+    elif wrong == "count":
+        count = random.choice((0, 2, 4))
+    arrays = {"arr_0": np.zeros(shape, "i4").astype(dtype), "arr_1": np.ones(count).astype(label)}
+    statistics = random.random() < 0.3
+    if statistics:
+        sigma = np.eye(4) * (np.nan if wrong == "type" else 1)
+        arrays = {"mu": np.zeros(4 + (wrong == "shape")), "sigma": sigma}
+    if wrong == "pickle":
+        arrays[next(iter(arrays))] = np.array([{"a": 1}], dtype=object)
+    path = folder / random.choice(("x.npz", "x.npz", "samples.npz"))
     with path.open("wb") as stream:
         random.choice((np.savez, np.savez_compressed))(stream, **arrays)
-    if random.random() < 0.3:
-        header = (
-            f"{{'descr': '|u1', 'fortran_order': {odd(random)!r:.20}, 'shape': (10**9, 10**9)}}"
-        )
-        npy = (
-            b"\x93NUMPY\x01\x00"
-            + len(header).to_bytes(2, "little")
-            + header.encode("utf-8", "replace")
-        )
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("arr_0.npy", npy + bytes(random.choice((0, 100, 10**7))))
-    if random.random() < 0.4:
+    if wrong == "header":
+        write_header(path, next(iter(arrays)), random)
+    elif wrong == "bytes":
         path.write_bytes(damaged(path.read_bytes(), random))
-    return in_turn(random, lambda: evaluated(path), lambda: read_stored(path))
+    return (lambda: read_stored(path)) if statistics else (lambda: evaluated(path))
+
+
+def write_header(path: Path, name: str, random: Random) -> None:
+    """An array that claims to be what it is not, such as a terabyte."""
+    shape = random.choice(("(10**9, 10**9)", f"({10**9}, {10**9})", "(3, 8", "(-1,)", "5"))
+    order = f"{odd(random)!r:.20}" if random.random() < 0.5 else "False"
+    header = f"{{'descr': '|u1', 'fortran_order': {order}, 'shape': {shape}}}"
+    text = header.encode("utf-8", "replace")
+    npy = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", npy + bytes(random.choice((0, 100, 10**7))))
 
 
 @how_many
