@@ -30,7 +30,7 @@ def expected(tiny_pipeline):
         (np.array(["Cat", "7"]), (5, 6)),
         (iter([2, 7]), iter([5, 6])),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_labels_and_seeds(tiny_pipeline, expected, labels, seeds):
     assert arrays(tiny_pipeline(labels, seeds, steps=2)) == expected
