@@ -54,12 +54,18 @@ def with_profile(image: Image.Image) -> "tuple[Image.Image, Profile | None]":
     """An image of any mode as L or RGB with its own numbers, and the profile of their colours.
 
     The profile is None where they are those of sRGB; they are brought to it if colours of sRGB
-    cannot be brought back.
+    cannot be brought back. Transparency is laid over white in sRGB, as viewers do.
     """
     profile = profile_of(image)
-    if profile is None or profile.has_way_back():
+    if profile is None:
+        return flatten(image), None
+    if not profile.has_way_back():
+        return in_srgb(image), None
+    if not has_alpha(image):
         return flatten(image), profile
-    return in_srgb(image), None
+    opaque = image.convert("RGBA").getchannel("A").point([0] * 255 + [255])
+    seen = profile.from_srgb(in_srgb(image))
+    return Image.composite(flatten(image), seen, opaque), profile
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from glob import glob
 from pathlib import Path
 
 from gensynth.errors import InputError, UsageError, did_you_mean
-from gensynth.files import cache_folder
 from gensynth.system import outline
+from gensynth.system.disk import cache_folder
 from gensynth.system.hub import weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gensynth.errors import InputError
-from gensynth.files import about_disk
+from gensynth.system.disk import about_disk
 
 FORBIDDEN = "HF_HUB_OFFLINE forbids it"
 PATIENCE = 4.0  # seconds until a network is called none

@@ -153,8 +153,14 @@ def test_a_profile_of_rgb_speaks_of_grey_too():
 
 def test_half_transparent_pixels_lie_over_white_in_srgb():
     pixels = np.concatenate([PIXELS, np.full((1, 5, 1), 100, np.uint8)], -1)
-    found = np.asarray(in_srgb(told(Image.fromarray(pixels), profile())))
-    assert near(found, (as_srgb(PIXELS) * 100 + 255 * 155) / 255)
+    pixels[0, 0, 3] = 255
+    image = told(Image.fromarray(pixels), profile())
+    expected = as_srgb(PIXELS)
+    expected[0, 1:] = (expected[0, 1:] * 100 + 255 * 155) / 255
+    assert near(np.asarray(in_srgb(image)), expected)
+    flat, known = with_profile(image)  # editing sees the same, and opaque pixels stay
+    assert near(np.asarray(known.to_srgb(flat)), expected)
+    assert flat.getpixel((0, 0)) == tuple(PIXELS[0, 0])
 
 
 def test_a_bad_profile_is_logged_once(caplog):

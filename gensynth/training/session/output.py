@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import OutputError, RefusedError
 from gensynth.files import leftovers, write_text
-from gensynth.locks import Lock, claim, token_in
+from gensynth.system.locks import Lock, claim, token_in
 from gensynth.training.session.together import Together
 
 EXPERIMENT = "experiment.yaml"
