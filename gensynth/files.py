@@ -125,6 +125,14 @@ def leftovers(folder: Path, name: str | None = None) -> list[Path]:
     return [path for path in folder.iterdir() if names.fullmatch(path.name)]
 
 
+def json_in(path: Path) -> Any:
+    """What a file of JSON says, for a look at it; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The entries of a file of JSON lines, without those that were cut off or damaged.
 
