@@ -18,12 +18,12 @@ import pytest
 
 SECONDS = 10  # for one input
 BYTES = 2 << 30  # above what the process holds before
-MANY, FEW = 400, 12  # inputs of a reader: of a slow test, and of a quick one
+MANY, FEW = 400, 12  # inputs of a reader: of a long test, and of a quick one
 # Makes an input in a folder, and gives what reads it.
 Make = Callable[[Path, Random], Callable[[], Any]]
 
 how_many = pytest.mark.parametrize(
-    "count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
+    "count", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["few", "many"]
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 from killing import in_peace, killed, same, write_real
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_becomes_the_run_in_peace(tmp_path, monkeypatch):
     """Four moments; tools/kill_test.py takes as many as it is told."""
     monkeypatch.setenv("GENSYNTH_CACHE", str(tmp_path / "cache"))

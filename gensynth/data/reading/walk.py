@@ -37,7 +37,8 @@ def walk(root: Path) -> Walked:
     """Every picture below a folder.
 
     Links are followed, also those that lead out of the folder: class folders are often links to
-    another disk. A link to a folder that it lies in is left out, since it would never end.
+    another disk. A link to a folder around itself or around `root` is left out: it would never end,
+    or read the whole machine.
 
     Raises:
         InputError: a folder that cannot be read.
@@ -61,7 +62,7 @@ def _walk(folder: Path, above: tuple[str, ...], home: str, outside: bool, found:
             reason = _unwanted(entry.name)
             if reason:
                 found.left_out.add(f"in {reason} folders", shown, _pictures_in(path))
-            elif real and real in above:
+            elif real and any(_inside(one, real) for one in above):
                 found.left_out.add("links to a folder around them", shown)
             else:
                 inner = real or f"{above[-1]}{os.sep}{entry.name}"

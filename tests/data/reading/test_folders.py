@@ -125,6 +125,7 @@ def test_what_is_left_out_is_counted_with_its_reason(lay_out):
     (folder / "cat" / "notes.txt").write_text("x")
     (folder / "cat" / "gone.png").symlink_to(folder / "nowhere")
     (folder / "cat" / "back").symlink_to(folder)
+    (folder / "cat" / "machine").symlink_to("/")  # all of which would be read
     assert summary(folder) == open_images(str(folder)).summary
     for said in (
         "2 pictures in 2 classes (cat, dog)",
@@ -134,7 +135,7 @@ def test_what_is_left_out_is_counted_with_its_reason(lay_out):
         "an overview of other pictures: 1 (grid.png)",
         "other files: 1 (cat/notes.txt)",
         "links that lead nowhere: 1 (cat/gone.png)",
-        "links to a folder around them: 1 (cat/back)",
+        "links to a folder around them: 2 (cat/back, cat/machine)",
     ):
         assert said in summary(folder)
 
