@@ -31,6 +31,7 @@ def owned_file(suffix: str, folder: Path | None = None) -> tuple[Path, Hold]:
             hold = own(Path(name))
             if hold.is_at(Path(name)):
                 return Path(name), hold
+            hold.release()
 
 
 def remove_leftovers(folder: Path | None = None) -> None:
