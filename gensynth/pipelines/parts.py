@@ -15,7 +15,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from gensynth.autoencoders import AUTOENCODERS
-from gensynth.errors import CorruptError, GensynthError, InputError, RefusedError, UsageError
+from gensynth.errors import (
+    CorruptError,
+    GensynthError,
+    InputError,
+    RefusedError,
+    UsageError,
+    first_line,
+)
 from gensynth.files import DAMAGED
 from gensynth.models import MODELS
 from gensynth.pipelines.finding import INDEX
@@ -209,13 +216,12 @@ def telling_damage(folder: Path) -> Iterator[None]:
         yield
     except UsageError as error:  # parts that are not each other's
         raise CorruptError(f"{folder} cannot be loaded: {error}") from error
-    except GensynthError:
+    except (GensynthError, torch.OutOfMemoryError):
         raise
     except ImportError as error:  # an option of a scheduler that needs another library
         raise InputError(f"{folder} cannot be loaded: {error}") from error
     except (*DAMAGED, SafetensorError) as error:
-        said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise CorruptError(
             f"{folder} cannot be loaded: its files are damaged or do not belong together "
-            f"({said}). Fetch or export the model again."
+            f"({first_line(error)}). Fetch or export the model again."
         ) from error
