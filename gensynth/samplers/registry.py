@@ -130,7 +130,7 @@ def misfit(
         before: one that can, whose noise of a timestep is the model's; None: it is not known.
     """
     name, names = type(scheduler).__name__, fitting(prediction, path)
-    if not names:  # not a word of ours: somebody changed it, or it is damaged
+    if not fitting(prediction):  # not a word of ours: somebody changed it, or it is damaged
         return f"no scheduler knows the prediction {prediction!r}. Fetch or export the model again."
     entry = {**BY_HAND, **SAMPLERS}.get(name)
     if entry is None or prediction not in entry.fits or not (path == "linear" or entry.any_path):
