@@ -73,10 +73,27 @@ class Stopped(GensynthError):
     exit_code = 75
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, without a full stop; its kind if it says nothing."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 def did_you_mean(
     word: str, known: Iterable[str], cutoff: float = 0.6, any_case: bool = False
 ) -> str:
     """A question that names the known word nearest to `word`, to end a message; "" if none is.
+
+    Args:
+        cutoff, any_case: see `nearest`.
+    """
+    close = nearest(word, known, cutoff, any_case)
+    return f" Did you mean {close!r}?" if close is not None else ""
+
+
+def nearest(
+    word: str, known: Iterable[str], cutoff: float = 0.6, any_case: bool = False
+) -> str | None:
+    """The known word nearest to `word`; None if none is near.
 
     Args:
         cutoff: how much of both has to be the same, from 0 to 1.
@@ -87,4 +104,4 @@ def did_you_mean(
         spelt.setdefault(one.lower() if any_case else one, one)
     word = word.lower() if any_case else word
     close = difflib.get_close_matches(word, spelt, n=1, cutoff=cutoff)
-    return f" Did you mean {spelt[close[0]]!r}?" if close else ""
+    return spelt[close[0]] if close else None

@@ -1,6 +1,5 @@
 """Small files that are whole or absent, and lines that a crash may have cut."""
 
-import errno
 import json
 import os
 import re
@@ -8,15 +7,13 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gensynth.errors import OutputError
-from gensynth.locks import locked
+from gensynth.system.alive import Hold
+from gensynth.system.locks import locked
 
-# What the system says where a disk is full or a place may not be written.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 # What torch's reader of weights raises for a file that is cut off, damaged or something else.
 DAMAGED = (
     RuntimeError,
@@ -32,54 +29,6 @@ DAMAGED = (
     struct.error,
     zipfile.BadZipFile,
 )
-
-
-def cache_folder(kind: str) -> Path:
-    """Folder for things that can be made again, by kind (`GENSYNTH_CACHE`, ~/.cache/gensynth).
-
-    It may not exist yet.
-
-    Raises:
-        OutputError: this user has no home, and the variable is not set.
-    """
-    try:
-        return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / kind
-    except RuntimeError as error:
-        raise OutputError(
-            "this user has no home folder; set GENSYNTH_CACHE to a folder that can be written."
-        ) from error
-
-
-def about_disk(error: OSError) -> OutputError | None:
-    """What to do where the disk is full or a place may not be written; None of other errors.
-
-    Of a cache it names the variable that moves it.
-    """
-    if error.errno not in _DISK:
-        return None
-    place = Path(os.fsdecode(error.filename)) if error.filename else None
-    remedy = "free some space, or choose a place that can be written"
-    if place is not None:
-        moved = next((name for name, root in _caches().items() if place.is_relative_to(root)), None)
-        if moved is not None:
-            remedy = f"set {moved} to a folder that can be written and has space"
-    return OutputError(
-        f"{place or 'a file or standard output'} cannot be written: {error.strerror}; {remedy}."
-    )
-
-
-def _caches() -> dict[str, Path]:
-    """Environment variable -> the folder that it moves; that of Hugging Face holds what it loads.
-
-    Their place is known without importing it.
-    """
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    hub = os.environ.get("HF_HOME", f"{cache}/huggingface")
-    # expanduser of os.path leaves "~" where a user has no home; Path's raises.
-    return {
-        "GENSYNTH_CACHE": cache_folder(""),
-        "HF_HOME": Path(os.path.expanduser(hub)),  # noqa: PTH111
-    }
 
 
 def write_text(path: Path, text: str) -> None:
@@ -105,8 +54,8 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def temporary_for(path: Path) -> Path:
-    """Where this process writes a file before it gets its name: beside it, so that renaming is
-    atomic."""
+    """Where this process writes a file or folder before it gets its name: beside it, so that
+    renaming is atomic."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
@@ -140,13 +89,30 @@ def new_folder(folder: Path) -> Iterator[Path]:
     with locked(lock, folder, "Wait for its end, stop it, or choose another folder."):
         for abandoned in leftovers(folder.parent, folder.name):
             shutil.rmtree(abandoned, ignore_errors=True)
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        temporary = temporary_for(folder)
         try:
             temporary.mkdir()
             yield temporary
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def use_folder(folder: Path, shared: Path) -> Hold:
+    """Says that this process writes in a folder, until it ends or releases what is returned.
+
+    What killed processes have left in it (`temporary_for`) is removed if nobody else does.
+
+    Args:
+        shared: a file in the folder that all who write there lock together.
+    """
+    hold = Hold(shared, os.O_RDONLY)
+    with suppress(OSError):  # a disk that knows no locks: nothing is removed
+        if hold.lock():
+            for path in leftovers(folder):
+                path.unlink(missing_ok=True)
+        hold.lock(shared=True, wait=True)
+    return hold
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:
@@ -157,6 +123,14 @@ def leftovers(folder: Path, name: str | None = None) -> list[Path]:
     """
     names = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.\d+\.tmp")
     return [path for path in folder.iterdir() if names.fullmatch(path.name)]
+
+
+def json_in(path: Path) -> Any:
+    """What a file of JSON says, for a look at it; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

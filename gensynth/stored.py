@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from gensynth.errors import CorruptError, InputError, RefusedError
+from gensynth.errors import CorruptError, InputError, RefusedError, first_line
 from gensynth.files import DAMAGED
 
 STEM = "diffusion_pytorch_model"
@@ -45,7 +45,7 @@ def read_json(file: Path) -> Any:
     except FileNotFoundError as error:
         raise CorruptError(f"{file.parent}: {file.name} is missing.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CorruptError(f"{file} is not readable: {_first_line(error)}.") from error
+        raise CorruptError(f"{file} is not readable: {first_line(error)[:200]}.") from error
 
 
 def variants(folder: Path) -> list[str | None]:
@@ -123,7 +123,7 @@ def shapes_in(files: Sequence[Path]) -> Shapes:
                 for name in tensors.keys():  # noqa: SIM118 - it is no mapping
                     shapes[name] = tuple(tensors.get_slice(name).get_shape())
         except (SafetensorError, OSError) as error:
-            raise CorruptError(f"{file} is damaged: {_first_line(error)}.") from error
+            raise CorruptError(f"{file} is damaged: {first_line(error)[:200]}.") from error
     return shapes
 
 
@@ -155,7 +155,7 @@ def check_fit(kind: Any, folder: Path, variant: str | None, names: bool = True) 
         ) from error
     except DAMAGED as error:
         raise CorruptError(
-            f"{folder / 'config.json'} cannot be built from: {_first_line(error)}."
+            f"{folder / 'config.json'} cannot be built from: {first_line(error)[:200]}."
         ) from error
     own: Shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if names:
@@ -267,8 +267,3 @@ def _index(name: str) -> re.Match[str] | None:
 
 def _above(folders: Sequence[Path]) -> Path:
     return folders[0].parent if len(folders) > 1 else folders[0]
-
-
-def _first_line(error: BaseException) -> str:
-    said = str(error).strip().split("\n")[0].rstrip(".")
-    return said[:200] or type(error).__name__

@@ -13,7 +13,6 @@ LAYERS = [
         "errors",
         "files",
         "lazy",
-        "locks",
         "ops",
         "plugins",
         "pretrained",

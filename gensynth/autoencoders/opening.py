@@ -13,7 +13,7 @@ from gensynth.autoencoders.taesd import TaesdAutoencoder
 from gensynth.autoencoders.tiny import TinyAutoencoder, is_published, read_published
 from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.autoencoders.vqmodel import VQModelAutoencoder
-from gensynth.errors import CorruptError, InputError, UsageError
+from gensynth.errors import CorruptError, InputError, UsageError, first_line
 from gensynth.files import DAMAGED
 from gensynth.stored import check_finite, check_fit, choose_variant, variants
 
@@ -102,11 +102,11 @@ def _settings(path: str, kind: str) -> dict[str, Any]:
         if Path(path).is_dir():
             raise CorruptError(
                 f"the config.json of the autoencoder {path!r} cannot be read: "
-                f"{_first_line(error)}. {_advice(kind)}"
+                f"{first_line(error)}. {_advice(kind)}"
             ) from error
         raise InputError(
             f"there is no autoencoder at {path!r}, and as a hub id it cannot be fetched: "
-            f"{_first_line(error)}. {_advice(kind)}"
+            f"{first_line(error)}. {_advice(kind)}"
         ) from error
     if not isinstance(settings, dict):
         raise CorruptError(f"the config.json of the autoencoder {path!r} holds no settings.")
@@ -146,16 +146,16 @@ def _load(codec_class: type[ModelMixin], path: str, kind: str) -> Any:
     except OSError as error:
         if _tells_of_damage(error):
             raise CorruptError(
-                f"the weights of the autoencoder {path!r} are damaged: {_first_line(error)}. "
+                f"the weights of the autoencoder {path!r} are damaged: {first_line(error)}. "
                 f"{_advice(kind)}"
             ) from error
         raise InputError(
             f"the weights of the autoencoder {path!r} cannot be fetched or read: "
-            f"{_first_line(error)}. {_advice(kind)}"
+            f"{first_line(error)}. {_advice(kind)}"
         ) from error
     except (SafetensorError, *DAMAGED) as error:
         raise CorruptError(
-            f"the autoencoder {path!r} is damaged: {_first_line(error)}. {_advice(kind)}"
+            f"the autoencoder {path!r} is damaged: {first_line(error)}. {_advice(kind)}"
         ) from error
     # diffusers leaves a missing tensor at its random start and only logs it.
     if report["missing_keys"]:
@@ -194,7 +194,3 @@ def _advice(kind: str) -> str:
     if kind == "vq":  # most often a run that comes first
         what += "; or train it first: gensynth train --config fashion_mnist/vq_nano"
     return f"{what} (autoencoder.path=FOLDER; --vae FOLDER of gensynth convert)."
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gensynth.autoencoders.levels import from_levels, to_levels
 from gensynth.autoencoders.scaled import ScaledLatents
-from gensynth.errors import CorruptError
+from gensynth.errors import CorruptError, first_line
 from gensynth.seeding import StepRandom
 from gensynth.stored import check_finite
 
@@ -122,7 +122,7 @@ def read_published(folder: Path) -> TinyAutoencoder:
     try:
         states = {part: load_file(folder / f"{part}.safetensors") for part in PARTS}
     except (OSError, SafetensorError) as error:
-        raise CorruptError(f"{problem}{str(error).splitlines()[0]}.{advice}") from error
+        raise CorruptError(f"{problem}{first_line(error)}.{advice}") from error
     first = states["decoder"].get("1.weight")
     if first is None or first.ndim != 4:
         raise CorruptError(f"{problem}the decoder does not begin with a convolution.{advice}")

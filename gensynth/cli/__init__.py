@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from gensynth import __version__
 from gensynth.cli.output import CLOSED, finish_output, show_everything
 from gensynth.errors import GensynthError, Stopped
-from gensynth.files import about_disk
 from gensynth.plugins import load_plugins
+from gensynth.system.disk import about_disk
 
 GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends a command in order

@@ -8,7 +8,8 @@ import numpy as np
 from PIL.Image import Image
 
 from gensynth.config import Data
-from gensynth.data.images import GREY_MODES, UNREADABLE, flatten, open_frame
+from gensynth.data.colour import flatten, is_grey
+from gensynth.data.images import UNREADABLE, open_frame
 from gensynth.data.sources import Source
 from gensynth.processes import processes
 
@@ -51,7 +52,7 @@ def surprises(source: Source, data: Data) -> Iterator[str]:
 
 def in_colour(image: Image) -> bool:
     """Whether a picture shows colours, and not only levels of grey in three channels."""
-    if image.mode in GREY_MODES or image.mode.startswith("I;16"):
+    if is_grey(image):
         return False
     small = flatten(image)
     small.thumbnail((64, 64))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from gensynth.data.colour import to_srgb
+from gensynth.data.colour import in_srgb
 
 # What Pillow raises for a file that is cut off, damaged, too large to be honest, or not an image.
 UNREADABLE = (
@@ -22,11 +22,7 @@ UNREADABLE = (
     Image.DecompressionBombError,
     RuntimeError,  # AVIF
 )
-
-
 MOST_RESIZED = 2**24  # pixels of a resized image, above which only a square of it is made
-GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> Image.Image:
@@ -40,8 +36,8 @@ def decode(source: bytes | str, channels: int = 3, exif_rotate: bool = True) -> 
     Raises:
         one of `UNREADABLE`: the file cannot be decoded completely.
     """
-    image = to_srgb(eight_bits(open_frame(source, exif_rotate)))
-    return flatten(image).convert("L" if channels == 1 else "RGB")
+    image = in_srgb(open_frame(source, exif_rotate))
+    return image.convert("L" if channels == 1 else "RGB")
 
 
 def open_frame(source: bytes | str, exif_rotate: bool = True) -> Image.Image:
@@ -62,38 +58,6 @@ def upright(image: Image.Image) -> Image.Image:
     with contextlib.suppress(*UNREADABLE, struct.error, TypeError, KeyError):
         image = ImageOps.exif_transpose(image)
     return image
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """An image of 16 bits, or of whole numbers or floats, as L; any other as it is."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return image
-    # Pillow clips 16-bit values when it converts them; users mean a rescale.
-    # 65535 / 255 = 257
-    depth = 257 if image.mode != "F" else 1
-    levels = np.clip(np.asarray(image, dtype=np.float64) / depth, 0, 255)
-    scaled = Image.fromarray(levels.round().astype(np.uint8))
-    scaled.info = {k: v for k, v in image.info.items() if k == "icc_profile"}
-    return scaled
-
-
-def flatten(image: Image.Image) -> Image.Image:
-    """An image of any mode as L if it is grey, else as RGB.
-
-    16-bit greyscale is scaled to 8 bits; transparency is laid over white; CMYK and palettes are
-    converted.
-    """
-    grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
-    image = eight_bits(image)
-    if has_alpha(image):
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("L" if grey else "RGB")
-
-
-def has_alpha(image: Image.Image) -> bool:
-    """Whether a part of the image may be transparent."""
-    return image.mode in WITH_ALPHA or "transparency" in image.info
 
 
 def resize_short_side(image: Image.Image, side: int) -> Image.Image:

@@ -9,17 +9,28 @@ from torch import Tensor
 
 from gensynth.conditions import Condition
 from gensynth.errors import UsageError
-from gensynth.pipelines.loading import load
+from gensynth.pipelines.loading import load, resolve
 
 MOST_NAMED = 8  # tensors or classes in a line
 
 
+def check_beginning(where: str | None) -> str | None:
+    """`where`, if there is a model, which is not loaded yet; None for random weights.
+
+    Raises:
+        InputError, RefusedError: as `resolve`.
+    """
+    if where is not None:
+        resolve(where)
+    return where
+
+
 @torch.no_grad()
-def begin_from(where: str, model: ModelMixin, condition: Condition) -> list[str]:
+def begin_from(where: str | None, model: ModelMixin, condition: Condition) -> list[str]:
     """Gives `model` what fits of the model that `load(where)` finds: tensors by name and shape.
 
     Tables with a row for each class take the rows of the classes that are called alike, and of "no
-    class". All else stays as it was drawn.
+    class". All else stays as it was drawn; for None, everything.
 
     Returns a line for each kind of what was taken over and what was not.
 
@@ -27,6 +38,8 @@ def begin_from(where: str, model: ModelMixin, condition: Condition) -> list[str]
         UsageError: nothing fits.
         InputError, RefusedError, CorruptError: as `load`.
     """
+    if where is None:
+        return []
     other = load(where, device="cpu")
     there: dict[str, Tensor] = other.model.state_dict()
     own: dict[str, Tensor] = model.state_dict()

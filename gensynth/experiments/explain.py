@@ -22,6 +22,7 @@ OBJECTIVES: dict[str, Any] = {
     "masked": Masked,
     "reconstruction": Reconstruction,
 }
+SIMILAR = 0.5  # of a key, how near it has to be to be suggested
 MOST_SHOWN = 100  # characters of a value in a message
 REGULARIZERS = {"dispersive": Dispersive, "layersync": LayerSync, "repa": Repa}
 
@@ -37,7 +38,8 @@ def explain(problem: Any, tree: dict[str, Any]) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1], tree)
-        return f"unknown key '{key}'.{nearest(location[-1], known)} Known: {', '.join(known)}."
+        hint = did_you_mean(location[-1], known, SIMILAR)
+        return f"unknown key '{key}'.{hint} Known: {', '.join(known)}."
     if problem["type"] == "missing":
         return f"'{key}' is missing."
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
@@ -69,8 +71,3 @@ def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
             annotation = section.model_fields[part].annotation
             section = EMA if part == "ema" else annotation  # its annotation is a union with None
     return list(section.model_fields)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A question that names the known word nearest to `word`; empty if none is near."""
-    return did_you_mean(word, known, cutoff=0.5)

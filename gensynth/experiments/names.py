@@ -5,8 +5,8 @@ from typing import Any
 
 from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment
-from gensynth.errors import InputError, OutputError, UsageError
-from gensynth.experiments.explain import OBJECTIVES, nearest
+from gensynth.errors import InputError, OutputError, UsageError, did_you_mean
+from gensynth.experiments.explain import OBJECTIVES, SIMILAR
 from gensynth.models.known import known, model_names
 from gensynth.samplers.known import check_scheduler
 from gensynth.system import hub
@@ -27,7 +27,7 @@ def check_names(experiment: Experiment) -> None:
     for key in given:
         if key not in keywords:
             raise UsageError(
-                f"unknown key 'model.{key}' for {name}.{nearest(key, keywords)} "
+                f"unknown key 'model.{key}' for {name}.{did_you_mean(key, keywords, SIMILAR)} "
                 f"Known: {', '.join(keywords)}."
             )
     condition = condition_kind(experiment.condition.kind).of_data(["one", "two"])  # stand-ins

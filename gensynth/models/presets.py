@@ -3,11 +3,10 @@
 `nano` sizes are ours.
 """
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 
 Sizes = dict[str, dict[str, object]]
 
@@ -124,7 +123,6 @@ def proper_name(name: str, known: Collection[str] = PRESETS) -> str:
     # "dit-xl/2" is as clear as "DiT-XL/2", and easier to type.
     by_lower_case = {one.lower(): one for one in known}
     if name.lower() not in by_lower_case:
-        close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
-        hint = f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
+        hint = did_you_mean(name, known, any_case=True)
         raise UsageError(f"unknown model {name!r}.{hint} Known: {', '.join(known)}.")
     return by_lower_case[name.lower()]

@@ -1,6 +1,5 @@
 """Reading what named parts of a model compute, without changing the model."""
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 
 
 @contextmanager
@@ -48,8 +47,7 @@ def hidden_states(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, 
 
 def unknown_state(name: str, known: Sequence[str]) -> str:
     """Says that there is no hidden state of that name, and which there are."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
+    hint = did_you_mean(name, known)
     return f"the model has no hidden state '{name}'.{hint} Blocks: {numbered(known)}."
 
 

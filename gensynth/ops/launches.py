@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from gensynth.files import cache_folder, write_text
+from gensynth.files import write_text
+from gensynth.system.disk import cache_folder
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,10 @@
 """Where a model is that is given by name, folder, run or hub id. Nothing heavy is imported."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from gensynth.errors import InputError, RefusedError
+from gensynth.files import json_in
 from gensynth.models.known import model_names
 from gensynth.pipelines.foreign import about_model
 from gensynth.pretrained import PRETRAINED
@@ -70,18 +69,10 @@ def _pipeline_folder(path: Path) -> Path:
     for folder in [*finished, *unfinished]:
         if (folder / INDEX).is_file():
             return folder
-    about = about_model(path, _json(path / "config.json"))
+    about = about_model(path, json_in(path / "config.json"))
     raise InputError(
         about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
     )
-
-
-def _json(file: Path) -> Any:
-    """The content of a JSON file; None if there is none, for a guess at what a folder is."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def _from_hub(name: str) -> Path:

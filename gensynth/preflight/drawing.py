@@ -1,6 +1,5 @@
 """Orders to draw: numbers, places, and what the JSON files of a model say."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from gensynth.conditions import CONDITIONS, Classes
 from gensynth.conditions.classes import LABELS_FILE
 from gensynth.errors import InputError, OutputError, UsageError
+from gensynth.files import json_in
 from gensynth.models.known import impossible_size
 from gensynth.models.presets import PRESETS
 from gensynth.pipelines.finding import INDEX, resolve
@@ -98,10 +98,7 @@ def check_writable(out: Path) -> None:
 
 def content(file: Path) -> Mapping[str, Any]:
     """What a JSON file of a model says; nothing of one that is damaged, which loading will say."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    found = json_in(file)
     return found if isinstance(found, dict) else {}
 
 
@@ -113,8 +110,7 @@ def _class_of(index: Mapping[str, Any], part: str) -> str | None:
 def _check_shown(folder: Path, index: Mapping[str, Any], shown: str) -> None:
     kind = CONDITIONS.get(str(index.get("condition_kind", "classes")))
     if kind is Classes:
-        file = folder / LABELS_FILE
-        names = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        names = json_in(folder / LABELS_FILE)
         if isinstance(names, list):
             Classes([str(name) for name in names], None).load(folder).parse(shown)
     elif kind is not None:

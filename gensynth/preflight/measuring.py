@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
 
-from gensynth.errors import InputError, UsageError, did_you_mean
-from gensynth.files import cache_folder
+from gensynth.errors import InputError, UsageError, nearest
 from gensynth.system import outline
+from gensynth.system.disk import cache_folder
 from gensynth.system.hub import weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"
@@ -104,9 +104,8 @@ def check_metrics(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in METRICS:
-            close = did_you_mean(name, (*ALSO, *METRICS))
-            meant = re.search(r"'(.+)'", close)
-            hint = f" Did you mean {ALSO.get(meant[1], meant[1])}?" if meant else ""
+            close = nearest(name, (*ALSO, *METRICS))
+            hint = f" Did you mean {ALSO.get(close, close)}?" if close else ""
             raise UsageError(f"no metric {name!r}.{hint} Known: {', '.join(METRICS)}.")
 
 

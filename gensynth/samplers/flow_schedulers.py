@@ -6,7 +6,6 @@ The functions are those of willisma/SiT, transport/ (arXiv 2401.08740), whose `n
 grid points: our `steps` is one less for the ODE, and the same for an SDE with a last step.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, did_you_mean
 from gensynth.samplers.paths import DIFFUSION_FORMS, PATHS, PREDICTIONS, Path, per_sample
 from gensynth.samplers.runge_kutta import METHODS, dormand_prince, fixed_step, later_times
 
@@ -284,6 +283,5 @@ def one_of(field: str, value: str | None, allowed: Iterable[str | None]) -> None
     if value in allowed:
         return
     names = ["null" if name is None else name for name in allowed]
-    close = difflib.get_close_matches(str(value), names, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(str(value), names)
     raise UsageError(f"{field} must be one of {', '.join(names)}, got {value!r}.{hint}")

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gensynth.conditions import Item
+from gensynth.data.colour import in_srgb
 from gensynth.data.images import UNREADABLE, grid, open_frame
-from gensynth.data.profiles import in_srgb
 from gensynth.errors import InputError, UsageError
 from gensynth.files import new_folder
 from gensynth.pipelines.drawing import DrawingPipeline

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,8 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
         folder = SampleFolder(out, fingerprint, job.kind, shape, state.process_index)
     share = pictures[state.process_index :: state.num_processes]  # dealt out in turn
     missing = [picture for picture in share if picture.index not in folder.done]
-    draw(job, pipeline, settings, missing, folder, already=len(share) - len(missing))
-    folder.close()
+    with closing(folder):
+        draw(job, pipeline, settings, missing, folder, already=len(share) - len(missing))
     state.wait_for_everyone()  # every manifest is complete
     if state.is_main_process:
         folder.finish([condition.number(picture.item) for picture in pictures])

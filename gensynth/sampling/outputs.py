@@ -15,11 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 from gensynth import __version__
 from gensynth.data.images import UNREADABLE
 from gensynth.errors import CorruptError, InputError, OutputError, PartialError, RefusedError
-from gensynth.files import give_name, read_json_lines, temporary_for, write_text
+from gensynth.files import give_name, read_json_lines, temporary_for, use_folder, write_text
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.generate import Picture
 from gensynth.settings import Settings
-from gensynth.system.temporary import use_folder
 
 JOB_FILE = "job.json"
 RECIPE_KEY = "gensynth"
@@ -268,6 +267,7 @@ class SampleFolder:
 
     def close(self) -> None:
         self.manifest.close()
+        self.user.release()
 
 
 def _read_job(path: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gensynth.errors import InputError
-from gensynth.files import about_disk
+from gensynth.errors import InputError, first_line
+from gensynth.system.disk import about_disk
 
 FORBIDDEN = "HF_HUB_OFFLINE forbids it"
 PATIENCE = 4.0  # seconds until a network is called none
@@ -32,13 +32,13 @@ def asking(what: str, instead: str) -> Iterator[bool]:
     try:
         yield problem is not None
     except errors.LocalEntryNotFoundError as error:
-        said = problem or _first_line(error)
+        said = problem or first_line(error)
         raise InputError(f"{what} cannot be fetched: {said}. {instead}") from error
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         disk = about_disk(error) if isinstance(error, OSError) else None
         if disk is not None:
             raise disk from error
-        raise InputError(f"{what} cannot be fetched: {_first_line(error)}. {instead}") from error
+        raise InputError(f"{what} cannot be fetched: {first_line(error)}. {instead}") from error
 
 
 def is_id(text: str) -> bool:
@@ -57,7 +57,7 @@ def unreachable(address: str) -> str | None:
             httpx.head(address, timeout=PATIENCE)
             found[0] = None
         except (httpx.HTTPError, OSError) as error:
-            found[0] = _first_line(error)
+            found[0] = first_line(error)
 
     # In a thread, since looking up a name has a limit of its own, of up to half a minute.
     asker = threading.Thread(target=ask, daemon=True)
@@ -65,11 +65,6 @@ def unreachable(address: str) -> str | None:
     asker.join(PATIENCE)
     said = found[0]
     return None if said is None else f"there is no network ({address}: {said})"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().split("\n")
-    return lines[0].rstrip(".") or type(error).__name__
 
 
 def weights_missing(name: str, folders: list[Path], url: str, target: Path) -> InputError:
@@ -99,7 +94,7 @@ def check_copy(name: str, what: str, instead: str) -> None:
     try:
         copy = try_to_load_from_cache(name, "config.json")
     except errors.HFValidationError as error:
-        raise InputError(f"{what} cannot be fetched: {_first_line(error)}. {instead}") from error
+        raise InputError(f"{what} cannot be fetched: {first_line(error)}. {instead}") from error
     if not isinstance(copy, str):
         raise InputError(f"{what} cannot be fetched: {problem}. {instead}")
     if forbidden:

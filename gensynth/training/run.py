@@ -16,8 +16,7 @@ from gensynth.data.sources import Source
 from gensynth.data.training import Batch
 from gensynth.errors import DivergedError, GensynthError, ProcessLost
 from gensynth.experiments.assemble import assemble
-from gensynth.experiments.begin import begin_from
-from gensynth.pipelines.loading import resolve
+from gensynth.experiments.begin import begin_from, check_beginning
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import AVERAGES, WeightAverage
 from gensynth.training.averages.snapshots import drop_later
@@ -48,7 +47,10 @@ class Run:
         self.checkpoints = Checkpoints(
             folder / "checkpoints", experiment.checkpoint.keep, self.together
         )
-        self.beginning = self.together.from_main(self.find_beginning)
+        new = not self.checkpoints.all()
+        beginning = self.together.from_main(
+            lambda: check_beginning(experiment.init_from if new else None)
+        )
         begun_with = output.recorded_classes(folder)
         self.source: Source = announced(
             open_alike(experiment.data, self.together, begun_with), experiment.data
@@ -58,7 +60,9 @@ class Run:
             experiment, self.source.classes, self.device, self.accelerator.num_processes
         )
         # In the main process only: wrapped for several, the others get the weights from there.
-        self.begun = self.together.from_main(self.begin)
+        self.begun = self.together.from_main(
+            lambda: begin_from(beginning, self.parts.model, self.parts.condition)
+        )
         self.learner = Learner(self.parts, self.accelerator)
         if experiment.data.source == "encoded":
             check_encoding(experiment.data, self.learner.autoencoder)
@@ -70,19 +74,6 @@ class Run:
         self.evaluations = Evaluations(experiment, folder, self.source, stop)
         self.meter = Meter(self.device)
         self.seconds = 0.0  # of training, up to the newest checkpoint
-
-    def find_beginning(self) -> str | None:
-        """Whose weights a new run takes over, if it is to; found, but not loaded."""
-        if self.experiment.init_from is None or self.checkpoints.all():
-            return None
-        resolve(self.experiment.init_from)
-        return self.experiment.init_from
-
-    def begin(self) -> list[str]:
-        """Takes over the weights that the run begins with; lines that say which."""
-        if self.beginning is None:
-            return []
-        return begin_from(self.beginning, self.parts.model, self.parts.condition)
 
     def resume(self) -> None:
         """Continues from the newest valid checkpoint."""
@@ -97,15 +88,11 @@ class Run:
             self.seconds = saved.get("seconds", 0.0)
             self.meter = Meter(self.device, self.seconds)
         changes: list[str] = []
-        if self.accelerator.is_main_process:
+        is_main = self.accelerator.is_main_process
+        if is_main:
             changes = output.record(self.experiment, self.folder, self.step)
             drop_later(self.folder, self.step)
-        self.log = TrainingLog(
-            self.folder,
-            self.step,
-            self.experiment.training.steps,
-            self.accelerator.is_main_process,
-        )
+        self.log = TrainingLog(self.folder, self.step, self.experiment.training.steps, is_main)
         for line in self.begun:
             self.log.say(line)
         self.evaluations.resume(self.step, self.log)
@@ -184,12 +171,7 @@ class Run:
             loss = self.learner.backward(batch, random, parts, last=micro == parts - 1)
             # kept on the device: reading the loss here would make every step wait
             self.meter.add({"loss": loss.total.detach(), **loss.parts})
-        # After the last micro-batch: the norm is that of the gradient of the whole batch.
-        if self.experiment.optimizer.clip is not None:
-            self.accelerator.clip_grad_norm_(self.learner.weights, self.experiment.optimizer.clip)
-        self.learner.optimizer.step()
-        self.learner.optimizer.zero_grad()
-        if not self.accelerator.optimizer_step_was_skipped:  # fp16: the gradients overflowed
+        if self.learner.update(self.experiment.optimizer.clip):
             self.average.update()
         self.meter.images += settings.batch_size
 
@@ -296,10 +278,7 @@ class Run:
         newest = self.checkpoints.newest()
         if self.accelerator.is_main_process and newest is not None:
             for part in (AVERAGES, "model"):  # the model last: it means that the run is finished
-                if not (newest / part).is_dir():
-                    continue
-                with output.replacement(self.folder / part) as temporary:
-                    shutil.copytree(newest / part, temporary, dirs_exist_ok=True)
+                output.publish(newest / part, self.folder / part)
             write_status(self.folder, "finished", self.step)
             self.log.say(f"finished {self.step} steps; the model is in {self.folder / 'model'}")
         self.together.barrier()

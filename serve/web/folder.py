@@ -1,14 +1,15 @@
 """The folder of a running server: private, locked, made anew if a cleaner took it."""
 
-import fcntl
 import os
 import shutil
 import stat
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from gensynth.errors import OutputError
+from gensynth.system.alive import Hold
 
 PREFIX = "gensynth-serve-"
 
@@ -31,7 +32,7 @@ class PrivateFolder:
             raise OutputError(_cannot(tempfile.gettempdir(), error)) from error
         self.pictures = self.path / "pictures"
         self._guard = threading.Lock()
-        self._held: int | None = None  # descriptor of the folder, with the lock
+        self._hold: Hold | None = None  # of the folder itself
         self.ensure()
 
     def ensure(self) -> None:
@@ -42,12 +43,13 @@ class PrivateFolder:
         """
         with self._guard:
             try:
-                while self._held is None or not _is_open_as(self._held, self.path):
+                while self._hold is None or not self._hold.is_at(self.path):
                     self._let_go()
                     self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    self._held = _open_own(self.path)
+                    self._hold = _open_own(self.path)
                     # Waits for a server that starts just now and takes this for a leftover.
-                    _lock(self._held, fcntl.LOCK_EX)
+                    with suppress(OSError):  # a file system without locks
+                        self._hold.lock(wait=True)
                 self.pictures.mkdir(exist_ok=True)
             except OSError as error:
                 raise OutputError(_cannot(str(self.path), error)) from error
@@ -59,50 +61,28 @@ class PrivateFolder:
             self._let_go()
 
     def _let_go(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
 
 def delete_leftovers() -> None:
     """Deletes the folders of this user's servers that were killed."""
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
-        try:
-            lock = _open_own(path)
-        except OSError:  # somebody else's, no folder, or gone by now
-            continue
-        try:
-            if _lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        # Somebody else's, no folder, gone by now, or on a file system without locks.
+        with suppress(OSError), _open_own(path) as hold:
+            if hold.lock():
                 shutil.rmtree(path, ignore_errors=True)
-        finally:
-            os.close(lock)
 
 
-def _open_own(path: Path) -> int:
-    """A descriptor of a folder of this user, never of what a link points to."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    about = os.fstat(descriptor)
+def _open_own(path: Path) -> Hold:
+    """A folder of this user, never what a link points to."""
+    hold = Hold(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    about = os.fstat(hold.descriptor)
     if about.st_uid != os.getuid() or stat.S_IMODE(about.st_mode) & 0o077:
-        os.close(descriptor)
+        hold.release()
         raise PermissionError(13, "it belongs to somebody else, or others may enter it")
-    return descriptor
-
-
-def _lock(descriptor: int, how: int) -> bool:
-    """Whether the lock is ours now. Where a file system has no locks, it never is."""
-    try:
-        fcntl.flock(descriptor, how)
-    except OSError:
-        return False
-    return True
-
-
-def _is_open_as(descriptor: int, path: Path) -> bool:
-    """Whether the folder at this path is still the one that was opened."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+    return hold
 
 
 def _cannot(path: str, error: OSError) -> str:

@@ -1,12 +1,13 @@
 """Embedded profiles: pixels are compared with the arithmetic of the profile itself."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from gensynth.data.colour import to_srgb
+from gensynth.data.colour import in_srgb, with_profile
 from gensynth.data.files.image_set import open_images
 from gensynth.data.images import decode
 
@@ -116,10 +117,87 @@ def test_srgb_itself_and_unusable_profiles_change_no_bit(encode):
         assert np.array_equal(np.asarray(decode(encode(PIXELS, icc_profile=icc))), PIXELS)
 
 
-def test_a_picture_without_a_profile_is_the_same_object():
+def test_a_picture_without_a_profile_changes_no_bit():
     image = Image.fromarray(PIXELS)
-    assert to_srgb(image) is image
-    assert to_srgb(Image.fromarray(PIXELS).convert("CMYK")).mode == "CMYK"
+    assert np.array_equal(np.asarray(in_srgb(image)), PIXELS)
+    cmyk = image.convert("CMYK")
+    assert np.array_equal(np.asarray(in_srgb(cmyk)), np.asarray(cmyk.convert("RGB")))
+
+
+def told(image: Image.Image, icc: bytes) -> Image.Image:
+    image.info["icc_profile"] = icc
+    return image
+
+
+def test_srgb_is_known_by_its_colours_also_under_another_name():
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    nameless = own.replace("sRGB".encode("utf-16-be"), "c2.0".encode("utf-16-be"))
+    assert nameless != own and "sRGB" not in ImageCms.getProfileName(io.BytesIO(nameless))
+    flat, known = with_profile(told(Image.fromarray(PIXELS), nameless))
+    assert known is None and np.array_equal(np.asarray(flat), PIXELS)
+    assert np.array_equal(np.asarray(in_srgb(told(Image.fromarray(PIXELS), nameless))), PIXELS)
+
+
+def test_linear_srgb_is_not_srgb():
+    image = told(Image.fromarray(PIXELS), profile(name=b"Linear sRGB"))
+    assert with_profile(image)[1] is not None
+    assert near(np.asarray(in_srgb(image)), as_srgb(PIXELS))
+
+
+def test_a_profile_of_rgb_speaks_of_grey_too():
+    grey = np.array([[0, 60, 128, 255]], np.uint8)
+    found = in_srgb(told(Image.fromarray(grey), profile()))
+    assert found.mode == "L"
+    assert near(np.asarray(found)[0], _encoded((grey[0] / 255) ** GAMMA))
+
+
+def test_half_transparent_pixels_lie_over_white_in_srgb():
+    pixels = np.concatenate([PIXELS, np.full((1, 5, 1), 100, np.uint8)], -1)
+    pixels[0, 0, 3] = 255
+    image = told(Image.fromarray(pixels), profile())
+    expected = as_srgb(PIXELS)
+    expected[0, 1:] = (expected[0, 1:] * 100 + 255 * 155) / 255
+    assert near(np.asarray(in_srgb(image)), expected)
+    flat, known = with_profile(image)  # editing sees the same, and opaque pixels stay
+    assert near(np.asarray(known.to_srgb(flat)), expected)
+    assert flat.getpixel((0, 0)) == tuple(PIXELS[0, 0])
+
+
+def test_a_bad_profile_is_logged_once(caplog):
+    bad = b"no profile of ours"
+    for _ in range(3):
+        assert np.array_equal(np.asarray(in_srgb(told(Image.fromarray(PIXELS), bad))), PIXELS)
+    assert caplog.text.count("cannot be used") == 1
+
+
+def test_colours_that_cannot_be_brought_back_become_srgb():
+    scanner = scanner_profile()
+    flat, known = with_profile(told(Image.fromarray(PIXELS), scanner))
+    assert known is None  # nothing could be drawn in its colours
+    assert flat.getpixel((3, 0)) == (0, 0, 0) and flat.getpixel((4, 0)) == (255, 255, 255)
+    assert not near(np.asarray(flat), PIXELS, 10)
+
+
+def scanner_profile() -> bytes:
+    """From RGB to Lab by a table of two levels each, without a table for the way back."""
+    corners = np.array([(r, g, b) for r in (0, 1) for g in (0, 1) for b in (0, 1)], float)
+    grey = corners.mean(1) * 255  # L*, with a and b of 0
+    clut = np.stack([grey, np.full(8, 128), np.full(8, 128)], -1).astype(np.uint8).tobytes()
+    line = bytes(range(256)) * 3
+    matrix = b"".join(map(fixed, (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    table = b"mft1" + bytes(4) + bytes([3, 3, 2, 0]) + matrix + line + clut + line
+    name = b"scan"
+    text = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + b"\0" + bytes(78)
+    text += bytes(-len(text) % 4)
+    white = b"XYZ " + bytes(4) + b"".join(map(fixed, (0.9642, 1, 0.8249)))
+    body, entries = b"", struct.pack(">I", 3)
+    for tag, content in ((b"desc", text), (b"wtpt", white), (b"A2B0", table)):
+        entries += tag + struct.pack(">II", 128 + 4 + 36 + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    head = struct.pack(">I", 168 + len(body)) + bytes(4) + struct.pack(">I", 0x02100000)
+    head += b"scnrRGB Lab " + bytes(12) + b"acsp" + bytes(28)
+    head += b"".join(map(fixed, (0.9642, 1, 0.8249)))
+    return head + bytes(128 - len(head)) + entries + body
 
 
 def test_lab_is_read(encode):

@@ -8,7 +8,7 @@ from colours import DISPLAY_P3, SWAPPED, profile
 from pictures import array, box, noise
 from PIL import Image, ImageCms, ImageOps
 
-from gensynth.data.profiles import in_srgb, with_profile
+from gensynth.data.colour import in_srgb, with_profile
 from gensynth.errors import UsageError
 from gensynth.pipelines.editing.canvas import make_canvas
 from gensynth.sampling.edits import EditJob, run

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gensynth.data.files.npz import StoredArray
-from gensynth.files import about_disk, cache_folder, give_name
-from gensynth.system.temporary import owned_file, use_folder
+from gensynth.files import give_name, use_folder
+from gensynth.system.disk import about_disk, cache_folder
+from gensynth.system.temporary import owned_file
 
 DIE = """
 import os, signal, sys
@@ -40,20 +41,20 @@ def test_files_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert left.is_file()
     alive, used = start(tmp_path, "live")
     assert used.is_file() and not left.exists()
-    own, stream = owned_file(".npy", tmp_path)
+    own, hold = owned_file(".npy", tmp_path)
     assert used.is_file() and own.is_file() and own != used
     _, kept = owned_file(".npy", tmp_path)  # of the same process
     assert own.is_file()
-    for one in (stream, kept):
-        one.close()
+    for one in (hold, kept):
+        one.release()
     alive.communicate("")
 
 
 def test_files_of_other_programs_stay(tmp_path):
     for name in ("gensynth-samples.npy", "gensynth-report.log", "samples.npy"):
         (tmp_path / name).touch()
-    _, stream = owned_file(".npy", tmp_path)
-    stream.close()
+    _, hold = owned_file(".npy", tmp_path)
+    hold.release()
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -82,9 +83,9 @@ def test_only_who_is_alone_in_a_folder_cleans_it(tmp_path):
     left.touch()
     second = use_folder(tmp_path, tmp_path / "job.json")
     assert left.exists()  # the first may be writing it
-    first.close()
-    second.close()
-    use_folder(tmp_path, tmp_path / "job.json").close()
+    first.release()
+    second.release()
+    use_folder(tmp_path, tmp_path / "job.json").release()
     assert not left.exists()
 
 

@@ -16,7 +16,7 @@ from gensynth.experiments.begin import begin_from
 from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 
-NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
+NAMES = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat"]
 NAMES += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 

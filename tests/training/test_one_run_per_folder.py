@@ -11,7 +11,7 @@ from tiny import losses, write_experiment
 
 from gensynth.errors import RefusedError
 from gensynth.experiments.read import load_experiment
-from gensynth.locks import claim
+from gensynth.system.locks import claim
 from gensynth.training.loop import train
 from gensynth.training.session import output
 

@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -17,6 +16,7 @@ from PIL import Image
 from gensynth.data.reading.contents import in_words
 from gensynth.data.reading.places import stamp_of
 from gensynth.errors import InputError, OutputError
+from gensynth.system.alive import Hold
 from gensynth.system.temporary import owned_file
 
 # What zipfile and numpy raise for a file that is cut off, damaged or something else.
@@ -120,11 +120,11 @@ class StoredArray:
         member = f"{self.name}.npy"
         with zipfile.ZipFile(self.path) as archive, archive.open(member) as source:
             try:
-                path, target = owned_file(".npy")
+                path, hold = owned_file(".npy")
                 # also at the end of the program, which `__del__` does not promise
-                weakref.finalize(self, _remove, path, os.getpid(), target)
-                shutil.copyfileobj(source, target, 2**20)
-                target.flush()
+                weakref.finalize(self, _remove, path, os.getpid(), hold)
+                with path.open("wb") as target:
+                    shutil.copyfileobj(source, target, 2**20)
             except (zipfile.BadZipFile, zlib.error, EOFError) as error:
                 raise InputError(f"{self.path}: {self.name} is damaged: {error}.") from error
             except OSError as error:
@@ -136,10 +136,10 @@ class StoredArray:
         return path
 
 
-def _remove(path: Path, owner: int, lock: IO[bytes]) -> None:
+def _remove(path: Path, owner: int, hold: Hold) -> None:
     if os.getpid() == owner:  # not in a process that was forked from it
         path.unlink(missing_ok=True)
-    lock.close()  # it stays open until then: that is what keeps other programs from the file
+    hold.release()  # held until then: that is what keeps other programs from the file
 
 
 def _start_of(path: Path, member: zipfile.ZipInfo) -> int:

@@ -19,10 +19,10 @@ from gensynth.evaluation.measuring.features import Effort, Images, extract
 from gensynth.evaluation.measuring.measure import measure
 from gensynth.evaluation.references.published import ADM, PUBLISHED
 from gensynth.evaluation.references.reference import read_reference
-from gensynth.files import cache_folder
 from gensynth.metrics import inception_score
 from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.processes import processes
+from gensynth.system.disk import cache_folder
 
 EXTRACTOR = "inception-2015"
 # Over ten splits in random order, and over splits of 5,000 in file order as ADM computes it.

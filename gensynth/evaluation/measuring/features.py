@@ -23,9 +23,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gensynth.errors import InputError, OutputError
-from gensynth.files import cache_folder, replace_file
+from gensynth.files import replace_file
 from gensynth.metrics.extractors import Extractor
 from gensynth.processes import processes
+from gensynth.system.disk import cache_folder
 
 IMAGES_OF_A_FILE = 128
 FILES_AT_A_TIME = 32  # read together: products of many rows are faster

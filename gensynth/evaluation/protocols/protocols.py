@@ -4,12 +4,11 @@ Values come from the papers and from the repositories that belong to them, as ea
 neither of them says, or where they disagree, is listed in `unverified`.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gensynth.errors import UsageError
+from gensynth.errors import UsageError, nearest
 from gensynth.settings import Settings
 
 LabelRule = Literal["balanced", "random"]
@@ -267,8 +266,8 @@ def find_protocol(name: str) -> Protocol:
         UsageError: no protocol has that name; the message names the nearest.
     """
     if name not in PROTOCOLS:
-        begun = [known for known in PROTOCOLS if known.startswith(name)]
-        close = begun or difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        begun = next((known for known in PROTOCOLS if known.startswith(name)), None)
+        close = begun or nearest(name, PROTOCOLS)
+        hint = f" Did you mean {close}?" if close else ""
         raise UsageError(f"there is no protocol {name!r}.{hint} Known: {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gensynth.errors import CorruptError, InputError, UsageError
-from gensynth.files import cache_folder
 from gensynth.metrics.extractors.weights import fetch
+from gensynth.system.disk import cache_folder
 
 ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet"
 

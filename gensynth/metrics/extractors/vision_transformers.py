@@ -14,7 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import InputError, UsageError, first_line
 from gensynth.metrics.extractors.extractor import Extractor
 from gensynth.metrics.extractors.weights import sha256_of
 from gensynth.stored import MOST, TooLarge, at_most
@@ -180,7 +180,7 @@ def load_transformer(
     except TooLarge as error:
         raise InputError(f"{config} asks for more than {MOST} tensors; fetch it again.") from error
     except (OSError, KeyError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(f"cannot read {where}: {_first_line(error)}") from error
+        raise InputError(f"cannot read {where}: {first_line(error)}") from error
     if info["missing_keys"]:
         raise InputError(f"{weights} lacks {', '.join(sorted(info['missing_keys'])[:3])}.")
     return network, sha256_of(weights)
@@ -223,13 +223,9 @@ def _model_files(where: str | Path, download: bool) -> tuple[Path, Path]:
             break
     # The hub's own message speaks of arguments that nobody gave.
     unfetched = not download and isinstance(missing, EntryNotFoundError)
-    reason = "it has not been fetched" if unfetched else problem or _first_line(missing)
+    reason = "it has not been fetched" if unfetched else problem or first_line(missing)
     raise InputError(
         f"there is no folder {str(where)!r}, and as a hub id it is not at hand: "
         f"{reason}. Have it fetched with "
         f"--download, fetch it with `hf download {where}`, or give a folder with --weights FOLDER."
     ) from missing
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

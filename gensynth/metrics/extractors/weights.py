@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
-from gensynth.files import DAMAGED, cache_folder
+from gensynth.files import DAMAGED
+from gensynth.system.disk import cache_folder
 from gensynth.system.hub import unreachable, weights_missing
 from gensynth.system.temporary import own, remove_unowned
 
@@ -130,8 +131,7 @@ def _check_network(url: str, target: Path) -> None:
 
 def _receive(url: str, part: Path, target: Path) -> str:
     digest = hashlib.sha256()
-    with part.open("wb") as stream:
-        own(stream)
+    with part.open("wb") as stream, own(part):
         for block in _blocks(url, target):
             stream.write(block)
             digest.update(block)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from gensynth.data.colour import Profile, with_profile
 from gensynth.data.images import pad_square, to_tensor, upright
-from gensynth.data.profiles import Profile, with_profile
 from gensynth.errors import UsageError
 from gensynth.pipelines.editing.mask import nothing_masked, redrawn_by
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from gensynth.data.images import flatten, has_alpha
+from gensynth.data.colour import flatten, has_alpha
 from gensynth.errors import UsageError
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gensynth.errors import CorruptError, OutputError
+from gensynth.files import temporary_for
 
 FOLDER = "snapshots"
 FACTS = "snapshot"  # key of the metadata
@@ -57,7 +58,7 @@ def write_snapshot(
         OutputError: the disk is full or not writable.
     """
     path = run / FOLDER / f"step-{step:08d}-{name}.safetensors"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_for(path)
     stored = {key: tensor.detach().to("cpu", DTYPE).contiguous() for key, tensor in tensors.items()}
     # One entry: safetensors writes several in any order, and equal runs should give equal files.
     metadata = {FACTS: json.dumps({"updates": num_updates, "sha256": _digest(stored)})}

@@ -65,6 +65,17 @@ class Learner:
             self.accelerator.backward(loss.total / parts)  # gradients add up to those of the mean
         return loss
 
+    def update(self, clip: float | None) -> bool:
+        """Moves the weights along the gradients of all micro-batches, cut off at a norm of `clip`.
+
+        False if nothing was moved, as the gradients had overflowed (fp16).
+        """
+        if clip is not None:
+            self.accelerator.clip_grad_norm_(self.weights, clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return not self.accelerator.optimizer_step_was_skipped
+
     def seen(self, batch: Batch, random: StepRandom) -> tuple[Tensor | None, Tensor]:
         """Images, if the data hold them, and what the model is trained on, on the device."""
         if batch.latents is not None:

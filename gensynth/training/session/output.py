@@ -1,7 +1,5 @@
 """The output folder of a run: made, claimed and protected from another run's settings."""
 
-import json
-import os
 import shutil
 import socket
 import time
@@ -14,8 +12,8 @@ from pydantic import ValidationError
 
 from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import OutputError, RefusedError
-from gensynth.files import leftovers, write_text
-from gensynth.locks import Lock, claim, token_in
+from gensynth.files import json_in, leftovers, temporary_for, write_text
+from gensynth.system.locks import Lock, claim, token_in
 from gensynth.training.session.together import Together
 
 EXPERIMENT = "experiment.yaml"
@@ -190,13 +188,17 @@ def _unwritable(folder: Path, error: OSError) -> OutputError:
 def recorded_classes(folder: Path) -> list[str] | None:
     """The class names with which the run in a folder began; None for a new one."""
     for names in sorted(folder.glob("checkpoints/step-????????/model/labels.json"), reverse=True):
-        try:
-            found = json.loads(names.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # a damaged checkpoint, which will be passed over with a word
-        if isinstance(found, list):
+        found = json_in(names)
+        if isinstance(found, list):  # not of a damaged one, which will be passed over with a word
             return found
     return None
+
+
+def publish(source: Path, folder: Path) -> None:
+    """Puts a copy of a folder in place of another one; nothing if there is no `source`."""
+    if source.is_dir():
+        with replacement(folder) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
 
 
 @contextmanager
@@ -206,7 +208,7 @@ def replacement(folder: Path) -> Iterator[Path]:
     Until then, and after an error in the block, the old one is there. A crash in the middle of the
     exchange leaves it as `folder.old`.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = temporary_for(folder)
     old = folder.with_name(f"{folder.name}.old")
     try:
         temporary.mkdir(parents=True)

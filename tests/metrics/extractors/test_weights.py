@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from gensynth.errors import CorruptError, InputError, OutputError, RefusedError
-from gensynth.files import cache_folder
 from gensynth.metrics.extractors.weights import (
     PublishedFile,
     fetch,
     find_weights,
     read_tensors,
 )
+from gensynth.system.disk import cache_folder
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -1,12 +1,9 @@
 """One process at a time writes in a place; the end of a process, also by kill -9, frees it.
 
-A lock is a POSIX record lock on a small file, which says who holds it. The kernel keeps it with the
-process and not with the open file: children do not inherit it, so a data worker that outlives its
-parent holds nothing. NFS passes such locks on between machines.
+A lock is a small file, which says who holds it, locked for as long as that process lives (`alive`).
 """
 
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -21,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from gensynth.errors import RefusedError
+from gensynth.system.alive import Hold
 
 # What file systems answer that know no locks.
 _UNKNOWN = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-# Those of this process: the kernel would give it a second one.
-_held: set[Path] = set()
 
 
 @dataclass
@@ -34,15 +30,14 @@ class Lock:
 
     path: Path
     token: str
-    descriptor: int
+    hold: Hold
 
     def release(self) -> None:
         """Gives the place free and leaves no file."""
         with suppress(OSError):
-            if _is_at(self.descriptor, self.path):
+            if self.hold.is_at(self.path):
                 self.path.unlink()
-        os.close(self.descriptor)
-        _held.discard(self.path)
+        self.hold.release()
 
 
 def claim(path: Path, place: Path, advice: str) -> Lock:
@@ -53,21 +48,18 @@ def claim(path: Path, place: Path, advice: str) -> Lock:
         OSError: the file cannot be made or written.
     """
     path = path.resolve()
-    if path in _held:
-        raise RefusedError(f"{place} is being written by this process already. {advice}")
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        hold = Hold(path, os.O_RDWR | os.O_CREAT)
         try:
-            _take(descriptor, place, advice)
+            _take(hold, place, advice)
             # It may have been the file of a lock that was released in the meantime.
-            if _is_at(descriptor, path):
+            if hold.is_at(path):
                 break
         except (OSError, RefusedError):
-            os.close(descriptor)
+            hold.release()
             raise
-        os.close(descriptor)
-    lock = Lock(path, secrets.token_hex(16), descriptor)
-    _held.add(path)
+        hold.release()
+    lock = Lock(path, secrets.token_hex(16), hold)
     try:
         _sign(lock)
     except OSError:
@@ -87,22 +79,18 @@ def locked(path: Path, place: Path, advice: str) -> Iterator[None]:
 
 
 def token_in(path: Path) -> str | None:
-    """The token in the file of a lock, if there is one to be read. Not for the process that holds
-    it: closing the file would end its lock."""
+    """The token in the file of a lock, if there is one to be read."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["token"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _take(descriptor: int, place: Path, advice: str) -> None:
+def _take(hold: Hold, place: Path, advice: str) -> None:
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not hold.lock():
+            raise RefusedError(f"{place} is being written by {_holder(hold)}. {advice}")
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise RefusedError(
-                f"{place} is being written by {_holder(descriptor)}. {advice}"
-            ) from error
         if error.errno not in _UNKNOWN:
             raise
         print(
@@ -120,26 +108,21 @@ def _sign(lock: Lock) -> None:
         "command": shlex.join(sys.argv),
         "token": lock.token,
     }
-    os.ftruncate(lock.descriptor, 0)
-    os.pwrite(lock.descriptor, json.dumps(about).encode(), 0)
-    os.fsync(lock.descriptor)  # other machines are to see it
+    descriptor = lock.hold.descriptor
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(about).encode(), 0)
+    os.fsync(descriptor)  # other machines are to see it
 
 
-def _holder(descriptor: int) -> str:
+def _holder(hold: Hold) -> str:
     """Who holds the lock of a file, in words."""
     try:
-        about: Any = json.loads(os.pread(descriptor, 2**16, 0))
+        about: Any = json.loads(os.pread(hold.descriptor, 2**16, 0))
+        if (about["process"], about["host"]) == (os.getpid(), socket.gethostname()):
+            return "this process already"
         return (
             f"process {about['process']} on {about['host']} since {about['since']} "
             f"({about['command']})"
         )
     except (OSError, ValueError, KeyError, TypeError):  # it is only just being written
         return "another process"
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

@@ -11,17 +11,17 @@ import pytest
 
 from gensynth.errors import RefusedError
 from gensynth.files import leftovers, new_folder
-from gensynth.locks import claim, token_in
+from gensynth.system.locks import claim, token_in
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from gensynth.locks import claim
+from gensynth.system.locks import claim
 lock = claim(Path(sys.argv[1]), Path("the place"), "Wait.")
 if os.fork() == 0:  # a child that outlives its parent, as data workers may
+    print("it runs", flush=True)
     time.sleep(60)
     os._exit(0)
-print(os.getpid(), flush=True)
 time.sleep(60)
 """
 MAKER = """
@@ -84,11 +84,18 @@ def test_this_process_cannot_take_it_twice(tmp_path):
 
 def test_the_token_is_what_others_read(tmp_path):
     lock = claim(tmp_path / ".lock", tmp_path, "Wait.")
-    code = "import sys, pathlib, gensynth.locks as l; print(l.token_in(pathlib.Path(sys.argv[1])))"
+    code = """
+import pathlib, sys
+from gensynth.system.locks import token_in
+print(token_in(pathlib.Path(sys.argv[1])))
+"""
     read = subprocess.run(
         [sys.executable, "-c", code, lock.path], capture_output=True, text=True, check=True
     )
     assert read.stdout.strip() == lock.token
+    assert token_in(lock.path) == lock.token  # reading it here does not end the lock
+    with pytest.raises(RefusedError):
+        claim(tmp_path / ".lock", tmp_path, "Wait.")
     lock.release()
     assert token_in(tmp_path / ".lock") is None
 
@@ -125,6 +132,6 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caps
     def unknown(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("fcntl.lockf", unknown)
+    monkeypatch.setattr("fcntl.flock", unknown)
     claim(tmp_path / ".lock", Path("place"), "Wait.").release()
     assert "the disk of place knows no locks" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""Places that can be filled again or moved, and what to do about a disk that is full."""
+
+import errno
+import os
+from pathlib import Path
+
+from gensynth.errors import OutputError
+
+# What the system says where a disk is full or a place may not be written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def cache_folder(kind: str) -> Path:
+    """Folder for things that can be made again, by kind (`GENSYNTH_CACHE`, ~/.cache/gensynth).
+
+    It may not exist yet.
+
+    Raises:
+        OutputError: this user has no home, and the variable is not set.
+    """
+    try:
+        return Path(os.environ.get("GENSYNTH_CACHE", "~/.cache/gensynth")).expanduser() / kind
+    except RuntimeError as error:
+        raise OutputError(
+            "this user has no home folder; set GENSYNTH_CACHE to a folder that can be written."
+        ) from error
+
+
+def about_disk(error: OSError) -> OutputError | None:
+    """What to do where the disk is full or a place may not be written; None of other errors.
+
+    Of a cache it names the variable that moves it.
+    """
+    if error.errno not in _DISK:
+        return None
+    place = Path(os.fsdecode(error.filename)) if error.filename else None
+    remedy = "free some space, or choose a place that can be written"
+    if place is not None:
+        moved = next((name for name, root in _caches().items() if place.is_relative_to(root)), None)
+        if moved is not None:
+            remedy = f"set {moved} to a folder that can be written and has space"
+    return OutputError(
+        f"{place or 'a file or standard output'} cannot be written: {error.strerror}; {remedy}."
+    )
+
+
+def _caches() -> dict[str, Path]:
+    """Environment variable -> the folder that it moves; that of Hugging Face holds what it loads.
+
+    Their place is known without importing it.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    hub = os.environ.get("HF_HOME", f"{cache}/huggingface")
+    # expanduser of os.path leaves "~" where a user has no home; Path's raises.
+    return {
+        "GENSYNTH_CACHE": cache_folder(""),
+        "HF_HOME": Path(os.path.expanduser(hub)),  # noqa: PTH111
+    }
