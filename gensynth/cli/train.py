@@ -41,7 +41,7 @@ def checked_experiment(config: str, overrides: list[str] | None) -> Any:
 
     experiment = read_experiment(config, overrides or [])
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        check_places(experiment)  # of several processes each may see another disk: they ask together
+        check_places(experiment)  # several processes ask together: each may see another disk
     check_model(experiment)
     return experiment
 

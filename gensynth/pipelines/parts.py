@@ -211,6 +211,8 @@ def telling_damage(folder: Path) -> Iterator[None]:
         raise CorruptError(f"{folder} cannot be loaded: {error}") from error
     except GensynthError:
         raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except ImportError as error:  # an option of a scheduler that needs another library
         raise InputError(f"{folder} cannot be loaded: {error}") from error
     except (*DAMAGED, SafetensorError) as error:
