@@ -194,7 +194,8 @@ class Settings:
             height, width = (self.size, self.size) if is_whole(self.size) else self.size
             object.__setattr__(self, "size", (int(height), int(width)))
         if self.guidance_interval is not None:
-            object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+            low, high = map(float, self.guidance_interval)
+            object.__setattr__(self, "guidance_interval", (low, high))
         if self.timesteps is not None:
             object.__setattr__(
                 self, "timesteps", tuple(map(int, listed(self.timesteps, "timesteps")))

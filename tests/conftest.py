@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
@@ -29,6 +30,8 @@ import torch  # noqa: E402 - Hugging Face libraries read the environment when th
 torch.set_num_threads(1)
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when Triton is imported
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's "ignore" would reach what tests start
 
 CLASSES = ["Ant", "Bear", "Cat", "Dog", "Eel", "Fox", "Goat", "Hare", "Ibex", "Jackal"]
 

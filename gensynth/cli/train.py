@@ -1,5 +1,6 @@
 """`gensynth train`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def checked_experiment(config: str, overrides: list[str] | None) -> Any:
     from gensynth.experiments.read import read_experiment
 
     experiment = read_experiment(config, overrides or [])
-    check_places(experiment)
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        check_places(experiment)  # several processes ask together: each may see another disk
     check_model(experiment)
     return experiment
 

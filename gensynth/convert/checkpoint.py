@@ -14,7 +14,7 @@ from gensynth.convert.tokens import PATCH
 from gensynth.errors import OutputError
 from gensynth.files import new_folder
 from gensynth.pipelines.class_conditional import ClassConditionalPipeline
-from gensynth.preflight.converting import check
+from gensynth.preflight.converting import check, check_vae
 
 # What training scripts called a state that may as well be averaged: Halton-MaskGIT stores averages
 # under the same name, in a file of their own.
@@ -90,6 +90,8 @@ def convert(
         _write(made, out)
         return Converted(out, system, found.name, made.num_parameters(), *which, None)
     vae = vae or DEFAULT_VAE
+    if system != "maskgit":
+        check_vae(vae)
     codec = open_codec(system, vae)
     made = found.filled()
     pipeline = drawing_pipeline(system, found, made, codec, vae, size)

@@ -216,7 +216,7 @@ def telling_damage(folder: Path) -> Iterator[None]:
         yield
     except UsageError as error:  # parts that are not each other's
         raise CorruptError(f"{folder} cannot be loaded: {error}") from error
-    except (GensynthError, torch.OutOfMemoryError):
+    except (GensynthError, MemoryError, torch.OutOfMemoryError):
         raise
     except ImportError as error:  # an option of a scheduler that needs another library
         raise InputError(f"{folder} cannot be loaded: {error}") from error

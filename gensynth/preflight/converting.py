@@ -52,12 +52,15 @@ def check(
     keywords = {} if model is None else _parsed(changes, model)
     if not checkpoint.is_file():
         raise InputError(f"there is no checkpoint file {checkpoint}.")
-    if system not in ("llamagen", "maskgit"):
-        _check_vae(vae or outline.literal("gensynth.convert.drawing", "DEFAULT_VAE"))
     return keywords
 
 
-def _check_vae(vae: str) -> None:
+def check_vae(vae: str) -> None:
+    """After the checkpoint was read: one that is refused needs no network.
+
+    Raises:
+        InputError: a hub id that cannot be fetched.
+    """
     if not Path(vae).exists() and hub.is_id(vae):
         instead = "Give --vae FOLDER, a diffusers AutoencoderKL with safetensors."
         hub.check_copy(vae, f"there is no folder {vae!r}, and as a hub id it", instead)

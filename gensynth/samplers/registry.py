@@ -130,8 +130,9 @@ def misfit(
         before: one that can, whose noise of a timestep is the model's; None: it is not known.
     """
     name, names = type(scheduler).__name__, fitting(prediction, path)
-    if not fitting(prediction):  # not a word of ours: somebody changed it, or it is damaged
-        return f"no scheduler knows the prediction {prediction!r}. Fetch or export the model again."
+    if not names:
+        known = ", ".join(predictions())
+        return f"the prediction {prediction!r} is none that is known: {known}."
     entry = {**BY_HAND, **SAMPLERS}.get(name)
     if entry is None or prediction not in entry.fits or not (path == "linear" or entry.any_path):
         on_path = "" if path == "linear" else f" on the {path} path"

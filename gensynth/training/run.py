@@ -199,6 +199,7 @@ class Run:
         """A checkpoint of this step: accelerate's state, the averaged pipeline and our place."""
         self.count_unreadable()
         self.check_weights()  # a checkpoint that is not finite would take a good one's place
+        self.check_losses()
         self.seconds = self.meter.seconds
         self.checkpoints.save(self.step, self.write_checkpoint)
         self.saved = self.step
@@ -212,6 +213,11 @@ class Run:
     def check_weights(self) -> None:
         if not (self.average.finite() and self.learner.finite()):
             raise self.divergence("the weights are not finite", self.meter.sound)
+
+    def check_losses(self) -> None:
+        """The losses since the last report, of which only a report tells otherwise."""
+        if self.together.any(int(self.meter.sound) < self.meter.count):
+            raise self.divergence("the loss is not finite", self.meter.sound)
 
     def divergence(self, what: str, sound: Tensor) -> DivergedError:
         """What to raise; `sound` micro-batches had a finite loss since the last report."""

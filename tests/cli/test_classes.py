@@ -28,9 +28,7 @@ def test_classes_are_listed_and_searched(folder, capsys):
     assert len(shown()) == 10
     assert shown("TINCA") == ["0 · tench, Tinca tinca · n01440000"]
     assert shown("n01440001") == ["1 · goldfish · n01440001"]
-    assert shown("shark", "7") == [
-        "9 · shark 7 · n01440009",
-    ]
+    assert shown("shark", "n01440009") == ["9 · shark 7 · n01440009"]
     with pytest.raises(UsageError, match=r"contains 'goldfsh'\. Did you mean 'goldfish'"):
         shown("goldfsh")
 

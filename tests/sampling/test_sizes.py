@@ -4,7 +4,7 @@ from gensynth.sampling.job import Job, run
 from gensynth.settings import Settings
 
 
-@pytest.mark.parametrize(("size", "said"), [(64, True), (48, True), (None, False)])
+@pytest.mark.parametrize(("size", "said"), [(64, True), (48, True), (32, False), (None, False)])
 def test_pictures_of_another_size_than_those_of_training_are_said(
     tiny_model_folder, tmp_path, capsys, size, said
 ):

@@ -18,6 +18,7 @@ from pathlib import Path
 from torch.distributed import TCPStore
 
 ROOT = Path(__file__).parents[2]
+GRACE_SECONDS = 30
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
@@ -110,6 +111,8 @@ class Launch:
             if any(process.exitcode for process in self.processes):
                 for process in alive:
                     process.terminate()
+                    process.join(GRACE_SECONDS)
+                    process.kill()  # as torchrun's agent does
                     process.join()
         codes = [process.exitcode for process in self.processes]
         failed = [code for code in codes if code and code != -15]

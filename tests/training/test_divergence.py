@@ -64,7 +64,9 @@ def test_weights_whose_loss_is_not_finite_are_set_aside(tmp_path, monkeypatch):
         return replace(loss, total=loss.total * float("inf")) if count >= 2 else loss
 
     monkeypatch.setattr(Learner, "backward", spoilt)
-    with pytest.raises(DivergedError, match=r"last good state: .*step-00000002.*set aside"):
+    with pytest.raises(
+        DivergedError, match=r"last good state: .*step-00000002.*set aside as step-00000003"
+    ):
         train(load_experiment(config, ["training.steps=6"]))
     aside = {name for name in steps_of(tmp_path / "run") if name.endswith(".diverged")}
     assert "step-00000003.diverged" in aside
