@@ -60,7 +60,7 @@ def about_architecture(name: str) -> str | None:
     trained = [key for key, file in shipped_configs().items() if own.search(file.read_text())]
     if trained:
         said += f" Train one: gensynth train --config {trained[0]}."
-    return f"{said} With weights come along: {', '.join(PRETRAINED)}."
+    return f"{said} Models with weights that come with gensynth: {', '.join(PRETRAINED)}."
 
 
 def _pipeline_folder(path: Path) -> Path:

@@ -10,7 +10,7 @@ from gensynth.config import Data
 from gensynth.data.images import decode
 from gensynth.data.reading.contents import in_words
 from gensynth.data.reading.endings import natural
-from gensynth.data.reading.folder import PictureFolder
+from gensynth.data.reading.folder import ONE_KIND, PictureFolder
 from gensynth.data.reading.labels import Labels
 from gensynth.data.reading.places import stamp_of
 from gensynth.data.sources import open_source
@@ -69,7 +69,8 @@ class Files:
         names = self.classes
         if names is None and self.labels is not None:
             names = [str(label) for label in sorted(set(self.labels))]
-        self.summary = in_words(len(found.files), names, found.left_out, found.notes)
+        notes = [note for note in found.notes if note != ONE_KIND or self.labels is None]
+        self.summary = in_words(len(found.files), names, found.left_out, notes)
 
     def __len__(self) -> int:
         return len(self.files)

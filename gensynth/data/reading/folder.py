@@ -24,6 +24,8 @@ from gensynth.data.reading.metadata import CAPTIONS, read_metadata
 from gensynth.data.reading.walk import walk
 from gensynth.errors import InputError, UsageError
 
+ONE_KIND = "All are of one kind: to have classes, put the pictures into a folder for each."
+
 
 @dataclass
 class PictureFolder:
@@ -189,9 +191,7 @@ def _label_by_folders(found: PictureFolder, level: int | None) -> None:
     found.labels = class_folders(str(found.folder), inside, level)
     found.by_folders = found.labels is not None
     if found.labels is None and level is None:
-        found.notes.append(
-            "All are of one kind: to have classes, put the pictures into a folder for each."
-        )
+        found.notes.append(ONE_KIND)
 
 
 def _note_captions(found: PictureFolder, tables: dict[Path, dict[str, Any]]) -> None:

@@ -103,9 +103,9 @@ def _mixed(place: str, inside: Sequence[tuple[str, ...]], depths: Counter[int]) 
     other = next(pieces for pieces in inside if len(pieces) == usual)
     way = "0 for no classes" if 1 in depths else "1 for the first folders as classes, 0 for none"
     return (
-        f"pictures in {place} lie differently deep: {'/'.join(one)} ({depths[odd]:,} like it) and "
-        f"{'/'.join(other)} ({depths[usual]:,}), so the classes are not clear. Move the one kind, "
-        f"or set data.class_level (--class-level): {way}."
+        f"pictures in {place} lie differently deep: {'/'.join(one)} ({depths[odd]:,} so deep) and "
+        f"{'/'.join(other)} ({depths[usual]:,} so deep), so the classes are not clear. "
+        f"Move those of one depth elsewhere, or set data.class_level (--class-level): {way}."
     )
 
 
