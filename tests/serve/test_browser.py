@@ -52,6 +52,9 @@ def test_generate_stop_and_recipe(page, tmp_path):
     put(page, "num", 16)
     put(page, "seed", 5)
     put(page, "steps", 250)
+    page.get_by_text("More settings").click()
+    settings = page.locator("#settings textarea")
+    settings.fill('{"size": [96, 96]}')  # long enough to be watched and stopped by a slow browser
     assert page.locator("#stop").is_disabled()
     page.locator("#generate").click()
     first = int(re.search(r"step (\d+)/250", status(page, r"step \d+/250"))[1])
@@ -63,6 +66,7 @@ def test_generate_stop_and_recipe(page, tmp_path):
 
     put(page, "num", 2)
     put(page, "steps", 3)
+    settings.fill("")
     page.locator("#generate").click()
     assert re.fullmatch(r"done in \d+\.\d s, seeds 5-6", status(page, "^done"))
     thumbnails = page.locator("#gallery .thumbnail-item")
