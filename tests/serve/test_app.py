@@ -134,6 +134,7 @@ def test_one_public_endpoint(client):
 
 
 def test_a_program_can_generate(client, model_folder):
+    client.reset_session()  # other tests have drawn into its gallery
     live, gallery = client.predict(model_folder.name, **GOOD, api_name="/generate")
     assert "seeds 7-8" in live
     recipes = [read_recipe(item["image"]) for item in gallery]
