@@ -14,7 +14,7 @@ from gensynth.config import (
     Reconstruction,
     Repa,
 )
-from gensynth.errors import did_you_mean
+from gensynth.errors import nearest
 
 OBJECTIVES: dict[str, Any] = {
     "flow": Flow,
@@ -38,7 +38,8 @@ def explain(problem: Any, tree: dict[str, Any]) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1], tree)
-        hint = did_you_mean(location[-1], known, SIMILAR)
+        near = nearest(location[-1], known, SIMILAR)
+        hint = f" Did you mean {'.'.join([*location[:-1], near])!r}?" if near else ""
         return f"unknown key '{key}'.{hint} Known: {', '.join(known)}."
     if problem["type"] == "missing":
         return f"'{key}' is missing."

@@ -1,5 +1,6 @@
 """Pictures on disk: whole or absent, with the recipe inside, and a manifest to resume from."""
 
+import errno
 import hashlib
 import json
 import os
@@ -111,9 +112,14 @@ def reporting_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = (
+            "What is already there is complete; free some space or choose another --out, then run "
+            "the same command again."
+        )
         raise OutputError(
-            f"cannot write to {folder}: {error.strerror or error}. What is already there is "
-            "complete; free some space or choose another --out, then run the same command again."
+            f"cannot write to {folder}: {error.strerror or error}. "
+            f"{remedy if full else 'Choose another --out.'}"
         ) from error
 
 

@@ -64,7 +64,7 @@ def test_a_run_without_a_condition_draws(config, tmp_path):
     ("override", "words"),
     [
         ("condition.kind=clases", ["'clases'", "Did you mean 'classes'", "Known: classes, none"]),
-        ("condition.knid=none", ["'condition.knid'", "Did you mean 'kind'"]),
+        ("condition.knid=none", ["'condition.knid'", "Did you mean 'condition.kind'"]),
         ("sampling.guidance=2", ["condition.kind none", "sampling.guidance=1"]),
     ],
 )

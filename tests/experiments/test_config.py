@@ -118,14 +118,14 @@ def test_numbers_without_a_dot_are_numbers_in_the_file_too(write):
     [
         # unknown key, at each level, with its nearest and all known ones
         ("sede=1", ["'sede'", "Did you mean 'seed'", "optimizer"]),
-        ("data.sise=1", ["'data.sise'", "Did you mean 'size'", "flip"]),
-        ("optimizer.lrr=1", ["'optimizer.lrr'", "Did you mean 'lr'"]),
-        ("training.step=1", ["'training.step'", "Did you mean 'steps'"]),
-        ("ema.deccay=1", ["'ema.deccay'", "Did you mean 'decay'"]),
-        ("checkpoint.evry=1", ["'checkpoint.evry'", "Did you mean 'every'"]),
-        ("sampling.guidence=1", ["'sampling.guidence'", "Did you mean 'guidance'"]),
-        ("autoencoder.ptch=1", ["'autoencoder.ptch'", "Did you mean 'patch'"]),
-        ("objective.tme=1", ["'objective.tme'", "Did you mean 'time'", "label_dropout"]),
+        ("data.sise=1", ["'data.sise'", "Did you mean 'data.size'", "flip"]),
+        ("optimizer.lrr=1", ["'optimizer.lrr'", "Did you mean 'optimizer.lr'"]),
+        ("training.step=1", ["'training.step'", "Did you mean 'training.steps'"]),
+        ("ema.deccay=1", ["'ema.deccay'", "Did you mean 'ema.decay'"]),
+        ("checkpoint.evry=1", ["'checkpoint.evry'", "Did you mean 'checkpoint.every'"]),
+        ("sampling.guidence=1", ["'sampling.guidence'", "Did you mean 'sampling.guidance'"]),
+        ("autoencoder.ptch=1", ["'autoencoder.ptch'", "Did you mean 'autoencoder.patch'"]),
+        ("objective.tme=1", ["'objective.tme'", "Did you mean 'objective.time'", "label_dropout"]),
         ("model.hiden_size=8", ["'model.hiden_size'", "Did you mean 'hidden_size'", "depth"]),
         # values that are not among the allowed ones
         ("data.source=imagefolders", ["'data.source'", "imagefolder", "hub"]),
@@ -449,7 +449,7 @@ def test_the_evaluation_section(write):
     assert load_experiment(path).evaluation.every == 0
     section = load_experiment(path, ["evaluation.every=500", "evaluation.num=50"]).evaluation
     assert (section.every, section.num, section.extractor) == (500, 50, "lite0-64")
-    assert "Did you mean 'every'?" in refusal(path, "evaluation.evry=5")
+    assert "Did you mean 'evaluation.every'?" in refusal(path, "evaluation.evry=5")
     for override in ("evaluation.num=1", "evaluation.every=-1", "evaluation.batch_size=0"):
         assert f"'{override.partition('=')[0]}'" in refusal(path, override)
 
