@@ -5,7 +5,7 @@ from typing import Any
 
 from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment
-from gensynth.errors import InputError, OutputError, UsageError, did_you_mean
+from gensynth.errors import InputError, OutputError, UsageError, nearest
 from gensynth.experiments.explain import OBJECTIVES, SIMILAR
 from gensynth.models.known import known, model_names
 from gensynth.samplers.known import check_scheduler
@@ -26,9 +26,10 @@ def check_names(experiment: Experiment) -> None:
     keywords = known(name).keywords  # raises for an unknown name
     for key in given:
         if key not in keywords:
+            near = nearest(key, keywords, SIMILAR)
+            hint = f" Did you mean 'model.{near}'?" if near else ""
             raise UsageError(
-                f"unknown key 'model.{key}' for {name}.{did_you_mean(key, keywords, SIMILAR)} "
-                f"Known: {', '.join(keywords)}."
+                f"unknown key 'model.{key}' for {name}.{hint} Known: {', '.join(keywords)}."
             )
     condition = condition_kind(experiment.condition.kind).of_data(["one", "two"])  # stand-ins
     _check_parts(experiment)

@@ -165,8 +165,6 @@ def followed(said: str, arguments: list[str], new: str) -> list[str] | None:
         if "Nearest" in meant[0]:
             return [right if re.fullmatch(r"[0-9x]+", word) else word for word in arguments]
         bad = wrong[1] if wrong else arguments[-1]
-        if "unknown key" in said:  # of which the last part is corrected
-            bad = bad.rpartition(".")[2]
         return [word.replace(bad, right) for word in arguments]
     if setting := re.search(r"set ((?:[\w.]+=\S+?))(?: or [\w.=]+)?\.?\n?$", said):
         return [*arguments, setting[1]]

@@ -126,7 +126,7 @@ def test_numbers_without_a_dot_are_numbers_in_the_file_too(write):
         ("sampling.guidence=1", ["'sampling.guidence'", "Did you mean 'sampling.guidance'"]),
         ("autoencoder.ptch=1", ["'autoencoder.ptch'", "Did you mean 'autoencoder.patch'"]),
         ("objective.tme=1", ["'objective.tme'", "Did you mean 'objective.time'", "label_dropout"]),
-        ("model.hiden_size=8", ["'model.hiden_size'", "Did you mean 'hidden_size'", "depth"]),
+        ("model.hiden_size=8", ["'model.hiden_size'", "Did you mean 'model.hidden_size'", "depth"]),
         # values that are not among the allowed ones
         ("data.source=imagefolders", ["'data.source'", "imagefolder", "hub"]),
         ("data.channels=2", ["'data.channels'", "1 or 3", "got 2"]),
