@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,12 @@ def test_children_do_not_keep_the_lock_of_a_killed_process(tmp_path, child):
             assert not other.lock()
             os.kill(owner.pid, signal.SIGKILL)
             owner.wait()
+            # The child may not have run yet since its fork; it sleeps for much longer than this.
+            end = time.monotonic() + 10
+            while not other.lock():
+                assert time.monotonic() < end
+                time.sleep(0.01)
             os.kill(number, 0)  # the child is still there
-            assert other.lock()
     finally:
         os.kill(number, signal.SIGKILL)
 
