@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 
-from gensynth.data.reading.contents import LeftOut, in_words
+from gensynth.data.reading.contents import EXAMPLES, LeftOut, in_words
 from gensynth.data.reading.places import stamp_of
 from gensynth.data.rows import AT_ONCE, CaptionedRows, LabelledRows, TarRows
 
@@ -41,7 +42,11 @@ class Source:
     def summary(self) -> str:
         """What was read and what was left out, in words."""
         count = None if self.streamed else len(self.rows)
-        return in_words(count, self.classes, self.left_out, self.notes)
+        captions = None
+        if self.captioned:  # of a stream none is read before the run begins
+            some = () if self.streamed else self.captions()
+            captions = [texts[0] for texts in islice(some, EXAMPLES)]
+        return in_words(count, self.classes, self.left_out, self.notes, captions)
 
     def labels(self) -> list[int] | None:
         """The class of every row; None for streams and without classes."""
@@ -54,7 +59,7 @@ class Source:
     def captions(self) -> Iterator[list[str]]:
         """The captions of each picture, in the order of the rows; only a stream reads pictures."""
         assert self.captioned
-        if isinstance(self.rows, CaptionedRows):
+        if isinstance(self.rows, CaptionedRows | TarRows):
             yield from self.rows.captions()
         elif isinstance(self.rows, Dataset):
             for some in self.rows.select_columns("text").iter(AT_ONCE):
