@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     height and width of each resized image, top and left of the square cut out of it, all in
     positions of the latents. They are those before mirroring: a mirrored image is the mirrored
     crop. latents: float32 [B, C, h, w] or tokens int64 [B, h, w] if they were encoded before.
+    texts: a caption of each image, where captions are read.
     """
 
     images: Tensor | None
@@ -40,6 +41,7 @@ class Batch(NamedTuple):
     cursor: tuple[int, int] | None = None
     crops: Tensor | None = None
     latents: Tensor | None = None
+    texts: list[str] | None = None
 
 
 class View(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth.conditions import CONDITIONS, Classes
+from gensynth.conditions import CONDITIONS, Classes, Texts
 from gensynth.conditions.classes import LABELS_FILE
 from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.files import json_in
@@ -113,6 +113,8 @@ def _check_shown(folder: Path, index: Mapping[str, Any], shown: str) -> None:
         names = json_in(folder / LABELS_FILE)
         if isinstance(names, list):
             Classes([str(name) for name in names], None).load(folder).parse(shown)
+    elif kind is Texts:
+        Texts(0).parse(shown)
     elif kind is not None:
         kind.of_data([]).parse(shown)
 
