@@ -11,8 +11,7 @@ from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.files import json_in
 from gensynth.models.known import impossible_size
 from gensynth.models.presets import PRESETS
-from gensynth.pipelines.finding import INDEX, resolve
-from gensynth.pipelines.foreign import about_pipeline
+from gensynth.pipelines.finding import INDEX, about_pipeline, resolve
 from gensynth.samplers.known import check_scheduler
 from gensynth.settings import Settings
 from gensynth.system import outline
