@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 FILE = "tokenizer.json"
 # In the order of their numbers: `models.layers.text` says why the end is not 2.
 SPECIAL = ("<pad>", "<begin>", "<unknown>", "<end>")
-MOST_CAPTIONS = 200_000  # that a vocabulary is made from
 
 
 def learn_tokenizer(captions: Iterable[str], vocabulary: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset
@@ -10,6 +11,7 @@ from gensynth.data.reading.contents import LeftOut, in_words
 from gensynth.data.reading.places import stamp_of
 from gensynth.data.rows import AT_ONCE, CaptionedRows, LabelledRows, TarRows
 
+MOST_CAPTIONS = 200_000  # that a vocabulary is made from
 ONE_CLASS = ["image"]  # of pictures that have none
 
 
@@ -61,6 +63,11 @@ class Source:
                 yield from some["text"]
         else:
             yield from (row["text"] for row in self.rows)
+
+    def some_captions(self) -> list[str]:
+        """The captions of the first pictures, at most `MOST_CAPTIONS`; none of a stream's are read
+        beyond those."""
+        return list(islice(chain.from_iterable(self.captions()), MOST_CAPTIONS))
 
     def stamp(self) -> str:
         """A text that changes when the data change."""

@@ -39,6 +39,11 @@ def build_condition(
     return condition_kind(shown.kind).of_experiment(shown, names, captions, begun)
 
 
+def reads_texts(experiment: Experiment) -> bool:
+    """Whether the captions of the pictures are needed, and not their classes."""
+    return condition_kind(experiment.condition.kind).reads == "texts"
+
+
 def build_autoencoder(experiment: Experiment) -> Any:
     """The codec of the `autoencoder:` section.
 
