@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset
@@ -11,6 +11,8 @@ from gensynth.data.reading.contents import EXAMPLES, LeftOut, in_words
 from gensynth.data.reading.places import stamp_of
 from gensynth.data.rows import AT_ONCE, CaptionedRows, LabelledRows, TarRows
 
+# That a vocabulary is made from; fewer of a stream, where pictures have to be read on the way.
+MOST_CAPTIONS, MOST_STREAMED = 200_000, 20_000
 ONE_CLASS = ["image"]  # of pictures that have none
 
 
@@ -66,6 +68,11 @@ class Source:
                 yield from some["text"]
         else:
             yield from (row["text"] for row in self.rows)
+
+    def some_captions(self) -> list[str]:
+        """The captions of the first pictures, so many that a vocabulary can be made from them."""
+        most = MOST_STREAMED if self.streamed else MOST_CAPTIONS
+        return list(islice(chain.from_iterable(self.captions()), most))
 
     def stamp(self) -> str:
         """A text that changes when the data change."""
