@@ -26,6 +26,9 @@ class Pictures:
         self.labels = None if labels is None else labels.__getitem__
         self.classes = classes
 
+    def first(self, count: int) -> "Pictures":
+        return Pictures(f"{count} of {self.name}", self.pixels[:count])
+
     def read(self, index: int) -> Tensor:
         return self.pixels[index]
 
@@ -49,6 +52,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def make_pictures() -> Callable:
     """`Pictures`."""
     return Pictures
+
+
+@pytest.fixture(scope="session")
+def saved() -> Callable:
+    """A reference that went through a file."""
+    from gensynth.evaluation.measuring.measure import make_reference
+    from gensynth.evaluation.references.reference import read_reference, write_reference
+
+    def save(images: Pictures, extractor, path: Path):
+        made = make_reference(images, extractor)
+        write_reference(path, made.statistics, made.features, made.meta)
+        return read_reference(path, extractor)
+
+    return save
 
 
 @pytest.fixture(scope="session")
