@@ -26,9 +26,6 @@ class Pictures:
         self.labels = None if labels is None else labels.__getitem__
         self.classes = classes
 
-    def first(self, count: int) -> "Pictures":
-        return Pictures(f"{count} of {self.name}", self.pixels[:count])
-
     def read(self, index: int) -> Tensor:
         return self.pixels[index]
 
@@ -55,20 +52,6 @@ def make_pictures() -> Callable:
 
 
 @pytest.fixture(scope="session")
-def saved() -> Callable:
-    """A reference that went through a file."""
-    from gensynth.evaluation.measuring.measure import make_reference
-    from gensynth.evaluation.references.reference import read_reference, write_reference
-
-    def save(images: Pictures, extractor, path: Path):
-        made = make_reference(images, extractor)
-        write_reference(path, made.statistics, made.features, made.meta)
-        return read_reference(path, extractor)
-
-    return save
-
-
-@pytest.fixture(scope="session")
 def fashion_sets() -> tuple[Pictures, Pictures]:
     """Noisy samples, one of them a copy, and real images, with classes."""
     from gensynth.data.files.image_set import open_images
@@ -92,6 +75,28 @@ def lite0_extractor():
     from gensynth.metrics.extractors import open_extractor
 
     return open_extractor("lite0-64")
+
+
+@pytest.fixture(scope="session")
+def means_extractor():
+    """A space like Inception's, of a few means of pixels."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    from gensynth.metrics.extractors.extractor import Extractor
+
+    class Means(Extractor):
+        def __init__(self):
+            super().__init__("means", "none", {"pool": 16, "spatial": 64}, "0" * 64, False)
+            self.register_buffer("here", torch.zeros(()))  # which says the device
+
+        def preprocess(self, images: Tensor) -> Tensor:
+            return images[:, 0].float() / 255
+
+        def features(self, pixels: Tensor) -> dict[str, Tensor]:
+            sides = {"pool": 4, "spatial": 8}
+            return {k: adaptive_avg_pool2d(pixels, n).flatten(1) for k, n in sides.items()}
+
+    return Means()
 
 
 @pytest.fixture(scope="session")

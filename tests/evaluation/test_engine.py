@@ -69,6 +69,40 @@ def test_a_part_of_the_samples(fashion_sets, lite0_extractor):
     assert values(other) != values(part)
 
 
+def test_the_floor_is_a_part_of_the_reference_against_its_rest(evaluated, fashion_sets):
+    measured, _ = evaluated
+    assert measured.floor_of == "80 images of Fashion-MNIST against its other 240"
+    assert measured.no_floor is None
+    for score in measured.scores:
+        assert (score.floor is not None) == score.key.startswith("fd_")
+        assert score.floor is None or 0 < score.floor < score.value
+
+
+def test_the_floor_of_other_real_images(fashion_sets, lite0_extractor):
+    drawn, real = fashion_sets
+    found = measure(drawn, real, lite0_extractor, metrics=["frechet"], others=real)
+    assert found.floor_of == "80 images of Fashion-MNIST"
+
+
+def test_a_floor_is_of_as_many_images_as_there_are_samples(fashion_sets, lite0_extractor):
+    """Of two draws from one set, neither is above the floor by more than chance."""
+    real = fashion_sets[1]
+    half, rest = (
+        type(real)(f"{part.start}", real.pixels[part]) for part in (slice(0, 80), slice(80, 160))
+    )
+    alone = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"])
+    assert alone.floor_of is None  # 40 against 40 would be about twice as far apart
+    assert alone.no_floor == (
+        "the reference has 80 images, less than four times the 40 samples; give others with --floor"
+    )
+    assert all(score.floor is None for score in alone.scores)
+    few = measure(first(half, 20), rest, lite0_extractor, metrics=["frechet"])
+    assert few.floor_of == "20 images of 80 against its other 60"
+    other = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"], others=half)
+    widest = other.scores[-1]  # where the number of images decides most
+    assert widest.value == pytest.approx(widest.floor, rel=0.2)
+
+
 def test_a_reference_sorted_by_class_keeps_some_of_every_class(
     fashion_sets, lite0_extractor, monkeypatch
 ):
@@ -112,7 +146,54 @@ def test_a_saved_reference_gives_the_same_numbers(
     assert again.no_floor == "the reference is a file of statistics; give real images with --floor"
 
 
-def test_samples_that_are_images_of_the_reference(fashion_sets, lite0_extractor, saved, tmp_path):
+def saved(images, extractor, path):
+    """A reference that went through a file."""
+    made = make_reference(images, extractor)
+    write_reference(path, made.statistics, made.features, made.meta)
+    return read_reference(path, extractor)
+
+
+def test_the_floor_of_other_images_takes_only_statistics(fashion_sets, lite0_extractor, tmp_path):
+    drawn, real = fashion_sets
+    others = type(real)("others", real.pixels[100:300])
+    reference = saved(real, lite0_extractor, tmp_path / "real.npz")
+    options = {"metrics": ["frechet"], "others": others}
+    of_file = measure(drawn, reference, lite0_extractor, **options)
+    of_images = measure(drawn, real, lite0_extractor, **options)
+    assert of_file.floor_of == of_images.floor_of == "80 images of others"
+    for one, other in zip(of_file.scores, of_images.scores, strict=True):
+        assert one.floor == pytest.approx(other.floor, rel=EXACT)
+
+
+def test_the_floor_is_of_any_space_with_a_frechet_distance(fashion_sets, means_extractor):
+    extractor = means_extractor
+    drawn, real = (first(images, 8) for images in fashion_sets)
+    others = type(real)("others", fashion_sets[1].pixels[8:20])
+    found = measure(drawn, real, extractor, metrics=["frechet"], others=others)
+    assert found.floor_of == "8 images of others"
+    assert all(score.floor > 0 for score in found.scores)
+    without = measure(drawn, real, extractor, metrics=["frechet"])
+    assert (without.floor_of, without.no_floor) == (None, None)  # whose levels are known
+
+
+@pytest.mark.parametrize(
+    ("metrics", "count", "reason"),
+    [
+        (["kid"], 80, "none of these numbers has a floor; a Fréchet distance has one"),
+        (["frechet"], 79, "others has 79 images, fewer than the 80 samples"),
+    ],
+)
+def test_images_for_a_floor_that_cannot_be_are_not_looked_at(
+    fashion_sets, lite0_extractor, metrics, count, reason
+):
+    drawn, real = fashion_sets
+    others = type(real)("others", real.pixels[:count])
+    others.batches = None
+    found = measure(drawn, real, lite0_extractor, metrics=metrics, others=others)
+    assert (found.floor_of, found.no_floor) == (None, reason)
+
+
+def test_samples_that_are_images_of_the_reference(fashion_sets, lite0_extractor, tmp_path):
     drawn, real = fashion_sets
     some = type(real)("some", real.pixels[5:25])
     options = {"metrics": ["frechet"]}
@@ -135,7 +216,7 @@ def test_the_work_is_known_before_it_is_done(fashion_sets, lite0_extractor):
 def test_the_layout_of_adm_with_images_for_precision_and_recall(fashion_sets, tmp_path):
     """mu and sigma of many images, `arr_0` of some: neighbours are sought among those."""
     extractor = open_extractor("random-inception-1")
-    drawn, real = (images.first(8) for images in fashion_sets)
+    drawn, real = (first(images, 8) for images in fashion_sets)
     pool, other = (extractor(images.pixels)["pool"] for images in (real, drawn))
     moments = {"mu": pool.mean(0).numpy(), "sigma": np.cov(pool.double().numpy(), rowvar=False)}
     pixels = real.pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
@@ -153,8 +234,12 @@ def test_the_layout_of_adm_with_images_for_precision_and_recall(fashion_sets, tm
         measure(drawn, without, extractor, metrics=["kid"])
 
 
+def first(images, count):
+    return type(images)(f"{count} of {images.name}", images.pixels[:count])
+
+
 def test_few_images_are_enough_for_some_metrics(fashion_sets, lite0_extractor):
-    found = measure(fashion_sets[0].first(5), fashion_sets[1], lite0_extractor)
+    found = measure(first(fashion_sets[0], 5), fashion_sets[1], lite0_extractor)
     assert found.left_out == ["no density-coverage: it needs 6 images on each side"]
     assert {"precision", "kid", "fd_s40"} <= set(values(found))
 
@@ -173,7 +258,7 @@ def test_too_few_samples(fashion_sets, lite0_extractor, num):
 
 def test_a_reference_of_one_image(fashion_sets, lite0_extractor):
     with pytest.raises(UsageError, match="at least 2 images"):
-        measure(fashion_sets[0], fashion_sets[1].first(1), lite0_extractor)
+        measure(fashion_sets[0], first(fashion_sets[1], 1), lite0_extractor)
 
 
 def test_metrics_that_do_not_exist_or_fit(fashion_sets, lite0_extractor):
