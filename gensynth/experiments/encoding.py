@@ -12,7 +12,8 @@ from torch.utils import data as torch_data
 from gensynth.config import Data, Experiment
 from gensynth.data.announce import announced
 from gensynth.data.batches import Unreadable
-from gensynth.data.encoded import Codec, Encoding, EncodingWriter
+from gensynth.data.encoded import Codec, Encoding
+from gensynth.data.encoding_writer import EncodingWriter
 from gensynth.data.images import UNREADABLE
 from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, prepare, streamed_label
