@@ -10,8 +10,13 @@ from gensynth.autoencoders import PixelAutoencoder
 from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.config import Data
 from gensynth.data.batches import load_batches
-from gensynth.data.encoded import Codec, EncodedImages, check_encoding, read_encoding
-from gensynth.data.encoding_writer import EncodingWriter
+from gensynth.data.encoded import (
+    Codec,
+    EncodedImages,
+    EncodingWriter,
+    check_encoding,
+    read_encoding,
+)
 from gensynth.data.sources import open_source
 from gensynth.data.training import Schedule, mirrored, order
 from gensynth.errors import CorruptError, GensynthError, InputError, UsageError

@@ -1,4 +1,4 @@
-"""Writes the folders that `gensynth.data.encoded` reads."""
+"""How encoded images are written: shards in the hub's naming, and the record last."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gensynth import __version__
 from gensynth.config import Data
-from gensynth.data.encoded import RECORD, Codec, Encoding, StoredType
+from gensynth.data.encoded.record import RECORD, Codec, Encoding, StoredType
 from gensynth.errors import CorruptError
 from gensynth.files import write_text
 
