@@ -195,9 +195,8 @@ def encoder_folder(kind: str, folder):
             )
         )
     elif kind == "t5":
-        model = T5EncoderModel(
-            T5Config(300, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
-        )
+        sizes = {"vocab_size": 300, "d_model": 16, "d_kv": 8, "d_ff": 32}
+        model = T5EncoderModel(T5Config(**sizes, num_layers=2, num_heads=2))
     else:
         config = Qwen3Config(
             **sizes, intermediate_size=32, num_hidden_layers=2, num_key_value_heads=2, head_dim=8
