@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gensynth.errors import UsageError
+from gensynth.system.disk import check_writable
 
 if TYPE_CHECKING:
     from gensynth.training.averages.export import Averages
@@ -37,6 +38,8 @@ def ema(
     from gensynth.preflight.runs import check_run
 
     check_run(run)
+    if std is not None or decay is not None:
+        check_writable(out or run)
     from gensynth.training.averages.export import export_decay, export_std, open_averages
 
     averages = open_averages(run)

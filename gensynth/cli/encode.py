@@ -8,6 +8,7 @@ import typer
 from gensynth.cli.config import CONFIG_HELP
 from gensynth.cli.train import checked_experiment
 from gensynth.errors import RefusedError, UsageError
+from gensynth.system.disk import check_writable
 
 REPLACED = ("data.source=", "data.path=", "data.streaming=")
 
@@ -37,6 +38,7 @@ def encode(
         raise UsageError(f"--batch-size must be at least 1, got {batch_size}.")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
+    check_writable(out)
     experiment = checked_experiment(config, overrides)
     from gensynth.experiments.encoding import encode as run
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gensynth.autoencoders.levels import as_floats
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
+from gensynth.experiments.names import check_encoder
 from gensynth.metrics.extractors.lite0 import BLOCKS, STAGES, Lite0Features
 from gensynth.metrics.extractors.vision_transformers import IMAGENET
 from gensynth.stored import MOST, TooLarge, at_most
@@ -88,6 +89,8 @@ def _load_dinov2(path: str) -> Any:
         raise InputError(
             "regularizer repa with encoder dinov2 needs transformers: pip install 'gensynth[repa]'"
         )
+    check_encoder(path)
+    check_encoder(path)
     from transformers import AutoModel
 
     try:

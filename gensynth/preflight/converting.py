@@ -8,6 +8,7 @@ from gensynth.config.yaml_text import parse_yaml
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.models.known import known
 from gensynth.system import hub, outline
+from gensynth.system.disk import check_writable
 
 # How the names of a system's presets start.
 FAMILIES = {
@@ -36,11 +37,13 @@ def check(
         UsageError: a name that does not exist, or options that exclude each other.
         InputError: there is no checkpoint.
         RefusedError: `out` holds something.
+        OutputError: it cannot be written.
     """
     if system not in FAMILIES:
         raise UsageError(f"--from must be one of {', '.join(FAMILIES)}, got {system!r}.")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
+    check_writable(out)
     if changes and model is None:
         raise UsageError("--config changes keywords of a named size; give --model too.")
     if system == "llamagen" and (vae is not None or size is not None):

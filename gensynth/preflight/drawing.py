@@ -1,13 +1,12 @@
 """Orders to draw: numbers, places, and what the JSON files of a model say."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gensynth.conditions import CONDITIONS, Classes
 from gensynth.conditions.classes import LABELS_FILE
-from gensynth.errors import InputError, OutputError, UsageError
+from gensynth.errors import InputError, UsageError
 from gensynth.files import json_in
 from gensynth.models.known import impossible_size
 from gensynth.models.presets import PRESETS
@@ -82,18 +81,6 @@ def check_values(settings: Settings) -> None:
         raise UsageError(
             f"guidance_interval must be two noise levels, 0 <= low < high <= 1, got {interval}."
         )
-
-
-def check_writable(out: Path) -> None:
-    """
-    Raises:
-        OutputError: a folder of that name cannot be made or written.
-    """
-    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not nearest.is_dir():
-        raise OutputError(f"{nearest} is a file, so it can hold no folder; choose another --out.")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write to {nearest}; choose another --out.")
 
 
 def content(file: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from gensynth.errors import OutputError
@@ -24,6 +25,28 @@ def cache_folder(kind: str) -> Path:
         raise OutputError(
             "this user has no home folder; set GENSYNTH_CACHE to a folder that can be written."
         ) from error
+
+
+def check_writable(folder: Path, instead: str = "choose another --out") -> None:
+    """Whether a folder is there and can be written, or can be made. Nothing is left behind.
+
+    Args:
+        instead: what to do, to end the message.
+
+    Raises:
+        OutputError: neither.
+    """
+    there = (place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    nearest = next(there)
+    if not nearest.is_dir():
+        what = "a file" if nearest.exists() else "a link to nothing"
+        raise OutputError(f"{nearest} is {what}, so it can hold no folder; {instead}.")
+    try:  # asking for permissions is not enough: some file systems let nobody make a file
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write to {nearest}: {reason}; {instead}.") from error
 
 
 def about_disk(error: OSError) -> OutputError | None:

@@ -42,12 +42,12 @@ def sample(
     torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
     (torchrun takes --num for an option of its own; -n is the same).
     """
-    from gensynth.preflight.drawing import check_model, check_numbers, check_writable
+    from gensynth.preflight.drawing import check_model, check_numbers
+    from gensynth.system.disk import check_writable
 
     check_numbers(num, seed, batch_size, kind)
     check_model(model, settings, shown)
-    if out is not None:
-        check_writable(out)
+    check_writable(out or Path("samples"))
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from gensynth.system.disk import check_writable
+
 
 def register(app: typer.Typer) -> None:
     app.command("compare")(compare)
@@ -33,6 +35,8 @@ def compare(
 
     for place in runs:
         numbers_file(Path(place))
+    if out is not None:
+        check_writable(out)
     from gensynth.evaluation.comparing.compare import compare as run
     from gensynth.evaluation.comparing.output import print_comparison, write_comparison
 

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from gensynth.errors import RefusedError, UsageError
+from gensynth.system.disk import check_writable
 from gensynth.system.temporary import remove_leftovers
 
 
@@ -61,6 +62,7 @@ def reference(
         raise UsageError(f"--out must end in .npz, got {out}.")
     if out.exists():
         raise RefusedError(f"{out} is there already; choose another --out or delete it.")
+    check_writable(out.parent)
     if batch_size < 1 or workers < 0 or (num is not None and num < 2):
         raise UsageError("--batch-size must be at least 1, --workers 0 and --num 2.")
     from gensynth.preflight.measuring import check_images, check_space
