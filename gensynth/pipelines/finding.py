@@ -59,7 +59,8 @@ def about_architecture(name: str) -> str | None:
     own = re.compile(rf"^  name: {re.escape(proper)}$", re.MULTILINE)
     trained = [key for key, file in shipped_configs().items() if own.search(file.read_text())]
     if trained:
-        said += f" Train one: gensynth train --config {trained[0]}."
+        at_hand = [key for key in trained if key.startswith("fashion_mnist/")]  # needs no network
+        said += f" Train one: gensynth train --config {[*at_hand, *trained][0]}."
     return f"{said} Models with weights that come with gensynth: {', '.join(PRETRAINED)}."
 
 

@@ -59,6 +59,19 @@ REFUSED = [
     (["edit", "PICTURE", "--out", "a.jpg"], 2, "must end in .png or .webp"),
     (["edit", "PICTURE", "-n", "2", "--out", "a.png"], 2, "2 variants need a folder"),
     (["edit", "PICTURE", "--out", "PICTURES"], 4, "not empty; choose another --out"),
+    # places that cannot be written; nobody can make a file in /proc, root neither
+    (["sample", "--out", "/proc/new"], 6, "cannot write to /proc: "),
+    (["sample", "--out", "FILE/new"], 6, "is a file, so it can hold no folder"),
+    ([*EDIT[:-1], "/proc/new/a.png"], 6, "cannot write to /proc: "),
+    ([*EVALUATE, "--out", "/proc/new"], 6, "; choose another --out"),
+    ([*EVALUATE, "--out", "FILE/report.json"], 6, "is a file, so it can hold no folder"),
+    (["reference", "PICTURES", "--out", "/proc/new.npz"], 6, "cannot write to /proc: "),
+    (["demo", "--out", "/proc/new"], 6, "cannot write to /proc: "),
+    (["encode", "--config", CONFIG, "--out", "FILE/new"], 6, "is a file"),
+    (["bench", "ops", "--out", "/proc/new"], 6, "cannot write to /proc: "),
+    (["convert", "--checkpoint", "FILE", "--from", "dit", "--out", "/proc/new"], 6, "cannot write"),
+    ([*TRAIN, "output=/proc/new"], 6, "set output to a folder that can be written"),
+    ([*TRAIN, "output=FILE/new"], 6, "is a file, so it can hold no folder; set output to"),
     # experiments
     ([*TRAIN, "model.name=DiCo-nono"], 2, "unknown model 'DiCo-nono'"),
     ([*TRAIN, "model.hiden_size=3"], 2, "unknown key 'model.hiden_size'"),
@@ -125,7 +138,8 @@ def places(tmp_path_factory) -> Iterator[dict[str, str]]:
 def placed(arguments: list[str], places: dict[str, str]) -> list[str]:
     def word(given: str) -> str:
         key, equals, value = given.rpartition("=")
-        return f"{key}{equals}{places.get(value, value)}"
+        first, slash, rest = value.partition("/")
+        return f"{key}{equals}{places.get(value, places.get(first, first) + slash + rest)}"
 
     return [word(argument) for argument in arguments]
 
