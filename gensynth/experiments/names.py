@@ -5,8 +5,8 @@ from typing import Any
 
 from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment, Repa
-from gensynth.errors import InputError, OutputError, UsageError, nearest
-from gensynth.experiments.explain import OBJECTIVES, SIMILAR
+from gensynth.errors import InputError, OutputError, UsageError
+from gensynth.experiments.explain import OBJECTIVES, meant
 from gensynth.models.known import known, model_names
 from gensynth.samplers.known import check_scheduler
 from gensynth.system import hub
@@ -27,8 +27,7 @@ def check_names(experiment: Experiment) -> None:
     keywords = known(name).keywords  # raises for an unknown name
     for key in given:
         if key not in keywords:
-            near = nearest(key, keywords, SIMILAR)
-            hint = f" Did you mean 'model.{near}'?" if near else ""
+            hint = meant(["model", key], keywords, experiment.objective.name, name)
             raise UsageError(
                 f"unknown key 'model.{key}' for {name}.{hint} Known: {', '.join(keywords)}."
             )

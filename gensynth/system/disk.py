@@ -27,6 +27,11 @@ def cache_folder(kind: str) -> Path:
         ) from error
 
 
+def at_home(path: str) -> str:
+    """A path as a shell reads it: "~" is the home of whoever runs this."""
+    return os.path.expanduser(path)  # noqa: PTH111 - Path's raises where there is no home
+
+
 def check_writable(folder: Path, instead: str = "choose another --out") -> None:
     """Whether a folder is there and can be written, or can be made. Nothing is left behind.
 
@@ -74,8 +79,7 @@ def _caches() -> dict[str, Path]:
     """
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     hub = os.environ.get("HF_HOME", f"{cache}/huggingface")
-    # expanduser of os.path leaves "~" where a user has no home; Path's raises.
     return {
         "GENSYNTH_CACHE": cache_folder(""),
-        "HF_HOME": Path(os.path.expanduser(hub)),  # noqa: PTH111
+        "HF_HOME": Path(at_home(hub)),
     }
