@@ -23,7 +23,7 @@ def encode(
     batch_size: int = typer.Option(32, "--batch-size", help="Images encoded together."),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", show_default=False),
 ) -> None:
-    """Encode an experiment's images once, to train from latents or tokens instead of images.
+    """Encode images once, to train from their latents or tokens.
 
     gensynth encode --config imagenet256/dit_xl2 --out latents
 

@@ -22,7 +22,9 @@ class Data(Section):
     )
     path: Place | None = None  # files, folder, glob or hub id; none for the bundled set
     split: str = "train"  # of an imagefolder in train/ and val/ also: all
-    size: Positive = 32  # pixels, of the square the model is trained on
+    size: Annotated[int, Field(ge=1, le=2**14)] = (
+        32  # pixels, of the square the model is trained on
+    )
     channels: Annotated[Literal[1, 3], BeforeValidator(no_truth_value)] = 3
     fit: Literal["crop", "pad"] = "crop"  # ADM's centre crop, or a black border around the image
     # [low, high]: instead of the centre crop a random square of the image, resized to a short side

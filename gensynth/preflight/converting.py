@@ -6,7 +6,7 @@ from typing import Any
 
 from gensynth.config.yaml_text import parse_yaml
 from gensynth.errors import InputError, RefusedError, UsageError
-from gensynth.models.known import known
+from gensynth.models.known import check_area, known
 from gensynth.system import hub, outline
 from gensynth.system.disk import check_writable
 
@@ -50,6 +50,8 @@ def check(
         raise UsageError("--from llamagen makes a tokenizer, which has no --vae and no --size.")
     if size is not None and size < 1:
         raise UsageError(f"--size must be at least 1, got {size}.")
+    if size is not None:
+        check_area(size, size)
     if system == "maskgit" and vae is None:
         raise _without_tokenizer()
     keywords = {} if model is None else _parsed(changes, model)

@@ -8,7 +8,7 @@ from gensynth.conditions import CONDITIONS, Classes
 from gensynth.conditions.classes import LABELS_FILE
 from gensynth.errors import InputError, UsageError
 from gensynth.files import json_in
-from gensynth.models.known import impossible_size
+from gensynth.models.known import check_area, impossible_size
 from gensynth.models.presets import PRESETS
 from gensynth.pipelines.finding import INDEX, resolve
 from gensynth.pipelines.foreign import about_pipeline
@@ -75,6 +75,8 @@ def check_values(settings: Settings) -> None:
     guidance, steps, interval = settings.guidance, settings.steps, settings.guidance_interval
     if guidance is not None and not 0 <= guidance < 1000:  # also refuses NaN
         raise UsageError(f"guidance must be from 0 upwards (1 is none), got {guidance}.")
+    if settings.size is not None:
+        check_area(*settings.size)
     if steps is not None and steps < 1:
         raise UsageError(f"steps must be at least 1, got {steps}.")
     if interval is not None and not 0 <= interval[0] < interval[1] <= 1:

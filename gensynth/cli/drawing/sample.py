@@ -35,7 +35,7 @@ def sample(
         False, help="Do what draws faster here; pictures may differ by rounding. Says what."
     ),
 ) -> None:
-    """Draw pictures into a folder; the same command again draws what is missing.
+    """Draw pictures into a folder; run it again for what is missing.
 
     gensynth sample --labels Sneaker,Bag --num 20 --seed 7 --out bags
 

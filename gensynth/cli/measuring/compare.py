@@ -22,14 +22,15 @@ def compare(
         False, "--force", help="Show also what is unlike, without ranking it."
     ),
 ) -> None:
-    """Put the numbers of runs side by side, with differences in standard errors.
+    """Put the numbers of several evaluations or runs side by side.
 
     gensynth compare reports/dico reports/dit
 
     gensynth compare runs/dico runs/dit --out comparison
 
-    Training runs that were evaluated on the way are compared at equal numbers of images and at
-    equal time. Numbers of other extractors, references, sample counts or protocols are not ranked.
+    Differences are told in standard errors. Training runs that were evaluated on the way are
+    compared at equal numbers of images and at equal time. Numbers of other extractors, references,
+    sample counts or protocols are not ranked.
     """
     from gensynth.preflight.measuring import numbers_file
 

@@ -89,7 +89,7 @@ def evaluate(
         "folder SAMPLES, and compare with the published numbers. Says which files it looks for.",
     ),
 ) -> None:
-    """Measure how far samples are from real images, beside what real images score.
+    """Measure how far samples are from real images: FID and others.
 
     gensynth evaluate drawn --reference fashion_mnist:test
 
