@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from gensynth.models.counted import COUNTED
 from gensynth.models.known import known
-from gensynth.models.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def entry(name: str, mixer: str | None = None) -> Entry:
     known(name)  # raises for an unknown name
     family = FAMILIES.get(name.split("-")[0], Family("", "", ""))  # or one of your own
     published = PUBLISHED.get(name, Published()) if mixer is None else Published()
-    if mixer is None and name in PRESETS:
+    if mixer is None and name in COUNTED:
         parameters, at_256, at_512, tokens, mixes = COUNTED[name]
     else:
         from gensynth.models.counting import count  # imports torch
