@@ -67,7 +67,9 @@ def check_area(height: int, width: int) -> None:
     Raises:
         UsageError: a picture of so many pixels cannot be drawn, nor opened where it was.
     """
-    if max(height, width) > MOST_SIDE or height * width > MOST_PIXELS:
+    if max(height, width) > MOST_SIDE:
+        raise UsageError(f"size {height}x{width}: a side may have {MOST_SIDE:,} pixels at most.")
+    if height * width > MOST_PIXELS:
         side = math.isqrt(MOST_PIXELS)
         raise UsageError(
             f"size {height}x{width} is too large: as colours alone in float32 it takes "
