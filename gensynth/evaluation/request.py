@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensynth.errors import UsageError
+from gensynth.models.known import check_area
 from gensynth.settings import Settings, option_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Request:
             raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
         if (self.batch_size is not None and self.batch_size < 1) or self.workers < 0:
             raise UsageError("--batch-size must be at least 1 and --workers at least 0.")
+        if self.size is not None:
+            check_area(self.size, self.size)
         if self.protocol is not None:
             self._check_protocol(self.protocol)
         if self.selfcheck and self.samples is None and self.model is None:
