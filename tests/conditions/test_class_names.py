@@ -97,8 +97,16 @@ def test_what_can_mean_two_is_refused_and_says_how_to_write_each(classes, text, 
 @pytest.mark.parametrize(
     ("names", "text", "words"),
     [
-        (["bat", "dog", "bat"], "bat", "index:0 ('bat', beside 'dog'), index:2 ('bat', beside 'dog')"),
-        (["owl", "bat", "cap, hat", "Bat", "net"], "BAT", "index:3 ('Bat', beside 'cap' and 'net')"),
+        (
+            ["bat", "dog", "bat"],
+            "bat",
+            "index:0 ('bat', beside 'dog'), index:2 ('bat', beside 'dog')",
+        ),
+        (
+            ["owl", "bat", "cap, hat", "Bat", "net"],
+            "BAT",
+            "index:3 ('Bat', beside 'cap' and 'net')",
+        ),
         (["bat", "bat"], "bat", "index:0 ('bat'), index:1 ('bat')"),
     ],
 )
