@@ -32,6 +32,7 @@ MAY_CHANGE = (
     "training.gradient_accumulation",
     "training.gradient_checkpointing",
     "training.compile",
+    "training.timeout",
     "checkpoint.every",
     "checkpoint.keep",
     "ema.snapshot_every",
