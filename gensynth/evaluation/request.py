@@ -29,6 +29,7 @@ class Request:
 
     samples: str | None = None
     model: str | None = None
+    variant: str | None = None
     reference: str | None = None
     num: int | None = None
     seed: int | None = None
@@ -110,7 +111,7 @@ class Request:
 
     def flags_of_drawing(self) -> dict[str, Any]:
         given = {option_of(name): value for name, value in self.drawing.given().items()}
-        return given | {"--labels": self.labels}
+        return given | {"--labels": self.labels, "--variant": self.variant}
 
     def effort(
         self,
@@ -202,10 +203,10 @@ class Request:
         if self.model is None:
             assert self.samples is not None
             return self.samples
-        from gensynth.evaluation.drawn import DrawnImages  # loads torch and diffusers
+        from gensynth.evaluation.drawn import AtHand, DrawnImages  # loads torch and diffusers
 
         return DrawnImages(
-            self.model,
+            AtHand.loaded(self.model, self.variant),
             NUM_DRAWN if self.num is None else self.num,
             self.seed or 0,
             self.labels or "balanced",  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import drawing_options
+from gensynth.cli.options import VARIANT, drawing_options
 from gensynth.models.known import check_area
 from gensynth.settings import OF_THE_WALK, Settings
 from gensynth.values import read_size
@@ -44,6 +44,7 @@ def edit(
         None, "--edge", help="Pixels inside the mask that are blended. [default: 1/4 token]"
     ),
     model: str = typer.Option("maskgit-fashion", "--model", help="A model of tokens."),
+    variant: str = VARIANT,
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder, or for one result a .png or .webp."),
 ) -> None:
@@ -74,5 +75,5 @@ def edit(
     editing.check_tokens(model)
     from gensynth.sampling.edits import EditJob, run
 
-    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes)
+    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes, variant)
     print(run(job, out))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from gensynth.cli.options import drawing_options
+from gensynth.cli.options import VARIANT, drawing_options
 from gensynth.settings import Settings
 
 
@@ -16,9 +16,7 @@ def sample(
     model: str = typer.Option(
         "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
     ),
-    variant: str = typer.Option(
-        None, "--variant", help='Of its weights, such as "fp16". [default: the plain or only one]'
-    ),
+    variant: str = VARIANT,
     shown: str = typer.Option(
         None,
         "--labels",

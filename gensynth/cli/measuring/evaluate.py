@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import drawing_options
+from gensynth.cli.options import VARIANT, drawing_options
 from gensynth.evaluation.request import NUM_DRAWN, Request
 from gensynth.settings import Settings
 from gensynth.system.disk import check_writable
@@ -32,6 +32,7 @@ def evaluate(
     model: str = typer.Option(
         None, "--model", help="Draw the samples with this model; no picture is stored."
     ),
+    variant: str = VARIANT,
     num: int = typer.Option(
         None, "--num", "-n", help="Samples to use. [default: all; 50,000 with --model]"
     ),
@@ -110,6 +111,7 @@ def evaluate(
     request = Request(
         samples=samples,
         model=model,
+        variant=variant,
         reference=reference,
         num=num,
         seed=seed,
