@@ -151,7 +151,7 @@ def picture(document: str, size: int, webp: bool = False) -> bytes:
     image = squared(Image.open(io.BytesIO(bytes(drawn))).convert("RGBA"), size)
     buffer = io.BytesIO()
     if webp:
-        image.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+        image.save(buffer, "WEBP", lossless=True)
     else:
         image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

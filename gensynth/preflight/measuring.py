@@ -13,6 +13,7 @@ from gensynth.system.disk import cache_folder
 from gensynth.system.hub import weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"
+TABLES = "gensynth.data.tables"
 PUBLISHED = "gensynth.evaluation.references.published"
 METRICS_FILE = "metrics.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -34,7 +35,8 @@ def check_images(where: str) -> None:
         InputError: nothing is there.
     """
     place = where if Path(where).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", where)
-    if place == "fashion_mnist" or place.startswith("hub") or Path(place).exists():
+    sets = outline.keys(TABLES, "BUNDLED_SETS")
+    if place in sets or place.startswith("hub") or Path(place).exists():
         return
     if not glob(place) and place not in outline.keys(PUBLISHED, "PUBLISHED"):
         raise nothing_at(place)
@@ -44,7 +46,7 @@ def nothing_at(place: str) -> InputError:
     """What to say where no images are."""
     return InputError(
         f"there are no images at {place!r}: give a folder, an .npz, .tar or .parquet file, "
-        "hub:OWNER/NAME or fashion_mnist:test."
+        "hub:OWNER/NAME, emoji:test or fashion_mnist:test."
     )
 
 
