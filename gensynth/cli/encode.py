@@ -8,6 +8,7 @@ import typer
 from gensynth.cli.config import CONFIG_HELP
 from gensynth.cli.train import checked_experiment
 from gensynth.errors import RefusedError, UsageError
+from gensynth.system.disk import check_writable
 
 REPLACED = ("data.source=", "data.path=", "data.streaming=")
 
@@ -22,7 +23,7 @@ def encode(
     batch_size: int = typer.Option(32, "--batch-size", help="Images encoded together."),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", show_default=False),
 ) -> None:
-    """Encode an experiment's images once, to train from latents or tokens instead of images.
+    """Encode images once, to train from their latents or tokens.
 
     gensynth encode --config imagenet256/dit_xl2 --out latents
 
@@ -37,6 +38,7 @@ def encode(
         raise UsageError(f"--batch-size must be at least 1, got {batch_size}.")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
+    check_writable(out)
     experiment = checked_experiment(config, overrides)
     from gensynth.experiments.encoding import encode as run
 

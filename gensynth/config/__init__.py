@@ -20,7 +20,7 @@ from gensynth.config.objectives import (
     Reconstruction,
     Repa,
 )
-from gensynth.config.section import Positive, Section, Seed
+from gensynth.config.section import Place, Positive, Section, Seed
 from gensynth.config.training import (
     EMA,
     STD_RANGE,
@@ -93,10 +93,10 @@ class Shown(Section):
 
 
 class Experiment(Section):
-    output: str
+    output: Place
     # A model folder, a run or a name whose weights the run begins with, as far as they fit; classes
     # are known by their names. Only looked at before the first checkpoint.
-    init_from: str | None = None
+    init_from: Place | None = None
     seed: Seed = 0
     data: Data = Data()
     condition: Shown = Shown()

@@ -17,6 +17,7 @@ from gensynth.data.reading.captions import TEXT_COLUMNS, UNUSED
 from gensynth.data.reading.labels import LABEL_COLUMNS
 from gensynth.data.reading.places import files_ending, files_of_split, matching
 from gensynth.errors import GensynthError, InputError, OutputError, UsageError
+from gensynth.system import hub
 
 BUNDLED = Path(__file__).parent / "bundled"
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
@@ -62,6 +63,8 @@ def load_rows(data: Data) -> Dataset | IterableDataset:
     path, name = data.path or "", "parquet"
     if data.source == "hub":
         name = path
+        if not Path(path).exists():
+            hub.check_data(path)
     elif data.source == "fashion_mnist":
         file = BUNDLED / f"{data.split}.parquet"
         if not file.is_file():

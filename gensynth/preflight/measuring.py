@@ -10,7 +10,7 @@ from pathlib import Path
 from gensynth.errors import InputError, UsageError, nearest
 from gensynth.system import outline
 from gensynth.system.disk import cache_folder
-from gensynth.system.hub import weights_missing
+from gensynth.system.hub import check_data, weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"
 PUBLISHED = "gensynth.evaluation.references.published"
@@ -33,8 +33,13 @@ def check_images(where: str) -> None:
     Raises:
         InputError: nothing is there.
     """
-    place = where if Path(where).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", where)
-    if place == "fashion_mnist" or place.startswith("hub") or Path(place).exists():
+    of_hub = where.startswith("hub:") and not Path(where).exists()
+    named = where.removeprefix("hub:") if of_hub else where
+    place = named if Path(named).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", named)
+    if place == "fashion_mnist" or Path(place).exists():
+        return
+    if of_hub:
+        check_data(place)
         return
     if not glob(place) and place not in outline.keys(PUBLISHED, "PUBLISHED"):
         raise nothing_at(place)
