@@ -79,6 +79,15 @@ class Classes(Condition):
         """
         return self.known_names().parse(text)
 
+    def prompted(self, prompts: Sequence[str]) -> list[Item]:
+        """The classes that are called as the prompts say, case and blanks aside.
+
+        Raises:
+            UsageError: no class is called so, or several are; the message names the nearest.
+        """
+        known = self.known_names()
+        return [known.prompted(prompt) for prompt in prompts]
+
     def known_names(self) -> ClassNames:
         return ClassNames(self.names, self.synsets)  # made anew, since names may be changed
 

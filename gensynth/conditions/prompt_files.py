@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,15 @@ def read_prompts(file: Path | str) -> list[str]:
     if not prompts:
         raise InputError(f"{file} holds no prompts; write one in each line or row.")
     return prompts
+
+
+def all_prompts(typed: Sequence[str] | None, file: Path | str | None) -> list[str]:
+    """The prompts of a command line: those that were typed, then those of a file.
+
+    Raises:
+        UsageError, InputError: as `read_prompts`.
+    """
+    return [*(typed or ()), *(read_prompts(file) if file is not None else ())]
 
 
 def _lines(file: Path) -> Iterator[str]:
