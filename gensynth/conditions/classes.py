@@ -134,7 +134,9 @@ class Classes(Condition):
 
     def from_recipe(self, recipe: Mapping[str, Any]) -> int:
         """The class by its number."""
-        label = recipe.get("label")
+        label, prompt = recipe.get("label"), recipe.get("prompt")
+        if label is None and isinstance(prompt, str):  # of a model of prompts
+            return self.known_names().prompted(prompt)
         if isinstance(label, bool) or not isinstance(label, int | str):  # True is an int
             raise UsageError(f"a class is a number or a name, got {label!r}.")
         return self.item(label)

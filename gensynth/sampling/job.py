@@ -81,7 +81,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     condition = pipeline.condition
     items = job.items(condition)
     if state.is_main_process:
-        say_cut(condition, items[: job.num])
+        say_cut(condition, [*items[: job.num], *filter(None, [resolved.settings.negative])])
     pictures = plan(items, job.num, job.seed)
     fingerprint = describe(job, pipeline, resolved, items)
     if out is None:
