@@ -70,7 +70,7 @@ class Shown(Section):
     kind: str = "classes"
     # All that follows is of kind text. small: a text encoder of the sizes below, trained with the
     # model; or a folder or hub id of transformers (CLIP, T5, Qwen, ...), which stays as it is.
-    encoder: str = "small"
+    encoder: Place = "small"
     length: Annotated[int, Field(ge=4)] | None = None  # tokens of a prompt; none: 32, or encoder's
     vocabulary: Annotated[int, Field(ge=300, le=2**17)] = 3072  # of small: tokens, at most
     width: Positive = 256

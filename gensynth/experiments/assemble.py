@@ -19,6 +19,7 @@ from gensynth.experiments.build import (
     build_objective,
     build_pipeline,
 )
+from gensynth.experiments.encoding_texts import use_encoded_texts
 from gensynth.experiments.regularization import Regularization
 from gensynth.objectives import Objective
 from gensynth.pipelines.saving import SavedPipeline
@@ -83,6 +84,7 @@ def assemble(
         InputError, CorruptError: an autoencoder or a frozen encoder that cannot be loaded.
     """
     condition = build_condition(experiment, classes, captions, begun)
+    use_encoded_texts(condition, experiment.data)
     check_named(experiment, condition)
     model = lay_out(build_model(experiment, condition), experiment.training)
     if experiment.objective.works_on != "pixels":  # a tokenizer is told nothing

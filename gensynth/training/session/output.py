@@ -38,6 +38,7 @@ MAY_CHANGE = (
     "checkpoint.every",
     "checkpoint.keep",
     "ema.snapshot_every",
+    "data.texts",
     "data.workers",
     "data.timeout",
     "data.max_corrupt",
