@@ -153,7 +153,7 @@ class Handlers:
         """One class at random."""
         return [random.choice(self._items(model))]
 
-    def suggest(self, model: str, index: Any) -> str:
+    def suggest(self, model: str, index: Any) -> Any:
         """The prompt of that number among those to try."""
         pipeline = self._pipeline(model)
         known = [] if pipeline is None else suggestions(pipeline.condition)

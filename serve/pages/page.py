@@ -10,7 +10,13 @@ from gensynth.settings import known_settings
 from gensynth_serve.pages.blocks import Page
 from gensynth_serve.pages.handlers import Handlers, guidance_info, steps_info
 from gensynth_serve.pages.live import IDLE, box
-from gensynth_serve.pages.prompts import KEYS, PromptBoxes, negative_box, prompt_boxes
+from gensynth_serve.pages.prompts import (
+    KEYS,
+    PromptBoxes,
+    negative_box,
+    prompt_boxes,
+    takes_prompts,
+)
 from gensynth_serve.pages.style import PIXELATED_UP_TO
 from gensynth_serve.queue.engine import Engine, most_steps
 from gensynth_serve.queue.order import MAX_GUIDANCE, MAX_IMAGES, MAX_SEED, MIN_GUIDANCE
@@ -86,6 +92,7 @@ def _heading(engine: Engine) -> str:
         height, width = pipeline.resolve().size
         choices = len(pipeline.condition.choices())
         about += f" · {choices} classes" if choices else ""
+        about += " · prompts" if takes_prompts(pipeline.condition) else ""
         about += f" · {width} x {height} pixels · {pipeline.device.type}"
     return f"<h1>gensynth</h1><p>{escape(about)}</p>"
 

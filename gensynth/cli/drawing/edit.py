@@ -64,7 +64,7 @@ def edit(
     canvas = None if outpaint is None else read_size(outpaint, "--outpaint")
     if canvas is not None:
         check_area(*canvas)
-    shown = label if prompt is None else prompt
+    shown = label if prompt is None else prompt.strip() or None
     changes: dict[str, Any] = {"label": shown, "strength": strength, "outpaint": canvas}
     changes |= {"anchor": anchor, "edge": edge}
     changes["settings"] = settings
