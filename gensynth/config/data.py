@@ -31,6 +31,8 @@ class Data(Section):
     exif_rotate: bool = True  # turn photographs upright; ADM does not
     image_column: str | None = None  # none: the first of image, img, jpg, png, webp
     label_column: str | None = None  # none: the first of label, labels, cls, class
+    # Of captions, for condition.kind: text. none: the first of text, caption, captions, prompt
+    text_column: str | None = None
     classes: list[str] | None = None  # names by number, for sources that do not carry them
     # imagefolder: the level of folders that are the classes, 0 for none; none: the first, if all
     # pictures lie equally deep.

@@ -1,9 +1,9 @@
 """Images that were encoded once: Parquet files in the hub's layout, and `encoded.json`.
 
-A row is `latents`, with flips also `mirrored` (the latents of the mirrored image), and `label`. An
-image is the little-endian bytes of one array; dtype and shape are in `encoded.json`, which is
-written last. Floats are kept as float32, so that nothing is lost against encoding in every step;
-tokens as uint16, or int32 where the codebook has more than 65,536 codes.
+A row is `latents`, with flips also `mirrored` (the latents of the mirrored image), and `label`, or
+`text`, a list of captions. An image is the little-endian bytes of one array; dtype and shape are in
+`encoded.json`, which is written last. Floats are kept as float32, so that nothing is lost against
+encoding in every step; tokens as uint16, or int32 where the codebook has more than 65,536 codes.
 """
 
 import re
@@ -23,6 +23,7 @@ from torch.utils import data as torch_data
 
 from gensynth import __version__
 from gensynth.config import Data
+from gensynth.data.reading.captions import chosen_caption
 from gensynth.data.training import Batch, mirrored, order
 from gensynth.errors import CorruptError, InputError, UsageError
 from gensynth.files import write_text
@@ -30,6 +31,7 @@ from gensynth.files import write_text
 RECORD = "encoded.json"
 StoredType = Literal["uint16", "int32", "float32"]
 SHARD_BYTES = 2**28  # of latents in one file
+TOLD = ("label", "text")  # columns that are no images
 AGAIN = "Encode the images again: gensynth encode."
 
 
@@ -102,7 +104,7 @@ class EncodingWriter:
     Args:
         folder: there, and empty.
         data: the section the images were read with.
-        classes: names of the labels.
+        classes: names of the labels; None for images with captions.
         shard_bytes: about how large a shard may get.
     """
 
@@ -111,13 +113,17 @@ class EncodingWriter:
         folder: Path,
         data: Data,
         codec: Codec,
-        classes: list[str],
+        classes: list[str] | None,
         shard_bytes: int = SHARD_BYTES,
     ):
         self.folder, self.data, self.codec, self.shard_bytes = folder, data, codec, shard_bytes
         columns = ["latents", "mirrored"] if data.flip else ["latents"]
         features: dict[str, Any] = {name: datasets.Value("binary") for name in columns}
-        features["label"] = datasets.ClassLabel(names=classes)
+        if classes is None:
+            features["text"] = datasets.List(datasets.Value("string"))
+        else:
+            features["label"] = datasets.ClassLabel(names=classes)
+        self.told = "text" if classes is None else "label"
         self.schema = datasets.Features(features).arrow_schema  # with the hub's metadata
         self.columns: dict[str, list[Any]] = {name: [] for name in features}
         self.dtype: StoredType = "float32"  # until something else is added
@@ -126,8 +132,13 @@ class EncodingWriter:
         self.shards: list[Path] = []
         (folder / "data").mkdir()
 
-    def add(self, labels: list[int], latents: Tensor, flipped: Tensor | None = None) -> None:
-        """Latents float [B, C, h, w] or tokens int [B, h, w]; `flipped`: of the mirrored images."""
+    def add(
+        self, told: list[int] | list[list[str]], latents: Tensor, flipped: Tensor | None = None
+    ) -> None:
+        """Latents float [B, C, h, w] or tokens int [B, h, w]; `flipped`: of the mirrored images.
+
+        `told` are the labels, or all captions, of each image.
+        """
         many = (self.codec.codebook_size or 2**31) > 2**16
         self.dtype = "float32" if latents.is_floating_point() else "int32" if many else "uint16"
         self.shape = list(latents.shape[1:])
@@ -136,15 +147,15 @@ class EncodingWriter:
                 array = tensor.cpu().numpy().astype(np.dtype(self.dtype).newbyteorder("<"))
                 self.columns[name] += [row.tobytes() for row in array]
                 self.pending += array.nbytes
-        self.columns["label"] += labels
-        self.count += len(labels)
+        self.columns[self.told] += told
+        self.count += len(told)
         if self.pending >= self.shard_bytes:
             self.flush()
 
     def flush(self) -> None:
         """Writes what is pending as one more shard."""
         path = self.folder / "data" / f"{len(self.shards)}.parquet"
-        pq.write_table(pa.table(self.columns, schema=self.schema), path, use_dictionary=["label"])
+        pq.write_table(pa.table(self.columns, schema=self.schema), path, use_dictionary=[self.told])
         self.shards.append(path)
         self.columns = {name: [] for name in self.columns}
         self.pending = 0
@@ -217,18 +228,29 @@ def shards(data: Data) -> list[Path]:
     return files
 
 
-def check_rows(rows: datasets.Dataset, data: Data) -> None:
+def check_rows(rows: datasets.Dataset, data: Data, texts: bool = False) -> None:
     """Whether the rows are those of the record, mirrored ones included if they are wanted.
 
     Raises:
         CorruptError: rows or columns are missing.
-        UsageError: `data.flip`, but the images were encoded without.
+        UsageError: `data.flip`, but the images were encoded without, or `texts` without captions,
+            or the reverse.
     """
     encoding = read_encoding(data)
-    if not {"latents", "label"} <= set(rows.column_names) or len(rows) != encoding.count:
+    columns = set(rows.column_names)
+    here, there = ("text", "label") if texts else ("label", "text")
+    if there in columns and here not in columns:
+        was, kind = ("classes", "text") if texts else ("captions", "classes")
+        raise UsageError(
+            f"{data.path} was encoded with {was} and without {'captions' if texts else 'classes'}; "
+            f"set condition.kind={'classes' if texts else 'text'}, or encode again with "
+            f"condition.kind={kind}."
+        )
+    if not {"latents", here} <= columns or len(rows) != encoding.count:
         raise CorruptError(
-            f"{data.path} should have {encoding.count} rows of latents and labels, but has "
-            f"{len(rows)} of {', '.join(rows.column_names)}. {AGAIN}"
+            f"{data.path} should have {encoding.count} rows of latents and "
+            f"{'captions' if texts else 'labels'}, but has {len(rows)} of "
+            f"{', '.join(rows.column_names)}. {AGAIN}"
         )
     if data.flip and "mirrored" not in rows.column_names:
         raise UsageError(
@@ -267,7 +289,7 @@ def _tokens(path: Path, encoding: Encoding) -> Iterator[np.ndarray]:
     """All tokens of a file, many rows at once, without a copy."""
     try:
         with pq.ParquetFile(path) as file:
-            names = [name for name in file.schema_arrow.names if name != "label"]
+            names = [name for name in file.schema_arrow.names if name not in TOLD]
             for batch in file.iter_batches(2**14, columns=names):
                 for column in batch.columns:
                     # Rows of one length lie in the buffer without gaps, so it is one array.
@@ -296,7 +318,14 @@ class EncodedImages(torch_data.Dataset):
             self.encoding.tensor(rows[self.column(position)][number])
             for number, position in enumerate(positions)
         ]
-        return Batch(None, torch.tensor(rows["label"]), [], latents=torch.stack(latents))
+        texts = None
+        if "text" in rows:
+            texts = [
+                chosen_caption(captions, self.seed, position)
+                for captions, position in zip(rows["text"], positions, strict=True)
+            ]
+        labels = torch.tensor(rows.get("label", [0] * len(positions)))
+        return Batch(None, labels, [], latents=torch.stack(latents), texts=texts)
 
     def column(self, position: int) -> str:
         return "mirrored" if self.flip and mirrored(self.seed, position) else "latents"

@@ -1,4 +1,7 @@
-"""Rows {"image": {"bytes", "path"}, "label": int} of tars, and of tables with other labels."""
+"""Rows {"image": {"bytes", "path"}, "label": int} of tars, and of tables with other labels.
+
+Where captions are wanted, rows have `text`, a list of at least one, instead of a label.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from gensynth.data.reading.captions import captions_of
 from gensynth.data.reading.contents import LeftOut
 from gensynth.data.reading.labels import Labels
 from gensynth.data.reading.tars import Columns, Member, Sample, bytes_of, samples_of
 
 Row = dict[str, Any]
+AT_ONCE = 10_000  # captions
 
 
 class LabelledRows:
@@ -30,6 +35,44 @@ class LabelledRows:
 
     def __getitem__(self, number: int) -> Row:
         return {**self.rows[int(self.numbers[number])], "label": int(self.labels[number])}
+
+
+class CaptionedRows:
+    """Those rows of a dataset whose column `text` says something, with their captions in a list.
+
+    Args:
+        name: of the column, as it was stored.
+        left_out: counts the others.
+    """
+
+    def __init__(self, rows: Dataset, name: str, left_out: LeftOut):
+        self.rows, self.name = rows, name
+        kept = []
+        for row, captions in enumerate(self._all()):
+            if captions:
+                kept.append(row)
+            else:
+                left_out.add("without a caption", f"row {row}")
+        self.numbers = np.asarray(kept, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Row:
+        row = self.rows[int(self.numbers[number])]
+        return {**row, "text": captions_of(row["text"], self.name)}
+
+    def captions(self) -> Iterator[list[str]]:
+        """The captions of each row; no picture is read."""
+        return filter(None, self._all())
+
+    def _all(self) -> Iterator[list[str]]:
+        for some in self.rows.select_columns("text").iter(AT_ONCE):
+            for value in some["text"]:
+                yield captions_of(value, self.name)
 
 
 class TarRows:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,89 +11,44 @@ import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from gensynth.config import Data
+from gensynth.data.captioned import open_captioned
 from gensynth.data.encoded import check_rows
-from gensynth.data.reading.contents import LeftOut, in_words
+from gensynth.data.reading.contents import LeftOut
 from gensynth.data.reading.endings import ENDINGS
 from gensynth.data.reading.folder import PictureFolder, classes_of_folders, read_folder
 from gensynth.data.reading.labels import Labels
-from gensynth.data.reading.places import files_ending, files_of_split, matching, stamp_of
+from gensynth.data.reading.places import files_ending, files_of_split, matching
 from gensynth.data.reading.tars import Columns, Sample, samples_of
-from gensynth.data.rows import LabelledRows, TarRows, stream_of_files, stream_of_tars
+from gensynth.data.rows import (
+    LabelledRows,
+    TarRows,
+    stream_of_files,
+    stream_of_tars,
+)
+from gensynth.data.source import ONE_CLASS, Source
 from gensynth.data.tables import BUNDLED, load_rows, load_table
 from gensynth.errors import InputError, RefusedError, UsageError
 
 __all__ = ["BUNDLED", "Source", "open_source"]
 
-ONE_CLASS = ["image"]  # of pictures that have none
 
-
-@dataclass
-class Source:
-    """Rows {"image": {"bytes", "path"}, "label": int}, and the names of the classes.
-
-    Rows of source encoded are {"latents": bytes, "label": int}, see `gensynth.data.encoded`.
-    Without classes there is no label, and one class of the name "image".
-
-    Attributes:
-        left_out, notes: what was not read, and how the rest was.
-        files: that the rows are read from; None if `datasets` knows.
-    """
-
-    rows: LabelledRows | TarRows | Dataset | IterableDataset
-    classes: list[str]
-    left_out: LeftOut = field(default_factory=LeftOut)
-    notes: list[str] = field(default_factory=list)
-    files: list[Path] | None = None
-
-    @property
-    def streamed(self) -> bool:
-        return isinstance(self.rows, IterableDataset)
-
-    @property
-    def summary(self) -> str:
-        """What was read and what was left out, in words."""
-        count = None if self.streamed else len(self.rows)
-        return in_words(count, self.classes, self.left_out, self.notes)
-
-    def labels(self) -> list[int] | None:
-        """The class of every row; None for streams and without classes."""
-        if isinstance(self.rows, Dataset):
-            return self.rows["label"][:] if "label" in self.rows.column_names else None
-        if self.streamed or self.rows.labels is None:
-            return None
-        return list(map(int, self.rows.labels))
-
-    def stamp(self) -> str:
-        """A text that changes when the data change."""
-        if self.files is not None:
-            return stamp_of(self.files)
-        rows = self.rows.rows if isinstance(self.rows, LabelledRows) else self.rows
-        assert not isinstance(rows, TarRows)  # they come with their files
-        return str(rows._fingerprint)  # of the files, and of what was done to the rows since
-
-    def name_of(self, row: int) -> str:
-        """How to find an image again: its file, or its row."""
-        if not self.streamed:
-            path = (self.rows[row].get("image") or {}).get("path")
-            if path and (isinstance(self.rows, TarRows) or Path(path).is_file()):
-                return str(path)
-        return f"row {row}"
-
-
-def open_source(data: Data, begun_with: Sequence[str] | None = None) -> Source:
+def open_source(data: Data, begun_with: Sequence[str] | None = None, texts: bool = False) -> Source:
     """The pictures that a `data:` section names. They stay encoded.
 
     Args:
         begun_with: the names of classes with which a run began that is to go on.
+        texts: captions are read, and no labels.
 
     Raises:
         InputError: nothing there, or a file that cannot be read.
         OutputError: a cache that cannot be written.
-        UsageError: no image column, labels that are no classes, class names that are neither stored
-            nor given, or images encoded for other settings.
+        UsageError: no image column, no captions, labels that are no classes, class names that are
+            neither stored nor given, or images encoded for other settings.
         CorruptError: encoded images are damaged.
         RefusedError: other classes than those the run began with.
     """
+    if texts:
+        return open_captioned(data)
     if data.source == "imagefolder":
         source = _open_folder(data)
     elif data.source == "webdataset":

@@ -13,6 +13,7 @@ from datasets import Dataset, IterableDataset
 
 from gensynth.config import Data
 from gensynth.data.encoded import shards
+from gensynth.data.reading.captions import TEXT_COLUMNS, UNUSED
 from gensynth.data.reading.labels import LABEL_COLUMNS
 from gensynth.data.reading.places import files_ending, files_of_split, matching
 from gensynth.errors import GensynthError, InputError, OutputError, UsageError
@@ -23,13 +24,15 @@ OF_PICTURES = ("binary", "large_binary", "string", "large_string", "null")  # fi
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def load_table(data: Data) -> tuple[Dataset | IterableDataset, bool]:
+def load_table(data: Data, texts: bool = False) -> tuple[Dataset | IterableDataset, bool]:
     """The rows of a section with columns `image`, encoded, and `label`; whether there is a label.
+
+    With `texts` the column `text`, of captions as they are stored, instead of `label`.
 
     Raises:
         InputError: nothing there, or a file that cannot be read.
         OutputError: the cache of `datasets` cannot be written.
-        UsageError: no image column, or labels of a kind that no class has.
+        UsageError: no image column, no captions, or labels of a kind that no class has.
     """
     rows = load_rows(data)
     columns = rows.column_names
@@ -41,15 +44,16 @@ def load_table(data: Data) -> tuple[Dataset | IterableDataset, bool]:
             f"data has no image column: it has {', '.join(columns)}. Set data.image_column."
         )
     _check_holds_pictures(image, (rows.features or {}).get(image))
-    label = _column(data.label_column, LABEL_COLUMNS, columns, "label_column")
-    rows = rows.select_columns([image, label] if label else [image])
+    told = _text_column(data, columns) if texts else _label_column(data, columns)
+    rows = rows.select_columns([image, told] if told else [image])
     # Bytes, not pictures: decoding is done by the workers, by `data.images` alone.
     rows = rows.cast_column(image, datasets.Image(decode=False))
     if image != "image":
         rows = rows.rename_column(image, "image")
-    if label not in (None, "label"):
-        rows = rows.rename_column(label, "label")
-    return rows, label is not None
+    name = "text" if texts else "label"
+    if told not in (None, name):
+        rows = rows.rename_column(told, name)
+    return rows, told is not None
 
 
 def load_rows(data: Data) -> Dataset | IterableDataset:
@@ -97,6 +101,24 @@ def _check_holds_pictures(column: str, feature: Any) -> None:
         raise UsageError(
             f"the column {column} holds {feature.dtype}, no pictures. Set data.image_column."
         )
+
+
+def _label_column(data: Data, columns: list[str]) -> str | None:
+    return _column(data.label_column, LABEL_COLUMNS, columns, "label_column")
+
+
+def _text_column(data: Data, columns: list[str]) -> str:
+    """
+    Raises:
+        UsageError: there are no captions.
+    """
+    found = _column(data.text_column, TEXT_COLUMNS, columns, "text_column")
+    if found is None:
+        raise UsageError(
+            f"the data have no column of captions ({', '.join(TEXT_COLUMNS)}): they have "
+            f"{', '.join(columns)}. Set data.text_column. {UNUSED}"
+        )
+    return found
 
 
 def _literal(files: Sequence[Path]) -> list[str]:

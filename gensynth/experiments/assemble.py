@@ -1,6 +1,8 @@
 """The parts of an experiment, put together once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,18 +48,24 @@ class Parts:
 
 
 def assemble(
-    experiment: Experiment, classes: list[str], device: torch.device, processes: int = 1
+    experiment: Experiment,
+    classes: list[str],
+    device: torch.device,
+    processes: int = 1,
+    captions: Sequence[str] = (),
+    begun: Path | None = None,
 ) -> Parts:
     """Everything an experiment describes, for data with these class names, on a device.
 
     Args:
         processes: how many share a batch.
+        captions, begun: see `Condition.of_experiment`.
 
     Raises:
         UsageError: parts that do not fit the data or each other.
         InputError, CorruptError: an autoencoder or a frozen encoder that cannot be loaded.
     """
-    condition = build_condition(experiment, classes)
+    condition = build_condition(experiment, classes, captions, begun)
     model = lay_out(build_model(experiment, condition), experiment.training)
     if experiment.objective.works_on != "pixels":  # a tokenizer is told nothing
         condition = condition.for_model(model)

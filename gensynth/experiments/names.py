@@ -31,7 +31,8 @@ def check_names(experiment: Experiment) -> None:
             raise UsageError(
                 f"unknown key 'model.{key}' for {name}.{hint} Known: {', '.join(keywords)}."
             )
-    condition = condition_kind(experiment.condition.kind).of_data(["one", "two"])  # stand-ins
+    shown = experiment.condition
+    condition = condition_kind(shown.kind).of_experiment(shown, ["one", "two"])  # stand-ins
     _check_parts(experiment)
     _check_condition(experiment, condition)
     _check_contradictions(experiment, given)

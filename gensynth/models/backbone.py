@@ -1,11 +1,13 @@
 """What a model of latents or tokens is to the rest of the house."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from gensynth.conditions import Conditions
+from gensynth.models.layers.text import TextInput, Words
 from gensynth.seeding import StepRandom
 
 
@@ -17,7 +19,8 @@ class Backbone(Protocol):
 
     Attributes:
         works_on: "latents" [B, C, H, W], or "tokens" int64 [B, h, w].
-        takes: the tensors of a condition that `forward` has keywords for.
+        takes: the tensors of a condition that `forward` has keywords for, without those of a text.
+        steers: those of them that `embed` takes.
         tables: how the names of the weights begin that have a row for each item of the condition.
         size_multiple: what height and width of a sample must be multiples of.
         mask_token: of a model of tokens, the number that means "masked".
@@ -25,6 +28,7 @@ class Backbone(Protocol):
 
     works_on: ClassVar[str] = "latents"
     takes: ClassVar[tuple[str, ...]] = ("class_labels",)
+    steers: ClassVar[tuple[str, ...]] = ("class_labels", "pooled_projections")
     tables: ClassVar[tuple[str, ...]] = ("class_embedder.", "class_embedders.")
     size_multiple: int
     mask_token: Any
@@ -47,6 +51,30 @@ class Backbone(Protocol):
         """
         further = {} if embedded is None else {"embedded": embedded}
         return self(sample, time, **conditions, **further)
+
+    def encoded(self, conditions: Conditions) -> dict[str, Tensor]:
+        """The conditions with texts encoded, once for all calls with them."""
+        reader = self.text_reader
+        return dict(conditions) if reader is None else reader.encoded(conditions)
+
+    @property
+    def text_reader(self) -> TextInput | None:
+        """What a model of texts reads them with, its module `text_input`; None for another."""
+        return getattr(self, "text_input", None)  # a default here would hide the module
+
+    def read(self, text: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Words | None]:
+        """What `forward` is told of a text: encoded, and as the blocks look at it.
+
+        Raises:
+            ValueError: a text for a model of classes, or none for a model of texts.
+        """
+        reader = self.text_reader
+        if reader is None:
+            if text:
+                raise ValueError(f"this model takes no {', '.join(text)}: it is not one of texts")
+            return text, None
+        text = reader.encoded(text)
+        return text, reader.words(text)
 
     def embed(self, timestep: Tensor, *conditions: Any, **keywords: Any) -> list[Tensor]:
         """What steers the blocks: a vector [B, C] for each width C."""

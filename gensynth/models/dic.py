@@ -234,7 +234,8 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
     def embed(self, timestep: Tensor, class_labels: Tensor | None = None) -> list[Tensor]:
         """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
         labels = labels_or_null(class_labels, timestep, self.config.num_classes)
-        return stage_conditions(self.timestep_embedders, self.class_embedders, timestep, labels)
+        told = [embed_class(labels) for embed_class in self.class_embedders]
+        return stage_conditions(self.timestep_embedders, timestep, told)
 
     def forward(
         self,

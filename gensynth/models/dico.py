@@ -7,8 +7,8 @@ What is unusual:
 - each level has its own timestep embedder and its own class table.
 """
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,12 @@ from gensynth.models.layers.conditioning import (
     stage_conditions,
 )
 from gensynth.models.layers.resample import downsample, upsample
+from gensynth.models.layers.text import CrossAttention, TextInput, Words
 from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool
 from gensynth.ops.gated_projection import gated_projection
 from gensynth.ops.plain import is_plain
+
+COARSE = (1, 2, 3)  # levels at half and at a quarter of the size
 
 
 class ChannelAttention(nn.Module):
@@ -48,7 +51,7 @@ class ChannelAttention(nn.Module):
 class DiCoBlock(nn.Module):
     """Convolution module and feed-forward, each modulated and gated (adaLN-Zero)."""
 
-    def __init__(self, channels: int, mlp_ratio: float):
+    def __init__(self, channels: int, mlp_ratio: float, words_width: int | None = None):
         super().__init__()
         inner = int(channels * mlp_ratio)
         self.conv_in = nn.Conv2d(channels, channels, 1)
@@ -59,8 +62,9 @@ class DiCoBlock(nn.Module):
         self.mlp_out = nn.Conv2d(inner, channels, 1)
         self.modulation = nn.Linear(channels, 6 * channels)
         self.act = nn.GELU()
+        self.cross = None if words_width is None else CrossAttention(channels, words_width)
 
-    def forward(self, sample: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, sample: Tensor, condition: Tensor, words: Words | None = None) -> Tensor:
         """sample [B, C, H, W], condition [B, C] after its SiLU -> [B, C, H, W]."""
         shift_conv, scale_conv, gate_conv, shift_mlp, scale_mlp, gate_mlp = self.modulation(
             condition
@@ -70,6 +74,8 @@ class DiCoBlock(nn.Module):
         hidden, mean = gelu_and_mean(self.depthwise, hidden)  # mean is [B, C]
         scale = self.channel_attention(mean)  # [B, C]
         sample = gated(self.conv_out, sample, hidden, gate_conv, scale)
+        if self.cross is not None and words is not None:  # ours: the paper has classes only
+            sample = sample + self.cross.over_map(channel_norm(sample), words)
         # Feed-forward of 1x1 convolutions, [B, C, H, W] -> [B, mlp_ratio * C, H, W] and back.
         hidden = self.act(self.mlp_in(modulate(channel_norm(sample), shift_mlp, scale_mlp)))
         return gated(self.mlp_out, sample, hidden, gate_mlp)
@@ -123,6 +129,8 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
         num_classes: number of classes. Label `num_classes` is the null label of guidance.
         null_label: whether the class tables have the row of the null label.
         learn_sigma: whether the output has `2 * in_channels` channels: prediction, then variance.
+        text: for texts instead of classes, see `layers.text.TextInput`; the blocks of the two
+            coarse sizes look at the words.
     """
 
     _supports_gradient_checkpointing = True
@@ -139,6 +147,7 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
         num_classes: int = 1000,
         null_label: bool = True,
         learn_sigma: bool = True,
+        text: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         check_whole(in_channels=in_channels)
@@ -157,12 +166,18 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
 
         self.stem = nn.Conv2d(in_channels, width[0], 3, padding=1)
         self.timestep_embedders = nn.ModuleList(TimestepEmbedder(w) for w in width)
-        self.class_embedders = nn.ModuleList(nn.Embedding(rows, w) for w in width)
+        self.class_embedders = nn.ModuleList(
+            nn.Embedding(rows, w) for w in (width if text is None else ())
+        )
         # The last level stays at 2C: its input is fused from C of the encoder and C of the decoder.
         level_width = [width[0], width[1], width[2], width[1], width[1]]
+        words_width = text["width"] if text is not None and text["cross"] else None
         self.levels = nn.ModuleList(
-            nn.ModuleList(DiCoBlock(w, mlp_ratio) for _ in range(count))
-            for w, count in zip(level_width, depth, strict=True)
+            nn.ModuleList(
+                DiCoBlock(w, mlp_ratio, words_width if level in COARSE else None)
+                for _ in range(count)
+            )
+            for level, (w, count) in enumerate(zip(level_width, depth, strict=True))
         )
         self.downs = nn.ModuleList([downsample(width[0]), downsample(width[1])])
         self.ups = nn.ModuleList([upsample(width[2]), upsample(width[1])])
@@ -172,6 +187,8 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
         self.final_layer = FinalLayer(width[1], in_channels * (2 if learn_sigma else 1))
         self.gradient_checkpointing = False
         self.init_weights()
+        # Last: its weights start as transformers' do.
+        self.text_input = None if text is None else TextInput(text, width)
 
     def init_weights(self) -> None:
         """Xavier for matrices and kernels, N(0, 0.02) for embeddings, zero for gates and output."""
@@ -190,19 +207,35 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
                 nn.init.normal_(module.weight, std=0.02)
             elif isinstance(module, DiCoBlock):
                 nn.init.zeros_(module.modulation.weight)
+            elif isinstance(module, CrossAttention):
+                module.init_weights()
         nn.init.zeros_(self.final_layer.modulation.weight)
         nn.init.zeros_(self.final_layer.conv.weight)
 
-    def run_level(self, index: int, sample: Tensor, condition: Tensor) -> Tensor:
+    def run_level(
+        self, index: int, sample: Tensor, condition: Tensor, words: Words | None
+    ) -> Tensor:
         """The blocks of one level, recomputed in the backward pass if checkpointing is on."""
         for block in cast(nn.ModuleList, self.levels[index]):
-            sample = run_block(self, block, sample, condition)
+            sample = run_block(self, block, sample, condition, words)
         return sample
 
-    def embed(self, timestep: Tensor, class_labels: Tensor | None = None) -> list[Tensor]:
-        """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
-        return stage_conditions(self.timestep_embedders, self.class_embedders, timestep, labels)
+    def embed(
+        self,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        pooled_projections: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What steers the blocks at `timestep` [B] for classes [B] or texts [B, P].
+
+        [B, C] of each width.
+        """
+        if self.text_input is not None:
+            told = self.text_input.steering(pooled_projections, timestep)
+        else:
+            labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+            told = [embed_class(labels) for embed_class in self.class_embedders]
+        return stage_conditions(self.timestep_embedders, timestep, told)
 
     def forward(
         self,
@@ -210,25 +243,31 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
         timestep: Tensor | float,
         class_labels: Tensor | None = None,
         embedded: list[Tensor] | None = None,
+        **text: Tensor,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         H and W must be multiples of 4. Labels are 0..num_classes (null); None: all null. A timestep
         that is a number or a 0-d tensor is that of the whole batch. Gives [B, C or 2C, H, W].
-        `embedded` is what `embed` gives for `timestep` and `class_labels`, if it is known already.
+        `embedded` is what `embed` gives for them, if it is known already. `text`: the tensors of
+        `layers.text`, for a model of texts.
         """
         height, width = sample.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiCo needs a height and width divisible by 4, got {height}x{width}")
+        told, words = self.read(text)
         if embedded is None:
-            embedded = self.embed(over_batch(timestep, sample), class_labels)
+            pooled = told.get("pooled_projections")
+            embedded = self.embed(over_batch(timestep, sample), class_labels, pooled)
 
-        encoded_1 = self.run_level(0, self.stem(sample), embedded[0])  # [B, C, H, W]
-        encoded_2 = self.run_level(1, self.downs[0](encoded_1), embedded[1])  # [B, 2C, H/2, W/2]
-        middle = self.run_level(2, self.downs[1](encoded_2), embedded[2])  # [B, 4C, H/4, W/4]
+        encoded_1 = self.run_level(0, self.stem(sample), embedded[0], words)  # [B, C, H, W]
+        # [B, 2C, H/2, W/2]
+        encoded_2 = self.run_level(1, self.downs[0](encoded_1), embedded[1], words)
+        # [B, 4C, H/4, W/4]
+        middle = self.run_level(2, self.downs[1](encoded_2), embedded[2], words)
         decoded = self.fuses[0](torch.cat([self.ups[0](middle), encoded_2], dim=1))
-        decoded = self.run_level(3, decoded, embedded[1])  # [B, 2C, H/2, W/2]
+        decoded = self.run_level(3, decoded, embedded[1], words)  # [B, 2C, H/2, W/2]
         decoded = self.fuses[1](torch.cat([self.ups[1](decoded), encoded_1], dim=1))
         # [B, 2C, H, W], so the condition of the second level fits, not that of the first
-        decoded = self.run_level(4, decoded, embedded[1])
+        decoded = self.run_level(4, decoded, embedded[1], words)
         return self.final_layer(decoded, embedded[1])

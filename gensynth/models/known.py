@@ -9,6 +9,11 @@ from gensynth.models.presets import PRESETS, proper_name
 from gensynth.system import outline
 
 TAKES = ("class_labels",)  # `Backbone.takes`, unless a model says otherwise
+# Tensors of a text (`layers.text`), which models with a keyword `text` take too.
+TEXT = (
+    *("input_ids", "attention_mask"),
+    *("encoder_hidden_states", "encoder_attention_mask", "pooled_projections"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,20 @@ def known(name: str) -> Known:
         from gensynth.models.named import constructor_keywords
 
         own = imported[proper_name(name, imported)][0]
-        return Known(constructor_keywords(name), own.works_on, getattr(own, "takes", TAKES))
+        keywords = constructor_keywords(name)
+        return Known(keywords, own.works_on, (*getattr(own, "takes", TAKES), *_of_text(keywords)))
     preset = PRESETS[proper_name(name)]
     place = preset.module, preset.class_name
+    keywords = outline.constructor(*place)
     return Known(
-        outline.constructor(*place),
+        keywords,
         outline.attribute(*place, "works_on", "latents"),
-        outline.attribute(*place, "takes", TAKES),
+        (*outline.attribute(*place, "takes", TAKES), *_of_text(keywords)),
     )
+
+
+def _of_text(keywords: list[str]) -> tuple[str, ...]:
+    return TEXT if "text" in keywords else ()
 
 
 def impossible_size(height: int, width: int, multiple: int) -> UsageError:

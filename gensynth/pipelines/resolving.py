@@ -27,6 +27,7 @@ def resolve(pipeline: Composed, settings: Settings) -> Resolved:
     sampler = sampler_of(pipeline, chosen_scheduler(pipeline, settings), settings)
     guidance = config.guidance if settings.guidance is None else settings.guidance
     check_guidance(pipeline, guidance, settings.guide)
+    check_negative(pipeline, settings.negative, guidance, settings.guide)
     given = settings.guidance_interval or config.guidance_interval
     interval = None if given is None else check_interval(given)
     size = checked_size(pipeline, config.size if settings.size is None else settings.size)
@@ -79,6 +80,21 @@ def check_guidance(pipeline: Composed, guidance: float, guide: Any) -> None:
         raise UsageError(
             "this model knows no way to draw without its condition; guidance must be 1."
         )
+
+
+def check_negative(pipeline: Composed, negative: str | None, guidance: float, guide: Any) -> None:
+    """Refuses a negative prompt that would change nothing.
+
+    Raises:
+        UsageError: a model without prompts, no guidance, or a guide in the place of the prompt.
+    """
+    if negative is None:
+        return
+    if pipeline.condition.reads != "texts":
+        raise UsageError("this model takes no prompts, so no negative one; leave it out.")
+    if guidance == 1 or guide is not None:
+        why = "with guidance 1" if guide is None else "beside a guide, which takes its place"
+        raise UsageError(f"a negative prompt has no effect {why}; leave one of the two out.")
 
 
 def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, int]:

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth.conditions import CONDITIONS, Classes
+from gensynth.conditions import CONDITIONS, Classes, Texts
 from gensynth.conditions.classes import LABELS_FILE
 from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.files import json_in
 from gensynth.models.known import impossible_size
 from gensynth.models.presets import PRESETS
-from gensynth.pipelines.finding import INDEX, resolve
-from gensynth.pipelines.foreign import about_pipeline
+from gensynth.pipelines.finding import INDEX, about_pipeline, resolve
 from gensynth.samplers.known import check_scheduler
 from gensynth.settings import Settings
 from gensynth.system import outline
@@ -113,6 +112,8 @@ def _check_shown(folder: Path, index: Mapping[str, Any], shown: str) -> None:
         names = json_in(folder / LABELS_FILE)
         if isinstance(names, list):
             Classes([str(name) for name in names], None).load(folder).parse(shown)
+    elif kind is Texts:
+        Texts(0).parse(shown)
     elif kind is not None:
         kind.of_data([]).parse(shown)
 

@@ -122,7 +122,12 @@ def of_process(rank: int, error: GensynthError) -> GensynthError:
     return type(error)(f"process {rank}: {error}")
 
 
-def open_alike(data: Data, together: Together, begun_with: Sequence[str] | None = None) -> Source:
+def open_alike(
+    data: Data,
+    together: Together,
+    begun_with: Sequence[str] | None = None,
+    texts: bool = False,
+) -> Source:
     """The data of a section, which every process must find alike; see `open_source`.
 
     Raises:
@@ -131,7 +136,7 @@ def open_alike(data: Data, together: Together, begun_with: Sequence[str] | None 
     """
     source, failure = None, None
     try:
-        source = open_source(data, begun_with)
+        source = open_source(data, begun_with, texts)
     except GensynthError as error:
         failure = error
     if together.count == 1:
@@ -167,7 +172,7 @@ def facts_of(source: Source) -> str:
 
 
 def _content(row: dict[str, Any]) -> bytes:
-    """The bytes of an image and its label; those of a file that cannot be read are none."""
+    """An image and what is said of it, in bytes; a file that cannot be read has none."""
     content = row.get("latents")
     image = row.get("image") or {}
     if content is None:
@@ -177,7 +182,7 @@ def _content(row: dict[str, Any]) -> bytes:
             content = Path(image["path"]).read_bytes()
         except OSError:
             content = b""
-    return (content or b"") + str(row.get("label")).encode()
+    return (content or b"") + f"{row.get('label')}{row.get('text', '')}".encode()
 
 
 def _difference(one: str, other: str) -> str:

@@ -17,6 +17,7 @@ from gensynth.data.training import Batch
 from gensynth.errors import DivergedError, GensynthError, ProcessLost
 from gensynth.experiments.assemble import assemble
 from gensynth.experiments.begin import begin_from, check_beginning
+from gensynth.experiments.build import reads_texts
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import AVERAGES, WeightAverage
 from gensynth.training.averages.snapshots import drop_later
@@ -52,12 +53,18 @@ class Run:
             lambda: check_beginning(experiment.init_from if new else None)
         )
         begun_with = output.recorded_classes(folder)
+        texts = reads_texts(experiment)
         self.source: Source = announced(
-            open_alike(experiment.data, self.together, begun_with), experiment.data
+            open_alike(experiment.data, self.together, begun_with, texts), experiment.data
         )
         self.device = self.accelerator.device
         self.parts = assemble(
-            experiment, self.source.classes, self.device, self.accelerator.num_processes
+            experiment,
+            self.source.classes,
+            self.device,
+            self.accelerator.num_processes,
+            self.source.some_captions() if texts else (),
+            output.newest_model(folder),
         )
         # In the main process only: wrapped for several, the others get the weights from there.
         self.begun = self.together.from_main(

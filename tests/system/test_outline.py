@@ -27,7 +27,8 @@ def test_of_a_model(monkeypatch, name):
     found, own = known_models.known(name.upper()), MODELS[name][0]
     assert found.keywords == constructor_keywords(name)
     assert found.works_on == own.works_on
-    assert found.takes == getattr(own, "takes", ("class_labels",))
+    of_text = known_models.TEXT if "text" in found.keywords else ()
+    assert found.takes == (*getattr(own, "takes", ("class_labels",)), *of_text)
 
 
 def test_of_all_models():

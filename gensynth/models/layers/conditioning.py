@@ -53,20 +53,14 @@ def labels_or_null(class_labels: Tensor | None, timestep: Tensor, num_classes: i
 
 
 def stage_conditions(
-    timestep_embedders: Iterable[nn.Module],
-    class_embedders: Iterable[nn.Module],
-    timestep: Tensor,
-    class_labels: Tensor,
+    timestep_embedders: Iterable[nn.Module], timestep: Tensor, told: Iterable[Tensor]
 ) -> list[Tensor]:
-    """SiLU of the sum of both embeddings, for every width of a U-shaped model.
+    """SiLU of the sum of the timestep's vector and another, for every width of a U-shaped model.
 
-    timestep [B] and class_labels [B] -> [B, C] for each pair of embedders.
+    timestep [B], and vectors [B, C] of a class or a text -> [B, C] of each width.
     """
-    pairs = zip(timestep_embedders, class_embedders, strict=True)
-    return [
-        F.silu(embed_timestep(timestep) + embed_class(class_labels))
-        for embed_timestep, embed_class in pairs
-    ]
+    pairs = zip(timestep_embedders, told, strict=True)
+    return [F.silu(embed_timestep(timestep) + vector) for embed_timestep, vector in pairs]
 
 
 class SizeEmbedder(nn.Module):

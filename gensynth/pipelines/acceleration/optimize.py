@@ -79,7 +79,8 @@ class OptimizedModel:
         reason = step_tables.refusal(self.model)  # it may have changed
         if reason is None:
             self.modulations = Modulations(self.model)
-            rows = len(set(times)) * step_tables.num_distinct(told, self.device)
+            steering = step_tables.steering(self.model, told)
+            rows = len(set(times)) * step_tables.num_distinct(steering, self.device)
             size = rows * sum(self.modulations.widths) * self.model.dtype.itemsize  # bytes
             if size <= MOST_TABLE_BYTES:
                 return StepTable(self.modulations, times, told)

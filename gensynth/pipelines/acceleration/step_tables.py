@@ -96,6 +96,7 @@ class StepTable:
 
     def __init__(self, modulations: Modulations, times: Sequence[float], conditions: Conditions):
         device = modulations.model.device
+        conditions = steering(modulations.model, conditions)
         self.steps = {time: step for step, time in enumerate(dict.fromkeys(times))}
         # Which of a step's rows the conditions of a row have.
         distinct, self.column = distinct_rows(conditions, device)
@@ -122,6 +123,11 @@ class StepTable:
         if row is None:
             return self.rows[step].expand(len(timestep), -1)  # [B, sum of widths]
         return self.rows.index_select(0, step * self.num_columns + self.column[row])
+
+
+def steering(model: Any, conditions: Conditions) -> dict[str, Tensor]:
+    """Those of the conditions that a model embeds; others, such as words, are looked at."""
+    return {name: tensor for name, tensor in conditions.items() if name in model.steers}
 
 
 def distinct_rows(conditions: Conditions, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:

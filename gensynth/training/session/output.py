@@ -194,6 +194,11 @@ def recorded_classes(folder: Path) -> list[str] | None:
     return None
 
 
+def newest_model(folder: Path) -> Path | None:
+    """The model of the newest checkpoint of the run in a folder; None for a new one."""
+    return max(folder.glob("checkpoints/step-????????/model"), default=None)
+
+
 def publish(source: Path, folder: Path) -> None:
     """Puts a copy of a folder in place of another one; nothing if there is no `source`."""
     if source.is_dir():
