@@ -7,9 +7,7 @@ from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_pair
 
 
-def own_ranks(
-    pictures: Array, texts: Array, own: Tensor, *, among: Tensor | None = None
-) -> Tensor:
+def own_ranks(pictures: Array, texts: Array, own: Tensor, *, among: Tensor | None = None) -> Tensor:
     """How many of the texts are nearer to each picture than its own, int64 [N]; 0: none.
 
     A text that is as near as the own one counts as nearer: a scorer that cannot tell any two

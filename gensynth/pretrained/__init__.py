@@ -8,3 +8,4 @@ PRETRAINED = {
     DEFAULT: Path(__file__).parent / "dico_nano_fashion",
     TOKENS: Path(__file__).parent / "maskgit_fashion",
 }
+SCORER = Path(__file__).parent / "emoji_scorer"  # of pictures and captions, for `evaluate`

@@ -58,3 +58,6 @@ class TarImages:
     def name_of(self, index: int) -> str:
         archive, member = self.members[index]
         return f"{member.name} of {archive}"
+
+    def captions(self) -> None:
+        """None are read."""

@@ -102,15 +102,21 @@ def held_out_pairs(
     return found
 
 
-def summary(pairs: Sequence[HeldOut]) -> dict[str, float | int]:
-    """The means of both distances, and the share of samples that are nearer to the truth."""
+def held_out_score(space: str, pairs: Sequence[HeldOut]) -> Score:
+    """The share of samples that are nearer to the truth; the means of both distances beside it."""
     to_truth = torch.tensor([pair.to_truth for pair in pairs], dtype=torch.float64)
     to_other = torch.tensor([pair.to_other for pair in pairs], dtype=torch.float64)
-    nearer = float((to_truth < to_other).double().mean())
-    return {
-        "pairs": len(pairs),
-        "to_truth": float(to_truth.mean()),
-        "to_other_style": float(to_other.mean()),
-        "nearer_to_truth": nearer,
-        "standard_error": (nearer * (1 - nearer) / len(pairs)) ** 0.5,
-    }
+    value = float((to_truth < to_other).double().mean())
+    return Score(
+        f"held_out_{SPACES[space]}",
+        f"Nearer to the truth({SPACES[space]})",
+        value,
+        "higher",
+        (value * (1 - value) / len(pairs)) ** 0.5,
+        details={
+            "space": space,
+            "pairs": len(pairs),
+            "to_truth": float(to_truth.mean()),
+            "to_other_style": float(to_other.mean()),
+        },
+    )

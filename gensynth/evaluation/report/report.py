@@ -19,6 +19,7 @@ from gensynth.evaluation.drawn import DrawnImages
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.evaluation.measuring.measures import PUBLISHED_COUNT, known_origin, space_of
 from gensynth.evaluation.measuring.rounding import number, rounded, with_error
+from gensynth.evaluation.report.words import sentences
 from gensynth.files import write_text
 from gensynth.metrics.extractors import Extractor
 from gensynth.preflight.measuring import METRICS_FILE as METRICS_FILE
@@ -118,6 +119,7 @@ def warnings_of(found: Measured) -> Iterator[str]:
     if not space.floor and not known_origin(found.reference):
         yield "the reference does not say how its images were prepared and which network saw them"
     yield from other_sizes(found)
+    yield from found.remarks
     if found.no_floor is not None:
         yield f"what real images score is not known: {found.no_floor}"
     if found.seen:
@@ -210,6 +212,8 @@ def print_report(report: dict[str, Any], console: Console | None = None) -> None
         cells += ["" if c is None else number(c) for c in (score["corrected"], score["floor"])]
         table.add_row(score["name"], *cells, f"{score['better']} is better")
     console.print(table)
+    for text in sentences(report["scores"]):
+        console.print(text, markup=False)
     samples, reference = report["samples"], report["reference"]
     of = "" if reference["count"] is None else f"{reference['count']:,} images of "
     console.print(

@@ -61,17 +61,20 @@ class Lite0Features(Extractor):
                 self.register_buffer(name.replace(".", "/"), tensor, persistent=False)
 
     def features(self, pixels: Tensor) -> dict[str, Tensor]:
-        features = {}
+        return {name: hidden.mean(dim=(2, 3)) for name, hidden in self.maps(pixels).items()}
+
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """The stages [B, C, H, W] of preprocessed images, before their positions are averaged."""
+        found = {}
         hidden = self.convolve(pixels, "_conv_stem", stride=2)
         hidden = F.relu6(self.normalise(hidden, "_bn0"))
         for index, (_, stride, expansion, channels) in enumerate(BLOCKS):
             hidden = self.block(hidden, f"_blocks.{index}.", stride, expansion, channels)
             for name, block in STAGES.items():
                 if block == index:
-                    features[name] = hidden.mean(dim=(2, 3))
-        head = F.relu6(self.normalise(self.convolve(hidden, "_conv_head"), "_bn1"))
-        features["h1280"] = head.mean(dim=(2, 3))
-        return features
+                    found[name] = hidden
+        found["h1280"] = F.relu6(self.normalise(self.convolve(hidden, "_conv_head"), "_bn1"))
+        return found
 
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 -> float32 [B, 3, size, size], (x - 127) / 128 as the network was trained."""

@@ -50,7 +50,9 @@ class ClipPairs(PairScorer):
         weights_sha256: of its weights file.
     """
 
-    def __init__(self, name: str, network: Any, processor: Any, tokenizer: Any, weights_sha256: str):
+    def __init__(
+        self, name: str, network: Any, processor: Any, tokenizer: Any, weights_sha256: str
+    ):
         super().__init__(
             name,
             f"as {processor.size} and {processor.crop_size} of its preprocessor_config.json say",

@@ -196,6 +196,10 @@ class Interruptible:
         self.fingerprint, self.lossy = images.fingerprint, images.lossy
         self.labels, self.classes = images.labels, images.classes
 
+    @property
+    def texts(self) -> Sequence[str] | None:
+        return self.images.texts
+
     def read(self, index: int) -> Tensor:
         return self.images.read(index)
 

@@ -41,9 +41,9 @@ def folder(tmp_path_factory):
     vocabulary = {token: number for number, token in enumerate(tokens)}
     transformers.CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
     size = {"height": 28, "width": 28}
-    transformers.CLIPImageProcessorPil(
-        size={"shortest_edge": 28}, crop_size=size
-    ).save_pretrained(folder)
+    transformers.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=size).save_pretrained(
+        folder
+    )
     return folder
 
 

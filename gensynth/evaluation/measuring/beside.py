@@ -1,0 +1,209 @@
+"""What is measured of samples beside their distance to a reference: prompts and training pictures.
+
+A scorer of pictures and texts looks at the samples, at the reference and at the training pictures.
+Its features are kept as all others are, and every process makes its share of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gensynth.evaluation.measuring.agreement import clip_score, retrieval_scores
+from gensynth.evaluation.measuring.features import PIXELS, Effort, FeatureFiles, Images, extract
+from gensynth.evaluation.measuring.measures import Score
+from gensynth.evaluation.measuring.neighbours import (
+    SPACES,
+    HeldOut,
+    copy_scores,
+    held_out_pairs,
+    held_out_score,
+)
+from gensynth.metrics.extractors.pairs import PairScorer
+from gensynth.metrics.extractors.scorer import EmojiScorer
+from gensynth.processes import processes
+
+KNOWN = 0.5  # of real pictures, by their captions: less, and the scorer does not know such pictures
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What samples are held against.
+
+    Attributes:
+        metrics: which numbers are wanted, some of `measures.BESIDE`.
+        training: what the model was trained on.
+        clip: for CLIP score.
+    """
+
+    metrics: Sequence[str]
+    training: Images | None = None
+    clip: PairScorer | None = None
+
+
+@dataclass
+class Looked:
+    """What the scorer saw, in all processes.
+
+    Attributes:
+        samples, real, training: features by `scorer`, of the reference only if it holds pictures.
+        clip: features of samples and of the reference by a CLIP.
+    """
+
+    scorer: EmojiScorer
+    samples: FeatureFiles
+    real: FeatureFiles | None = None
+    training: FeatureFiles | None = None
+    clip: tuple[FeatureFiles, FeatureFiles | None] | None = None
+
+
+@dataclass
+class Companions:
+    """The pictures that a page shows beside the samples.
+
+    Attributes:
+        prompts: of each sample, by its position; None if they are not known.
+        training: the training pictures; None if they were not given.
+        features: feature -> of samples and of training pictures, in which neighbours are looked
+            for.
+        held_out: space -> samples of held-out pairs.
+    """
+
+    prompts: Sequence[str] | None
+    training: Images | None = None
+    features: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    held_out: dict[str, list[HeldOut]] = field(default_factory=dict)
+
+
+def reason_against(metric: str, beside: Beside, samples: Images, real: Images | None) -> str | None:
+    """Why one of `measures.BESIDE` cannot be computed, in words; None if it can."""
+    if metric != "copies" and samples.texts is None:
+        return "what the samples were drawn for is not known; give --prompts"
+    if metric == "clip-score" and beside.clip is None:
+        return "it needs the weights of a CLIP; give --clip"
+    if metric in ("copies", "held-out"):
+        training = beside.training
+        if training is None:
+            return "the training pictures are not known; give --trained-on"
+        if training.length < 2:
+            return f"{training.name} has only one picture"
+    if metric == "held-out":
+        for images in (real, beside.training):
+            if images is None or images.texts is None:
+                name = "the reference" if images is real else "the set of training pictures"
+                return f"{name} has no pictures with captions"
+    return None
+
+
+def look(
+    samples: Images,
+    order: Sequence[int],
+    real: Images | None,
+    beside: Beside,
+    effort: Effort,
+) -> Looked | None:
+    """The features that `beside.metrics` need; None if there are none. All processes take part.
+
+    Raises:
+        InputError: a picture cannot be read, or is of another size than the others of its set.
+    """
+    if not beside.metrics:
+        return None
+    device = processes().device
+    scorer = EmojiScorer().to(device)
+    asked = set(beside.metrics)
+    sets = 0 if asked == {"clip-score"} else 1
+    clip = beside.clip if "clip-score" in asked else None
+    training = beside.training if asked & {"copies", "held-out"} else None
+    pictures = len(order) + (real.length if real else 0)
+    effort.expect((sets + (clip is not None)) * pictures + (training.length if training else 0))
+    found = Looked(scorer, extract(samples, order, scorer, effort))
+    if real is not None:
+        found.real = extract(real, range(real.length), scorer, effort)
+    if training is not None:
+        found.training = extract(training, range(training.length), scorer, effort)
+    if clip is not None:
+        clip = clip.to(device)
+        of_real = None if real is None else extract(real, range(real.length), clip, effort)
+        found.clip = extract(samples, order, clip, effort), of_real
+    return found
+
+
+def scores_beside(
+    looked: Looked,
+    beside: Beside,
+    prompts: Sequence[str] | None,
+    real: Images | None,
+) -> tuple[list[Score], Companions, list[str]]:
+    """The numbers, what a page shows of them, and sentences that a reader has to know."""
+    companions, scores = Companions(prompts), []
+    captions = None if real is None else real.texts
+    if "retrieval" in beside.metrics:
+        assert prompts is not None
+        scores += retrieval_scores(
+            looked.scorer,
+            (looked.samples.all("embedding"), prompts),
+            of_captions(looked.real, captions, "embedding"),
+        )
+    if looked.clip is not None:
+        assert prompts is not None and beside.clip is not None
+        own, of_real = looked.clip
+        pairs = own.all("embedding"), prompts
+        scores.append(clip_score(beside.clip, pairs, of_captions(of_real, captions, "embedding")))
+    if looked.training is not None:
+        assert beside.training is not None
+        scores += list(_training_scores(looked, beside, real, companions))
+    return scores, companions, list(remarks(looked, scores))
+
+
+def of_captions(
+    files: FeatureFiles | None, captions: Sequence[str] | None, feature: str
+) -> tuple[Tensor, Sequence[str]] | None:
+    """Features and captions of the pictures that have one; None if there are none."""
+    if files is None or captions is None:
+        return None
+    rows = [row for row, caption in enumerate(captions) if caption]
+    return files.all(feature)[rows], [captions[row] for row in rows]
+
+
+def _training_scores(
+    looked: Looked, beside: Beside, real: Images | None, companions: Companions
+) -> Iterator[Score]:
+    assert looked.training is not None and beside.training is not None
+    samples = {space: looked.samples.all(space) for space in SPACES}
+    training = {space: looked.training.all(space) for space in SPACES}
+    companions.training = beside.training
+    companions.features = {space: (samples[space], training[space]) for space in SPACES}
+    known = None if looked.real is None else {name: looked.real.all(name) for name in SPACES}
+    if "copies" in beside.metrics:
+        yield from copy_scores(samples, training, known)
+    if "held-out" in beside.metrics:
+        captions, learnt = (None if one is None else one.texts for one in (real, beside.training))
+        assert known and captions and learnt and companions.prompts
+        for space in SPACES:
+            pairs = held_out_pairs(
+                *(samples[space], companions.prompts),
+                *(known[space], captions),
+                *(training[space], learnt),
+            )
+            if pairs:
+                companions.held_out[space] = pairs
+                yield held_out_score(space, pairs)
+
+
+def remarks(looked: Looked, scores: Sequence[Score]) -> Iterator[str]:
+    """What a reader of these numbers has to know."""
+    retrieval = next((score for score in scores if score.key == "retrieval_5"), None)
+    if retrieval is not None and retrieval.floor is not None and retrieval.floor < KNOWN:
+        yield (
+            f"{looked.scorer.name} knows emoji only: of the real pictures here it finds the "
+            f"caption of {retrieval.floor:.0%} among the 5 nearest, so its numbers say little"
+        )
+    if looked.training is not None and looked.real is not None:
+        inside = torch.isin(looked.real.all(PIXELS), looked.training.all(PIXELS)).sum()
+        if inside:
+            yield (
+                f"{int(inside):,} images of the reference are training pictures, pixel for pixel; "
+                "of those a low distance is no merit"
+            )
