@@ -1,6 +1,5 @@
 """Which samples repeat a training picture."""
 
-import torch
 from torch import Tensor
 
 from gensynth.errors import UsageError

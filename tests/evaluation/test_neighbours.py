@@ -58,7 +58,7 @@ def test_as_near_to_both_is_not_nearer_to_the_truth():
 
 
 def test_rates_of_copies_in_both_spaces():
-    training = {space: TRAINING for space in SPACES}
+    training = dict.fromkeys(SPACES, TRAINING)
     samples = {"h1280": TRAINING[:2] + 0.1, "rgb32": torch.tensor([[0.1, 0], [5, 0]])}
     real = {space: torch.tensor([[5.0, 1], [6, 1], [0, 49], [5, 2]]) for space in SPACES}
     features, pixels = copy_scores(samples, training, real)

@@ -99,7 +99,7 @@ def test_what_is_missing_is_named(folder, tmp_path):
     with pytest.raises(InputError, match=r"holds no config\.json"):
         open_clip_pairs(tmp_path)
     transformers.CLIPModel.from_pretrained(folder).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="CLIPProcessor.save_pretrained"):
+    with pytest.raises(InputError, match=r"CLIPProcessor\.save_pretrained"):
         open_clip_pairs(tmp_path)
     # the advice
     transformers.CLIPProcessor.from_pretrained(folder).save_pretrained(tmp_path)
