@@ -81,13 +81,15 @@ class TarRows:
     Args:
         samples: in order, each with the number of its archive.
         labels: by sample; None for pictures without classes.
+        captioned: the samples have captions, and no labels.
     """
 
     def __init__(
         self,
         archives: Sequence[Path],
         samples: Sequence[tuple[int, Sample]],
-        labels: Sequence[int] | None,
+        labels: Sequence[int] | None = None,
+        captioned: bool = False,
     ):
         self.archives = list(archives)
         # arrays: millions of Python objects would be copied into every worker, one by one
@@ -96,6 +98,8 @@ class TarRows:
         names = [sample.picture.name.encode(errors="surrogateescape") for _, sample in samples]
         self.names = pa.array(names, pa.large_binary())
         self.labels = None if labels is None else np.asarray(labels, np.int64)
+        texts = [sample.captions for _, sample in samples] if captioned else None
+        self.texts = None if texts is None else pa.array(texts, pa.large_list(pa.large_string()))
 
     def __len__(self) -> int:
         return len(self.places)
@@ -109,21 +113,32 @@ class TarRows:
         with self.archives[archive].open("rb") as stream:
             content = bytes_of(stream, Member(name, offset, size))
         row: Row = {"image": {"bytes": content, "path": f"{name} of {self.archives[archive]}"}}
+        if self.texts is not None:
+            return {**row, "text": self.texts[number].as_py()}
         return row if self.labels is None else {**row, "label": int(self.labels[number])}
 
+    def captions(self) -> Iterator[list[str]]:
+        """The captions of each row; no picture is read."""
+        assert self.texts is not None
+        return (texts.as_py() for texts in self.texts)
 
-def stream_of_tars(archives: list[Path], columns: Columns, labels: Labels) -> Iterator[Row]:
-    """The rows of some .tar files, one after the other; those without a label are passed over."""
+
+def stream_of_tars(archives: list[Path], columns: Columns, labels: Labels | None) -> Iterator[Row]:
+    """The rows of some .tar files, one after the other, with captions if there are no `labels`.
+
+    Those without are passed over.
+    """
+    name = "text" if labels is None else "label"
     for path in archives:
         with path.open("rb") as stream:
             for sample in samples_of(path, columns, LeftOut()):
-                image = {"bytes": bytes_of(stream, sample.picture), "path": sample.picture.name}
-                label = labels.number(sample.label)
-                if label is not None:
-                    yield {"image": image, "label": label}
+                told = sample.captions if labels is None else labels.number(sample.label)
+                if told is not None:
+                    content = bytes_of(stream, sample.picture)
+                    yield {"image": {"bytes": content, "path": sample.picture.name}, name: told}
 
 
-def stream_of_files(files: list[str], labels: list[int]) -> Iterator[Row]:
-    """The rows of picture files, one after the other."""
-    for file, label in zip(files, labels, strict=True):
-        yield {"image": {"bytes": None, "path": file}, "label": label}
+def stream_of_files(files: list[str], told: list[Any], name: str = "label") -> Iterator[Row]:
+    """The rows of picture files, one after the other; `name` is what is told of them."""
+    for file, one in zip(files, told, strict=True):
+        yield {"image": {"bytes": None, "path": file}, name: one}

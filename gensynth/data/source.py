@@ -7,11 +7,12 @@ from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 
-from gensynth.data.reading.contents import LeftOut, in_words
+from gensynth.data.reading.contents import EXAMPLES, LeftOut, in_words
 from gensynth.data.reading.places import stamp_of
 from gensynth.data.rows import AT_ONCE, CaptionedRows, LabelledRows, TarRows
 
-MOST_CAPTIONS = 200_000  # that a vocabulary is made from
+# That a vocabulary is made from; fewer of a stream, where pictures have to be read on the way.
+MOST_CAPTIONS, MOST_STREAMED = 200_000, 20_000
 ONE_CLASS = ["image"]  # of pictures that have none
 
 
@@ -43,7 +44,11 @@ class Source:
     def summary(self) -> str:
         """What was read and what was left out, in words."""
         count = None if self.streamed else len(self.rows)
-        return in_words(count, self.classes, self.left_out, self.notes)
+        captions = None
+        if self.captioned:  # of a stream none is read before the run begins
+            some = () if self.streamed else self.captions()
+            captions = [texts[0] for texts in islice(some, EXAMPLES)]
+        return in_words(count, self.classes, self.left_out, self.notes, captions)
 
     def labels(self) -> list[int] | None:
         """The class of every row; None for streams and without classes."""
@@ -56,7 +61,7 @@ class Source:
     def captions(self) -> Iterator[list[str]]:
         """The captions of each picture, in the order of the rows; only a stream reads pictures."""
         assert self.captioned
-        if isinstance(self.rows, CaptionedRows):
+        if isinstance(self.rows, CaptionedRows | TarRows):
             yield from self.rows.captions()
         elif isinstance(self.rows, Dataset):
             for some in self.rows.select_columns("text").iter(AT_ONCE):
@@ -65,9 +70,9 @@ class Source:
             yield from (row["text"] for row in self.rows)
 
     def some_captions(self) -> list[str]:
-        """The captions of the first pictures, at most `MOST_CAPTIONS`; none of a stream's are read
-        beyond those."""
-        return list(islice(chain.from_iterable(self.captions()), MOST_CAPTIONS))
+        """The captions of the first pictures, so many that a vocabulary can be made from them."""
+        most = MOST_STREAMED if self.streamed else MOST_CAPTIONS
+        return list(islice(chain.from_iterable(self.captions()), most))
 
     def stamp(self) -> str:
         """A text that changes when the data change."""

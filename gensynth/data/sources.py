@@ -1,33 +1,24 @@
 """Any source of labelled pictures as rows by number, or a stream, with the names of the classes."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from gensynth.config import Data
 from gensynth.data.captioned import open_captioned
 from gensynth.data.encoded import check_rows
+from gensynth.data.opening import found_folder, found_samples, found_tars, table_of_files
 from gensynth.data.reading.contents import LeftOut
-from gensynth.data.reading.endings import ENDINGS
-from gensynth.data.reading.folder import PictureFolder, classes_of_folders, read_folder
+from gensynth.data.reading.folder import PictureFolder, classes_of_folders
 from gensynth.data.reading.labels import Labels
-from gensynth.data.reading.places import files_ending, files_of_split, matching
-from gensynth.data.reading.tars import Columns, Sample, samples_of
-from gensynth.data.rows import (
-    LabelledRows,
-    TarRows,
-    stream_of_files,
-    stream_of_tars,
-)
+from gensynth.data.reading.tars import Columns
+from gensynth.data.rows import LabelledRows, TarRows, stream_of_files, stream_of_tars
 from gensynth.data.source import ONE_CLASS, Source
 from gensynth.data.tables import BUNDLED, load_rows, load_table
-from gensynth.errors import InputError, RefusedError, UsageError
+from gensynth.errors import RefusedError, UsageError
 
 __all__ = ["BUNDLED", "Source", "open_source"]
 
@@ -120,24 +111,13 @@ def _numbers(
 
 
 def _open_folder(data: Data) -> Source:
-    folder = Path(data.path or "")
-    if not folder.is_dir():
-        raise InputError(f"there is no image folder {folder}.")
-    if data.image_column not in (None, "image"):
-        raise UsageError("data.image_column is for tables; leave it out for an imagefolder.")
-    # Sorted as text, as the runs of earlier versions saw them: they resume with the same pictures.
-    found = read_folder(
-        folder, data.split, data.class_level, data.classes or (), data.label_column, order=str
-    )
-    if not found.files:
-        without = f" Left out: {found.left_out.words()}." if found.left_out else ""
-        raise InputError(f"there are no pictures in {folder} ({', '.join(ENDINGS)}).{without}")
+    found = found_folder(data)
     classes, numbers = _folder_classes(found, data.classes)
-    rows: Dataset | IterableDataset = _table_of_files(found.files, numbers)
+    rows: Dataset | IterableDataset = table_of_files(found.files, numbers)
     if data.streaming:
         # Tuples: lists would be shuffled whole, and earlier runs saw another order.
         names = tuple(str(file) for file in found.files)
-        of_files = {"files": names, "labels": tuple(numbers or [0] * len(names))}
+        of_files = {"files": names, "told": tuple(numbers or [0] * len(names))}
         rows = IterableDataset.from_generator(stream_of_files, gen_kwargs=of_files)
     return Source(rows, classes, found.left_out, found.notes, found.files)
 
@@ -161,36 +141,11 @@ def _folder_classes(
     return given or order, [number[name] for name in found.labels]
 
 
-def _table_of_files(files: Sequence[Path], labels: Sequence[int] | None) -> Dataset:
-    paths = [str(file) for file in files]
-    try:
-        texts = pa.array(paths, pa.string())
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"the name {error.object!r} is not in UTF-8; rename the file or its folder."
-        ) from error
-    empty = pa.nulls(len(paths), pa.binary())
-    columns = {"image": pa.StructArray.from_arrays([empty, texts], ["bytes", "path"])}
-    features = datasets.Features({"image": datasets.Image(decode=False)})
-    if labels is not None:
-        columns["label"] = pa.array(labels, pa.int64())
-        features["label"] = datasets.Value("int64")
-    # in memory: nothing is written to a cache
-    table = datasets.table.InMemoryTable(pa.table(columns))
-    digest = hashlib.sha256("\n".join(paths).encode()).hexdigest()
-    return Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=digest)
-
-
 # Tars
 
 
 def _open_tars(data: Data) -> Source:
-    place = data.path or ""
-    folder = Path(place)
-    files = files_ending(folder, ".tar", ".tar.gz", ".tgz") if folder.is_dir() else matching(place)
-    if not files:
-        raise InputError(f"there are no webdataset files at {place}.")
-    files = files_of_split(files, data.split)
+    place, files = data.path or "", found_tars(data)
     columns = Columns(data.image_column, data.label_column)
     if data.streaming:
         labels = Labels(None, data.classes)
@@ -198,11 +153,7 @@ def _open_tars(data: Data) -> Source:
         rows = IterableDataset.from_generator(stream_of_tars, gen_kwargs=arguments)
         return Source(rows, labels.classes)
     left_out = LeftOut()
-    found: list[tuple[int, Sample]] = []
-    for at, file in enumerate(files):
-        found += [(at, sample) for sample in samples_of(file, columns, left_out)]
-    if not found:
-        raise InputError(f"there are no pictures in the tars at {place} ({', '.join(ENDINGS)}).")
+    found = found_samples(files, columns, left_out, place)
     if all(sample.label is None for _, sample in found):
         if data.label_column is not None:
             raise UsageError(

@@ -289,5 +289,7 @@ class StreamedImages(torch_data.IterableDataset):
                 yield row, (epoch, offset)
                 offset += 1
             if offset == 0:
-                raise CorruptError("the data stream is empty.")
+                raise CorruptError(
+                    "the data stream is empty: no pictures, or none with a label or caption."
+                )
             epoch, offset = epoch + 1, 0

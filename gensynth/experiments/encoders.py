@@ -4,7 +4,6 @@ An encoder is called with uint8 images [B, 1 or 3, H, W], does its own published
 returns a map of features [B, dim, h, w] without gradients.
 """
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -84,10 +83,6 @@ class Dinov2Encoder(nn.Module):
 
 
 def _load_dinov2(path: str) -> Any:
-    if importlib.util.find_spec("transformers") is None:
-        raise InputError(
-            "regularizer repa with encoder dinov2 needs transformers: pip install 'gensynth[repa]'"
-        )
     from transformers import AutoModel
 
     try:

@@ -18,7 +18,7 @@ from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, prepare, streamed_label
 from gensynth.data.workers import read_ahead
 from gensynth.errors import CorruptError, DeviceMemoryError, OutputError, RefusedError, UsageError
-from gensynth.experiments.build import build_autoencoder
+from gensynth.experiments.build import build_autoencoder, reads_texts
 from gensynth.files import new_folder
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
@@ -54,8 +54,7 @@ def encode(experiment: Experiment, out: Path, batch_size: int = BATCH) -> Encodi
         raise UsageError("gensynth encode is one process; start it without torchrun or accelerate.")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
-    texts = experiment.condition.kind == "text"
-    source = announced(open_source(data, texts=texts), data)
+    source = announced(open_source(data, texts=reads_texts(experiment)), data)
     codec = build_autoencoder(experiment).to(processes().device)
     try:
         return encode_source(source, data, codec, out, experiment.autoencoder.path, batch_size)

@@ -165,8 +165,8 @@ def test_the_floor_of_other_images_takes_only_statistics(fashion_sets, lite0_ext
         assert one.floor == pytest.approx(other.floor, rel=EXACT)
 
 
-def test_the_floor_is_of_any_space_with_a_frechet_distance(fashion_sets):
-    extractor = open_extractor("random-inception-1")
+def test_the_floor_is_of_any_space_with_a_frechet_distance(fashion_sets, means_extractor):
+    extractor = means_extractor
     drawn, real = (first(images, 8) for images in fashion_sets)
     others = type(real)("others", fashion_sets[1].pixels[8:20])
     found = measure(drawn, real, extractor, metrics=["frechet"], others=others)

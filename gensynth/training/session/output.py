@@ -14,10 +14,12 @@ from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import OutputError, RefusedError
 from gensynth.files import json_in, leftovers, temporary_for, write_text
 from gensynth.system.locks import Lock, claim, token_in
+from gensynth.training.averages.ema import AVERAGES
 from gensynth.training.session.together import Together
 
 EXPERIMENT = "experiment.yaml"
 LOCK = ".lock"
+PUBLISHED = (AVERAGES, "model")  # the model last: it means that the run is finished
 SHOWS_SECONDS = 30.0  # until a network disk shows the other machines what was written
 # What may change between two sessions of one run without making it another run.
 MAY_CHANGE = (
@@ -199,11 +201,21 @@ def newest_model(folder: Path) -> Path | None:
     return max(folder.glob("checkpoints/step-????????/model"), default=None)
 
 
-def publish(source: Path, folder: Path) -> None:
-    """Puts a copy of a folder in place of another one; nothing if there is no `source`."""
-    if source.is_dir():
-        with replacement(folder) as temporary:
-            shutil.copytree(source, temporary, dirs_exist_ok=True)
+def withdraw(folder: Path) -> None:
+    """Removes what an earlier, shorter run published.
+
+    Until this one ends its checkpoints stand for it.
+    """
+    for part in reversed(PUBLISHED):
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def publish(checkpoint: Path, folder: Path) -> None:
+    """Puts copies of what is published of a checkpoint in place of older ones."""
+    for part in PUBLISHED:
+        if (checkpoint / part).is_dir():
+            with replacement(folder / part) as temporary:
+                shutil.copytree(checkpoint / part, temporary, dirs_exist_ok=True)
 
 
 @contextmanager
