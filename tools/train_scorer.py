@@ -103,8 +103,8 @@ def trained(pairs: Pairs, tokenizer: Tokenizer) -> Heads:
     features = torch.stack(list(variants(pairs[0])), 1)  # [N, VARIANTS, FEATURES]
     ids = token_ids(tokenizer, pairs[1])
     heads = Heads()
-    torch.nn.init.normal_(heads.text.token.weight, std=0.1)
-    torch.nn.init.normal_(heads.text.pair.weight, std=0.1)
+    torch.nn.init.normal_(heads.text.token.weight, std=0.2)
+    torch.nn.init.normal_(heads.text.pair.weight, std=0.02)
     heads.picture.mean.copy_(features[:, 0].float().mean(0))
     heads.picture.deviation.copy_(features[:, 0].float().std(0) + 1e-2)
     sharpness = torch.nn.Parameter(torch.tensor(-math.log(TEMPERATURE)))

@@ -197,7 +197,8 @@ def _open(place: str, split: str | None, level: int | None) -> Pictures:
         found = read_folder(Path(place), split, level, order=natural)
         if split is not None and not found.splits:
             raise UsageError(f"{place} has no splits; leave out {split}.")
-        return Files(found)
+        again = partial(read_folder, Path(place), split, level, order=natural, texts=True)
+        return Files(found, again)
     kinds = {file.suffix.lower() for file in files}
     if kinds == {".parquet"}:
         path = str(files[0].parent) if Path(place).is_dir() else place

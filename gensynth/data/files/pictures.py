@@ -17,7 +17,7 @@ from gensynth.data.reading.places import stamp_of
 from gensynth.data.rows import LabelledRows
 from gensynth.data.sources import open_source
 from gensynth.data.tables import load_rows
-from gensynth.errors import InputError
+from gensynth.errors import InputError, UsageError
 from gensynth.files import read_json_lines
 
 T = TypeVar("T")
@@ -62,10 +62,13 @@ class Files:
     Attributes:
         labels: those in the manifest of `gensynth sample`; otherwise what the folder says. Folders
             that are numbers are the numbers of their classes.
+
+    Args:
+        captioned: reads the folder again, for captions.
     """
 
-    def __init__(self, found: PictureFolder):
-        self.files, self.folder = found.files, found.folder
+    def __init__(self, found: PictureFolder, captioned: Callable[[], PictureFolder] | None = None):
+        self.files, self.folder, self.captioned = found.files, found.folder, captioned
         self.stamp = stamp_of(found.files)
         self.labels = _drawn_labels(found.files, found.folder)
         self.classes: list[str] | None = None
@@ -89,7 +92,16 @@ class Files:
         return str(self.files[index])
 
     def captions(self) -> list[str] | None:
-        return _drawn_prompts(self.files, self.folder)
+        """Prompts in the manifest of `gensynth sample`; otherwise what the folder says."""
+        drawn = _drawn_prompts(self.files, self.folder)
+        if drawn is not None or self.captioned is None:
+            return drawn
+        try:
+            found = self.captioned()
+        except UsageError:  # there are none
+            return None
+        said = dict(zip(found.files, found.captions or (), strict=True))
+        return first_captions([said.get(file) for file in self.files], str(self.folder))
 
     def _head(self, index: int) -> bytes:
         return _content(self.files[index], HEAD_BYTES)

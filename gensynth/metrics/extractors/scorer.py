@@ -22,9 +22,12 @@ NAME = "emoji-scorer"
 WEIGHTS, WORDS = "scorer.safetensors", "tokenizer.json"
 SEEN = 64  # pixels a side that Lite0 sees
 SIDE = 32  # pixels a side of `rgb32`
-WIDTHS = {"s40": 1, "s112": 2, "s320": 1, "h1280": 1}  # stage -> positions a side that are kept
-FEATURES = 40 + 112 * 4 + 320 + 1280
-EMBEDDING, HIDDEN, WORD = 128, 384, 128
+# Stages whose mean and deviation over positions tell styles apart, and then positions a side that
+# are kept of later ones, which tell things apart.
+TEXTURE = ("s32", "s16", "s24", "s40")
+CONTENT = {"s112": 2, "s320": 1, "h1280": 1}
+FEATURES = 2 * (32 + 16 + 24 + 40) + 112 * 4 + 320 + 1280
+EMBEDDING, HIDDEN = 128, 384
 VOCABULARY, LENGTH = 1500, 32  # tokens known, and of a caption
 PAIRS = 4096  # rows for two tokens in a row, which share them by a hash
 SPREAD = 1_000_003  # of that hash
@@ -55,23 +58,20 @@ class TextHead(nn.Module):
     """Tokens int64 [B, L], 0 where there are none -> embeddings [B, EMBEDDING].
 
     The sum of a vector for each token and for each two that follow each other, which tells
-    captions of the same words in another order apart.
+    captions of the same words in another order apart. Nothing but a sum: with layers behind it
+    things were learnt together with the styles they were seen in, and held-out pairs found less.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.token = nn.Embedding(VOCABULARY, WORD)
-        self.pair = nn.Embedding(PAIRS, WORD)
-        self.layers = nn.Sequential(
-            nn.LayerNorm(WORD), nn.Linear(WORD, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, EMBEDDING)
-        )
+        self.token = nn.Embedding(VOCABULARY, EMBEDDING)
+        self.pair = nn.Embedding(PAIRS, EMBEDDING)
 
     def forward(self, ids: Tensor) -> Tensor:
         there = (ids > 0).unsqueeze(2).float()  # [B, L, 1]
         pairs = (ids[:, :-1] * SPREAD + ids[:, 1:]) % PAIRS
         words = (self.token(ids) * there).sum(1)
-        found: Tensor = self.layers(words + (self.pair(pairs) * there[:, 1:]).sum(1))
-        return found
+        return words + (self.pair(pairs) * there[:, 1:]).sum(1)
 
 
 class Heads(nn.Module):
@@ -84,7 +84,9 @@ class Heads(nn.Module):
 
 def kept_positions(maps: dict[str, Tensor]) -> Tensor:
     """The stages of Lite0 as one row of features [B, FEATURES] for each picture."""
-    parts = [F.adaptive_avg_pool2d(maps[name], side).flatten(1) for name, side in WIDTHS.items()]
+    parts = [maps[name].mean((2, 3)) for name in TEXTURE]
+    parts += [maps[name].std((2, 3)) for name in TEXTURE]
+    parts += [F.adaptive_avg_pool2d(maps[name], side).flatten(1) for name, side in CONTENT.items()]
     return torch.cat(parts, 1)
 
 
