@@ -176,7 +176,8 @@ def evaluate(
         console = Console(stderr=as_json)  # which leaves stdout to the JSON
         print_rows(compare(measured, weights, peer=cross_check), console)
     if model is not None and not keep:
-        measured.files.remove()
+        for files in (measured.files, *measured.further):
+            files.remove()
     remove_unused()
 
 

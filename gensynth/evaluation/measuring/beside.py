@@ -44,7 +44,7 @@ class Beside:
 
 @dataclass
 class Looked:
-    """What the scorer saw, in all processes.
+    """What was seen of the pictures, in all processes.
 
     Attributes:
         samples, real, training: features by `scorer`, of the reference only if it holds pictures.
@@ -52,10 +52,16 @@ class Looked:
     """
 
     scorer: EmojiScorer
-    samples: FeatureFiles
+    samples: FeatureFiles | None = None
     real: FeatureFiles | None = None
     training: FeatureFiles | None = None
     clip: tuple[FeatureFiles, FeatureFiles | None] | None = None
+
+    @property
+    def of_samples(self) -> list[FeatureFiles]:
+        """All features of samples."""
+        seen = (self.samples, None if self.clip is None else self.clip[0])
+        return [files for files in seen if files is not None]
 
 
 @dataclass
@@ -108,25 +114,27 @@ def look(
     Raises:
         InputError: a picture cannot be read, or is of another size than the others of its set.
     """
-    if not beside.metrics:
-        return None
-    device = processes().device
-    scorer = EmojiScorer().to(device)
     asked = set(beside.metrics)
-    sets = 0 if asked == {"clip-score"} else 1
-    clip = beside.clip if "clip-score" in asked else None
-    training = beside.training if asked & {"copies", "held-out"} else None
-    pictures = len(order) + (real.length if real else 0)
-    effort.expect((sets + (clip is not None)) * pictures + (training.length if training else 0))
-    found = Looked(scorer, extract(samples, order, scorer, effort))
-    if real is not None:
-        found.real = extract(real, range(real.length), scorer, effort)
-    if training is not None:
-        found.training = extract(training, range(training.length), scorer, effort)
-    if clip is not None:
-        clip = clip.to(device)
-        of_real = None if real is None else extract(real, range(real.length), clip, effort)
-        found.clip = extract(samples, order, clip, effort), of_real
+    if not asked:
+        return None
+    found = Looked(EmojiScorer().to(processes().device))
+    everything = None if real is None else range(real.length)
+
+    def seen_by(scorer: PairScorer) -> tuple[FeatureFiles, FeatureFiles | None]:
+        effort.expect(len(order) + len(everything or ()))
+        of_real = extract(real, everything, scorer, effort) if real and everything else None
+        return extract(samples, order, scorer, effort), of_real
+
+    if asked - {"clip-score"}:
+        found.samples, found.real = seen_by(found.scorer)
+    if asked & {"copies", "held-out"}:
+        assert beside.training is not None
+        effort.expect(beside.training.length)
+        chosen = range(beside.training.length)
+        found.training = extract(beside.training, chosen, found.scorer, effort)
+    if "clip-score" in asked:
+        assert beside.clip is not None
+        found.clip = seen_by(beside.clip.to(processes().device))
     return found
 
 
@@ -140,7 +148,7 @@ def scores_beside(
     companions, scores = Companions(prompts), []
     captions = None if real is None else real.texts
     if "retrieval" in beside.metrics:
-        assert prompts is not None
+        assert prompts is not None and looked.samples is not None
         scores += retrieval_scores(
             looked.scorer,
             (looked.samples.all("embedding"), prompts),
@@ -170,6 +178,7 @@ def of_captions(
 def _training_scores(
     looked: Looked, beside: Beside, real: Images | None, companions: Companions
 ) -> Iterator[Score]:
+    assert looked.samples is not None
     assert looked.training is not None and beside.training is not None
     samples = {space: looked.samples.all(space) for space in SPACES}
     training = {space: looked.training.all(space) for space in SPACES}

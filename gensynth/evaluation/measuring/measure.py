@@ -128,6 +128,7 @@ def add_beside(found: Measured, looked: Looked, beside: Beside) -> None:
     prompts = None if texts is None else [texts[index] for index in found.order]
     scores, found.companions, found.remarks = scores_beside(looked, beside, prompts, found.real)
     found.scores += scores
+    found.further = looked.of_samples
 
 
 def describe_images(found: Measured, others: Images | None) -> None:

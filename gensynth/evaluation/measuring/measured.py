@@ -26,6 +26,7 @@ class Measured:
         seen: whether every sample is an image of the reference, pixel for pixel.
         sizes: width and height of the samples, and of the images of the reference and of the floor
             where they are known.
+        further: features of the samples by other networks.
         companions: pictures beside the samples, if training pictures or prompts are known.
         remarks: what a reader of the numbers has to know of those.
         seconds: how long extracting and computing took.
@@ -46,6 +47,7 @@ class Measured:
     copies: int = 0
     seen: bool = False
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    further: list[FeatureFiles] = field(default_factory=list)
     companions: Companions | None = None
     remarks: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
