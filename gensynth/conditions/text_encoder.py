@@ -112,10 +112,11 @@ class FrozenTextEncoder:
             truncation=True,
             max_length=self.length,
             return_tensors="pt",
-        ).to(device)
+        )
+        ids, mask = told["input_ids"].to(device), told["attention_mask"].to(device)
         with torch.no_grad():
-            found = self.model.to(device)(**told)
-        mask = told["attention_mask"].bool()
+            found = self.model.to(device)(input_ids=ids, attention_mask=mask)
+        mask = mask.bool()
         states = found.last_hidden_state
         pooled = getattr(found, "pooler_output", None)
         if pooled is None:
