@@ -35,8 +35,8 @@ from gensynth.metrics.extractors.scorer import (
     token_ids,
 )
 
-STEPS, BATCH, RATE, DECAY = 800, 512, 2e-3, 0.1
-VARIANTS = 3  # of each picture: as it is, and moved, scaled and with noise
+STEPS, BATCH, RATE, DECAY = 400, 512, 2e-3, 0.1
+VARIANTS = 2  # of each picture: as it is, and moved, scaled and with noise
 WARM_UP = 0.1  # share of the steps
 TEMPERATURE = 0.07  # at the start, as CLIP's; its inverse is learnt up to MOST
 MOST = 100.0
