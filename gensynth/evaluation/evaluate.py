@@ -81,7 +81,8 @@ def evaluate(
         weights: file or folder of the extractor's weights, where they do not come with a package.
         download: whether missing weights may be fetched.
         metrics: some of `measures.METRICS`; None for all.
-        floor: other real images, whose score is the floor; None: see `measure`.
+        floor: other real images, whose score is the floor; None: the training pictures of `texts`,
+            or see `measure`.
         texts: prompts, training pictures and a CLIP.
 
     Raises:
@@ -102,13 +103,12 @@ def evaluate(
     of_file = floor is not None and is_reference(reference)  # the size is then the floor's alone
     real = open_real(reference, network, Fit() if of_file else fit)
     if floor is not None:
-        others: ImageSet | None = open_pictures(floor, fit)
+        others: Images | None = open_pictures(floor, fit)
     else:
         others = other_images(reference, fit) if space_of(network).floor else None
-    _say_what_is_read(
-        {"samples": drawn, "reference": real, "floor": others, "trained on": beside.training},
-        effort,
-    )
+        others = others or unseen(beside.training, real, network)
+    sets = {"samples": drawn, "reference": real, "trained on": beside.training}
+    _say_what_is_read(sets | ({} if others is beside.training else {"floor": others}), effort)
     found = measure(drawn, real, network, num, metrics, seed, others, effort, beside)
     if found is None:
         return None
@@ -175,6 +175,18 @@ def other_images(reference: str, fit: Fit) -> ImageSet | None:
         return None
     # The training images: as many of them as there are samples score what a perfect model would.
     return open_images("fashion_mnist:train", fit.size, fit.how)
+
+
+def unseen(
+    training: Images | None, real: ImageSet | Reference, extractor: Extractor
+) -> Images | None:
+    """The training pictures as real images that are not in the reference, unless they are it.
+
+    What a file of statistics was made of is not known: perhaps of these.
+    """
+    if training is None or isinstance(real, Reference) or not space_of(extractor).floor:
+        return None
+    return None if real.fingerprint == training.fingerprint else training
 
 
 def open_pictures(where: str, fit: Fit | None = None) -> ImageSet:

@@ -79,6 +79,12 @@ def test_held_out_samples_are_nearer_to_the_truth(evaluated):
     assert scores(evaluated[1])["copies_pixels"]["value"] == 0
 
 
+def test_the_floor_is_of_training_pictures(sets, evaluated):
+    assert evaluated[1]["floor_of"] == f"12 images of {sets / 'train.parquet'}"
+    same = Texts(trained_on=str(sets / "test.parquet"))
+    assert run(sets, texts=same, metrics=["frechet"])[1]["floor_of"] is None
+
+
 def test_copies_are_told_from_held_out_pairs(sets):
     texts = Texts(str(sets / "test.parquet"), str(sets / "train.parquet"))
     found = scores(run(sets, "copies", texts)[1])

@@ -53,7 +53,9 @@ def test_prompts_come_in_turn(painter):
 
 def test_a_picture_is_drawn_once(painter):
     images = images_of(painter, prompts=PROMPTS)
-    first = {int(n): x for some, batch in images.batches([4, 0, 1], 9) for n, x in zip(some, batch)}
+    first = {}
+    for some, batch in images.batches([4, 0, 1], 9):
+        first |= dict(zip(some.tolist(), batch, strict=True))
     for some, batch in images.batches([1, 2, 0, 3, 4], 9):
         for index, pixels in zip(some.tolist(), batch, strict=True):
             assert index not in first or torch.equal(first[index], pixels)
@@ -99,7 +101,7 @@ def test_the_captions_of_the_reference_are_the_prompts(tmp_path):
 
 def test_a_reference_without_captions_says_what_to_give():
     request = Request(model="any", reference="imagenet256")
-    with pytest.raises(UsageError, match="holds statistics and no captions.*--prompts FILE"):
+    with pytest.raises(UsageError, match=r"holds statistics and no captions.*--prompts FILE"):
         request._prompts(reads_texts=True)
-    with pytest.raises(UsageError, match="has no prompts: give a .txt"):
+    with pytest.raises(UsageError, match=r"has no prompts: give a \.txt"):
         Request(model="any", reference="fashion_mnist:test")._prompts(reads_texts=True)

@@ -4,14 +4,24 @@ A scorer of pictures and texts looks at the samples, at the reference and at the
 Its features are kept as all others are, and every process makes its share of them.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gensynth.evaluation.measuring.agreement import clip_score, retrieval_scores
-from gensynth.evaluation.measuring.features import PIXELS, Effort, FeatureFiles, Images, extract
+from gensynth.evaluation.measuring.features import (
+    PIXELS,
+    Effort,
+    FeatureFiles,
+    Images,
+    extract,
+    pixels_sha256,
+)
 from gensynth.evaluation.measuring.measures import Score
 from gensynth.evaluation.measuring.neighbours import (
     SPACES,
@@ -74,12 +84,14 @@ class Companions:
         features: feature -> of samples and of training pictures, in which neighbours are looked
             for.
         held_out: space -> samples of held-out pairs.
+        facts: what the numbers depend on, for the report.
     """
 
     prompts: Sequence[str] | None
     training: Images | None = None
     features: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     held_out: dict[str, list[HeldOut]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def reason_against(metric: str, beside: Beside, samples: Images, real: Images | None) -> str | None:
@@ -145,7 +157,7 @@ def scores_beside(
     real: Images | None,
 ) -> tuple[list[Score], Companions, list[str]]:
     """The numbers, what a page shows of them, and sentences that a reader has to know."""
-    companions, scores = Companions(prompts), []
+    companions, scores = Companions(prompts, facts=facts(looked, beside, prompts)), []
     captions = None if real is None else real.texts
     if "retrieval" in beside.metrics:
         assert prompts is not None and looked.samples is not None
@@ -163,6 +175,29 @@ def scores_beside(
         assert beside.training is not None
         scores += list(_training_scores(looked, beside, real, companions))
     return scores, companions, list(remarks(looked, scores))
+
+
+def facts(looked: Looked, beside: Beside, prompts: Sequence[str] | None) -> dict[str, Any]:
+    """What numbers of prompts and training pictures depend on."""
+    found: dict[str, Any] = {
+        "scorer": looked.scorer.name,
+        "scorer_sha256": looked.scorer.weights_sha256,
+    }
+    if prompts is not None:
+        text = json.dumps(sorted(prompts))  # in any order
+        found |= {
+            "different_prompts": len(set(prompts)),
+            "prompts_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        }
+    if looked.training is not None and beside.training is not None:
+        found |= {
+            "trained_on": beside.training.name,
+            "trained_on_count": looked.training.count,
+            "trained_on_sha256": pixels_sha256(looked.training, sort=True),
+        }
+    if looked.clip is not None and beside.clip is not None:
+        found |= {"clip": beside.clip.name, "clip_sha256": beside.clip.weights_sha256}
+    return found
 
 
 def of_captions(

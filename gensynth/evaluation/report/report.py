@@ -65,6 +65,7 @@ def describe(found: Measured, command: str, seed: int) -> dict[str, Any]:
             "fingerprint": extractor.fingerprint,
             "official": extractor.official,
         },
+        **({} if found.companions is None else {"beside": found.companions.facts}),
         "versions": versions(),
         "device": device_name(),
         "command": command,
