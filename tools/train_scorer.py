@@ -4,19 +4,20 @@ r"""Trains the scorer of pictures and captions that comes along: minutes on two 
 
 Prints what it recalls of the real held-out pairs, which no sample can be expected to surpass. With
 --validate 700 so many pairs of train.parquet are held out instead and the test pairs are not
-touched: for choices. README.md of the folder is written by hand.
+touched: for choices. --features FILE keeps the features of the pictures for another try. README.md
+of the folder is written by hand.
 """
 
 import argparse
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -36,7 +37,6 @@ from gensynth.metrics.extractors.scorer import (
 )
 
 STEPS, BATCH, RATE, DECAY = 400, 512, 2e-3, 0.1
-VARIANTS = 2  # of each picture: as it is, and moved, scaled and with noise
 WARM_UP = 0.1  # share of the steps
 TEMPERATURE = 0.07  # at the start, as CLIP's; its inverse is learnt up to MOST
 MOST = 100.0
@@ -50,15 +50,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--validate", type=int, default=0, metavar="PAIRS")
+    parser.add_argument("--features", type=Path, metavar="FILE")
     args = parser.parse_args()
     train = read(args.data / "train.parquet")
     test = read(args.data / "test.parquet") if not args.validate else None
     if test is None:
         train, test = held_out(train, args.validate)
     words = learn_tokenizer(train[1], VOCABULARY)
+    features = kept_features(args.features, train[0])
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        heads = trained(train, Tokenizer.from_str(words))
+        heads = trained(features, token_ids(Tokenizer.from_str(words), train[1]))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / WORDS).write_text(words + "\n", encoding="utf-8")
     state = {name: tensor.half().contiguous() for name, tensor in heads.state_dict().items()}
@@ -98,23 +100,42 @@ def part(pairs: Pairs, rows: Sequence[int]) -> Pairs:
     return pairs[0][rows], [pairs[1][row] for row in rows]
 
 
-def trained(pairs: Pairs, tokenizer: Tokenizer) -> Heads:
-    """The heads after `STEPS` steps of CLIP's loss."""
-    features = torch.stack(list(variants(pairs[0])), 1)  # [N, VARIANTS, FEATURES]
-    ids = token_ids(tokenizer, pairs[1])
+def kept_features(path: Path | None, pictures: Tensor) -> Tensor:
+    """The features [N, FEATURES] of pictures, float16; from a file if it is there."""
+    if path is not None and path.is_file():
+        features = load_file(path)["features"]
+        assert len(features) == len(pictures), f"{path} is of other pictures"
+        return features
+    features = features_of(pictures)
+    if path is not None:
+        save_file({"features": features}, path)
+    return features
+
+
+@torch.no_grad()
+def features_of(pictures: Tensor) -> Tensor:
+    lite0, parts = Lite0Features(SEEN), []
+    for some in pictures.split(128):
+        parts.append(kept_positions(lite0.maps(lite0.preprocess(some))).half())
+        print(f"features {len(parts)} of {-(-len(pictures) // 128)}", flush=True)
+    return torch.cat(parts)
+
+
+def trained(features: Tensor, ids: Tensor) -> Heads:
+    """The heads after `STEPS` steps of CLIP's loss on pictures [N, FEATURES] and tokens [N, L]."""
     heads = Heads()
     torch.nn.init.normal_(heads.text.token.weight, std=0.2)
     torch.nn.init.normal_(heads.text.pair.weight, std=0.02)
-    heads.picture.mean.copy_(features[:, 0].float().mean(0))
-    heads.picture.deviation.copy_(features[:, 0].float().std(0) + 1e-2)
+    heads.picture.mean.copy_(features.float().mean(0))
+    heads.picture.deviation.copy_(features.float().std(0) + 1e-2)
     sharpness = torch.nn.Parameter(torch.tensor(-math.log(TEMPERATURE)))
     weights = [*heads.parameters(), sharpness]
     optimiser = torch.optim.AdamW(weights, RATE, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, STEPS, pct_start=WARM_UP)
     own = torch.arange(BATCH)
     for step in range(STEPS):
-        rows, kind = torch.randperm(len(ids))[:BATCH], torch.randint(VARIANTS, (BATCH,))
-        pictures = F.normalize(heads.picture(features[rows, kind].float()), dim=1)
+        rows = torch.randperm(len(ids))[:BATCH]
+        pictures = F.normalize(heads.picture(features[rows].float()), dim=1)
         texts = F.normalize(heads.text(ids[rows]), dim=1)
         logits = sharpness.exp().clamp(max=MOST) * pictures @ texts.T
         loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
@@ -125,32 +146,6 @@ def trained(pairs: Pairs, tokenizer: Tokenizer) -> Heads:
         if step % 100 == 0 or step == STEPS - 1:
             print(f"step {step}: loss {loss.item():.3f}", flush=True)
     return heads.eval()
-
-
-@torch.inference_mode()
-def variants(pictures: Tensor) -> Iterator[Tensor]:
-    """The features [N, FEATURES] of all pictures, once as they are and then changed a little."""
-    lite0 = Lite0Features(SEEN)
-    for number in range(VARIANTS):
-        parts = []
-        for some in pictures.split(128):
-            pixels = lite0.preprocess(some) if number == 0 else lite0.scaled(changed(some))
-            parts.append(kept_positions(lite0.maps(pixels)).half())
-        print(f"features {number + 1} of {VARIANTS}", flush=True)
-        yield torch.cat(parts)
-
-
-def changed(pictures: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] on white -> floats [B, 3, SEEN, SEEN], moved, scaled and with noise."""
-    count = len(pictures)
-    move = torch.zeros(count, 2, 3)
-    move[:, 0, 0] = move[:, 1, 1] = torch.empty(count).uniform_(0.95, 1.2)
-    move[:, :, 2] = torch.empty(count, 2).uniform_(-0.08, 0.08)
-    grid = F.affine_grid(move, [count, 3, SEEN, SEEN], align_corners=False)
-    # of the ink, which is 0 where the ground is white: so is what moves in from outside
-    pixels = 255 - F.grid_sample(255 - pictures.float(), grid, align_corners=False)
-    noise = torch.randn(pixels.shape) * torch.empty(count, 1, 1, 1).uniform_(0, 6)
-    return (pixels + noise).clamp(0, 255)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def open_clip_pairs(where: str | Path, *, download: bool = False) -> ClipPairs:
         InputError: there is no such model, or a file of it is missing or cannot be read.
         UsageError: it is a model of another kind.
     """
-    network, digest = load_transformer("CLIPModel", where, download=download)
+    network, digest = load_transformer("CLIPModel", where, download=download, flag="--clip")
     # The one that needs no torchvision: the same pixels with and without it.
     from transformers import AutoTokenizer, CLIPImageProcessorPil
 

@@ -107,6 +107,11 @@ def test_what_is_missing_is_named(folder, tmp_path):
     assert open_clip_pairs(tmp_path).fingerprint
 
 
+def test_a_place_that_is_not_there_is_told_with_the_right_option():
+    with pytest.raises(InputError, match=r"no folder 'nobody/nothing'.*a folder with --clip FOLDER"):
+        open_clip_pairs("nobody/nothing")
+
+
 def test_another_model_is_refused(tmp_path):
     tiny = transformers.Dinov2Config(hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
     transformers.Dinov2Model(tiny).save_pretrained(tmp_path)
