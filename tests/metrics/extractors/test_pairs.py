@@ -108,7 +108,7 @@ def test_what_is_missing_is_named(folder, tmp_path):
 
 
 def test_a_place_that_is_not_there_is_told_with_the_right_option():
-    with pytest.raises(InputError, match=r"no folder 'nobody/nothing'.*a folder with --clip FOLDER"):
+    with pytest.raises(InputError, match=r"no folder .*nothing.*folder with --clip FOLDER"):
         open_clip_pairs("nobody/nothing")
 
 

@@ -42,7 +42,7 @@ def square(canvas):
 def test_it_is_small_and_has_a_card():
     assert sum(file.stat().st_size for file in SCORER.iterdir()) < LARGEST
     card = (SCORER / "README.md").read_text(encoding="utf-8")
-    assert "not comparable with CLIP score" in card
+    assert "not comparable with CLIP score" in " ".join(card.replace("*", "").split())
     assert all(word in card for word in ("Twemoji", "CC BY 4.0", "MIT", "Apache-2.0"))
 
 
