@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensynth.errors import UsageError
+from gensynth.models.known import check_area
 from gensynth.settings import Settings, option_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Request:
 
     samples: str | None = None
     model: str | None = None
+    variant: str | None = None
     reference: str | None = None
     num: int | None = None
     seed: int | None = None
@@ -59,6 +61,8 @@ class Request:
             raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
         if (self.batch_size is not None and self.batch_size < 1) or self.workers < 0:
             raise UsageError("--batch-size must be at least 1 and --workers at least 0.")
+        if self.size is not None:
+            check_area(self.size, self.size)
         if self.protocol is not None:
             self._check_protocol(self.protocol)
         if self.selfcheck and self.samples is None and self.model is None:
@@ -113,7 +117,7 @@ class Request:
 
     def flags_of_drawing(self) -> dict[str, Any]:
         given = {option_of(name): value for name, value in self.drawing.given().items()}
-        return given | {"--labels": self.labels}
+        return given | {"--labels": self.labels, "--variant": self.variant}
 
     def effort(
         self,
@@ -212,7 +216,7 @@ class Request:
             return self.samples
         from gensynth.evaluation.drawn import AtHand, DrawnImages  # loads torch and diffusers
 
-        model = AtHand.loaded(self.model)
+        model = AtHand.loaded(self.model, self.variant)
         prompts = self._prompts(model.pipeline.condition.reads == "texts")
         number = NUM_DRAWN if prompts is None else len(prompts)
         return DrawnImages(
