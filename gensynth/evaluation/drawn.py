@@ -168,7 +168,7 @@ def check_reads_texts(name: str, condition: Condition) -> None:
         UsageError: prompts for a model of classes.
     """
     if condition.reads != "texts":
-        known = ", ".join(words for words, _ in condition.choices()[:5])
+        known = ", ".join(condition.name(item) for _, item in condition.choices()[:5])
         raise UsageError(
             f"{name} takes no prompts{f'; it knows classes such as {known}' if known else ''}. "
             "Leave out --prompts."
