@@ -18,10 +18,10 @@ def demo(
     masked: bool = typer.Option(False, "--masked", help="A tokenizer and a MaskGIT instead."),
     quick: bool = typer.Option(False, "--quick", help="A few steps, to see that all of it runs."),
 ) -> None:
-    """Train a small model, draw with it, measure it: seven minutes.
+    """Train a small model, draw a grid, and measure it: about eight minutes.
 
-    On Fashion-MNIST, which comes along. A DiCo, or with --masked a tokenizer and a MaskGIT, which
-    also edits images.
+    A DiCo of emoji, or with --masked a tokenizer and a MaskGIT of Fashion-MNIST, which also edits
+    images.
     """
     folder = out or Path("runs/demo-masked" if masked else "runs/demo")
     check_writable(folder)

@@ -14,13 +14,15 @@ from gensynth.config.section import (
     no_truth_value,
 )
 
+BUNDLED = ("fashion_mnist", "emoji")  # sources that come with the package
+
 
 class Data(Section):
-    # encoded: a folder that `gensynth encode` made
-    source: Literal["fashion_mnist", "parquet", "imagefolder", "webdataset", "hub", "encoded"] = (
-        "fashion_mnist"
-    )
-    path: Place | None = None  # files, folder, glob or hub id; none for the bundled set
+    # fashion_mnist and emoji come with the package; encoded: a folder that `gensynth encode` made
+    source: Literal[
+        "fashion_mnist", "emoji", "parquet", "imagefolder", "webdataset", "hub", "encoded"
+    ] = "fashion_mnist"
+    path: Place | None = None  # files, folder, glob or hub id; none for what comes with the package
     split: str = "train"  # of an imagefolder in train/ and val/ also: all
     size: Annotated[int, Field(ge=1, le=2**14)] = (
         32  # pixels, of the square the model is trained on
@@ -50,9 +52,9 @@ class Data(Section):
 
     @model_validator(mode="after")
     def path_fits_source(self) -> Self:
-        if self.source == "fashion_mnist" and self.path:
-            raise ValueError("path is for the other sources; fashion_mnist comes with the package")
-        if self.source != "fashion_mnist" and not self.path:
+        if self.source in BUNDLED and self.path:
+            raise ValueError(f"path is for the other sources; {self.source} comes with the package")
+        if self.source not in BUNDLED and not self.path:
             raise ValueError(f"source {self.source} needs a path")
         return self
 
@@ -91,7 +93,8 @@ class Autoencoder(Section):
     # Side in pixels of a latent position. none: of the square folded into channels, without loss;
     # kl and vq: the codec's down-scaling, 8 and 16 unless given.
     patch: Annotated[Literal[1, 2, 4, 8, 16, 32, 64], BeforeValidator(no_truth_value)] = 1
-    # Folder or hub id. kl: a diffusers autoencoder; vq: a tokenizer, or the run that trained it.
+    # Folder or hub id. kl: a diffusers autoencoder, or taef2, which comes with gensynth; vq: a
+    # tokenizer, or the run that trained it.
     path: Place | None = None
     # The codec's, given so that a configuration is checked without it: channels of kl (4 unless
     # given), codes of vq (16384 unless given).

@@ -1,4 +1,4 @@
-"""Parquet files, datasets of the hub and the bundled set, through Hugging Face's `datasets`."""
+"""Parquet files, datasets of the hub and the bundled sets, through Hugging Face's `datasets`."""
 
 import errno
 import glob
@@ -20,6 +20,7 @@ from gensynth.errors import GensynthError, InputError, OutputError, UsageError
 from gensynth.system import hub
 
 BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED_SETS = {"fashion_mnist": BUNDLED, "emoji": BUNDLED / "emoji"}
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 OF_PICTURES = ("binary", "large_binary", "string", "large_string", "null")  # files, or their paths
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -65,11 +66,12 @@ def load_rows(data: Data) -> Dataset | IterableDataset:
         name = path
         if not Path(path).exists():
             hub.check_data(path)
-    elif data.source == "fashion_mnist":
-        file = BUNDLED / f"{data.split}.parquet"
+    elif data.source in BUNDLED_SETS:
+        split = data.split.partition("[")[0]  # train[:500] is a part of train
+        file = BUNDLED_SETS[data.source] / f"{split}.parquet"
         if not file.is_file():
-            raise UsageError(f"fashion_mnist has the splits train and test, not {data.split!r}.")
-        options["data_files"] = {data.split: _literal([file])}
+            raise UsageError(f"{data.source} has the splits train and test, not {data.split!r}.")
+        options["data_files"] = {split: _literal([file])}
     elif data.source == "encoded":
         options["split"] = "encoded"  # data.split may be a part of one
         options["data_files"] = {"encoded": _literal(shards(data))}

@@ -8,6 +8,7 @@ from gensynth.config import Experiment, Repa
 from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.experiments.explain import OBJECTIVES, meant
 from gensynth.models.known import known, model_names
+from gensynth.pretrained import CODECS
 from gensynth.samplers.known import check_scheduler
 from gensynth.system import hub
 from gensynth.system.disk import check_writable
@@ -60,7 +61,7 @@ def check_places(experiment: Experiment) -> None:
         }
         files = f"are no {data.source} files at {data.path}; set data.path to a file or folder."
         raise InputError(f"there {missing.get(data.source, files)}")
-    if codec.path is not None and not Path(codec.path).exists():
+    if codec.path is not None and codec.path not in CODECS and not Path(codec.path).exists():
         first = TRAIN_FIRST if codec.kind == "vq" else ""
         instead = f"set autoencoder.path to a folder or hub id{first}."
         said = f"there is no autoencoder at {codec.path}"

@@ -13,6 +13,7 @@ from gensynth.system.disk import cache_folder
 from gensynth.system.hub import check_data, weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"
+TABLES = "gensynth.data.tables"
 PUBLISHED = "gensynth.evaluation.references.published"
 METRICS_FILE = "metrics.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -24,7 +25,9 @@ ALSO = {
     "density": "density-coverage",
     "coverage": "density-coverage",
 }
-METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd")
+# of prompts and training pictures, in any feature space
+BESIDE = ("retrieval", "clip-score", "copies", "held-out")
+METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd", *BESIDE)
 
 
 def check_images(where: str) -> None:
@@ -36,7 +39,7 @@ def check_images(where: str) -> None:
     of_hub = where.startswith("hub:") and not Path(where).exists()
     named = where.removeprefix("hub:") if of_hub else where
     place = named if Path(named).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", named)
-    if place == "fashion_mnist" or Path(place).exists():
+    if place in outline.keys(TABLES, "BUNDLED_SETS") or Path(place).exists():
         return
     if of_hub:
         check_data(place)
@@ -49,7 +52,7 @@ def nothing_at(place: str) -> InputError:
     """What to say where no images are."""
     return InputError(
         f"there are no images at {place!r}: give a folder, an .npz, .tar or .parquet file, "
-        "hub:OWNER/NAME or fashion_mnist:test."
+        "hub:OWNER/NAME, emoji:test or fashion_mnist:test."
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from gensynth.config import Data
+from gensynth.config.data import BUNDLED
 from gensynth.data.files.npz import ArrayImages
 from gensynth.data.files.pictures import Files, Pictures, Rows
 from gensynth.data.files.tar import TarImages
@@ -34,6 +35,10 @@ FASHION_SIZE = 32
 PATIENCE = Patience(without="--workers 0, in a run data.workers=0, reads without them")
 
 
+def without_captions() -> None:
+    """Of images that have none."""
+
+
 @dataclass
 class ImageSet:
     """`length` images by number; they may be read in other processes.
@@ -48,6 +53,7 @@ class ImageSet:
         classes: names of the labels, where the source knows them.
         name_of: number -> how to find the image.
         summary: what was read and what was left out, in words.
+        captions: gives `texts`; they are read when they are first asked for.
     """
 
     name: str
@@ -59,6 +65,12 @@ class ImageSet:
     classes: list[str] | None = None
     name_of: Callable[[int], str] = "image {}".format
     summary: str = ""
+    captions: Callable[[], list[str] | None] = without_captions
+
+    @cached_property
+    def texts(self) -> list[str] | None:
+        """What each image shows in words, "" where that is not said; None if it is for none."""
+        return self.captions()
 
     def batches(
         self, indices: Sequence[int], batch_size: int = 64, workers: int = 0
@@ -116,8 +128,8 @@ def open_images(
     Args:
         where: a folder of pictures; an .npz with `arr_0` uint8 [N, H, W, C]; a .tar, such as a
             WebDataset shard; a .parquet file; a folder of .tar or .parquet files; a pattern such as
-            `shards/*.tar`; `hub:OWNER/NAME`; or `fashion_mnist`. Datasets take a split behind a
-            colon, as in `fashion_mnist:test`.
+            `shards/*.tar`; `hub:OWNER/NAME`; or `fashion_mnist` or `emoji`. Datasets take a split
+            behind a colon, as in `fashion_mnist:test`.
         size: side in pixels of the square the images are brought to; None leaves them as they are
             (Fashion-MNIST: 32, padded, as the bundled model draws it).
         how: "crop": ADM's centre crop; "pad": on a black square.
@@ -152,6 +164,7 @@ def open_images(
         pictures.classes,
         pictures.name_of,
         pictures.summary,
+        pictures.captions,
     )
 
 
@@ -174,9 +187,10 @@ def _without_split(where: str) -> tuple[str, str | None]:
 
 
 def _open(place: str, split: str | None, level: int | None) -> Pictures:
-    if place == "fashion_mnist":
+    if place in BUNDLED:
         # the images no bundled model was trained on
-        return Rows(Data(split=split or "test", channels=1))
+        channels = 1 if place == "fashion_mnist" else 3
+        return Rows(Data(source=place, split=split or "test", channels=channels))
     if place.startswith("hub:"):
         path = place.removeprefix("hub:")
         return Rows(Data(source="hub", path=path, split=split or "train"))
@@ -185,7 +199,8 @@ def _open(place: str, split: str | None, level: int | None) -> Pictures:
         found = read_folder(Path(place), split, level, order=natural)
         if split is not None and not found.splits:
             raise UsageError(f"{place} has no splits; leave out {split}.")
-        return Files(found)
+        again = partial(read_folder, Path(place), split, level, order=natural, texts=True)
+        return Files(found, again)
     kinds = {file.suffix.lower() for file in files}
     if kinds == {".parquet"}:
         path = str(files[0].parent) if Path(place).is_dir() else place
@@ -217,7 +232,7 @@ def _find(place: str) -> list[Path]:
         if not files:
             raise InputError(
                 f"there are no images at {place!r}: give a folder, an .npz, .tar or .parquet file, "
-                "hub:OWNER/NAME or fashion_mnist:test."
+                "hub:OWNER/NAME, emoji:test or fashion_mnist:test."
             )
         return sorted(files, key=natural)
     if (folder / SAMPLES).is_file():
