@@ -126,7 +126,7 @@ def test_the_command_and_its_advice(command, frozen, tmp_path):
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == losses(frozen[2])
     done = command(*order)
-    assert done.returncode == 3 and "texts exists already; remove it" in done.stderr
+    assert done.returncode == 4 and "texts exists already; remove it" in done.stderr
 
 
 def test_texts_of_another_encoder_are_refused(frozen, tmp_path):
