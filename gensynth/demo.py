@@ -11,11 +11,12 @@ from PIL import Image
 from gensynth.autoencoders import open_autoencoder
 from gensynth.config import Data
 from gensynth.data.files.image_set import open_images
-from gensynth.data.images import decode, labelled_grid, to_pil
+from gensynth.data.images import captioned_grid, decode, labelled_grid, to_pil
 from gensynth.data.sources import open_source
-from gensynth.evaluation.evaluate import evaluate
+from gensynth.evaluation.evaluate import Fit, evaluate, other_images
 from gensynth.evaluation.measuring.features import Effort
 from gensynth.evaluation.report.report import METRICS_FILE, summary, write_report
+from gensynth.experiments.encoding import encode
 from gensynth.experiments.read import load_experiment
 from gensynth.pipelines.loading import load
 from gensynth.progress import progress_bar
@@ -26,36 +27,47 @@ from gensynth.training.watching.curve import plot_loss
 
 QUICK = ["training.steps=20", "training.batch_size=16", "checkpoint.every=10"]
 QUICK_STEPS = ["sampling.steps=4"]
+QUICK_PICTURES = ["data.split='train[:300]'"]
 EDITED = {"Sneaker": 7, "Bag": 8, "Dress": 3, "T-shirt": 0}  # a class, and its number
 
 
 def run(out: Path, quick: bool = False) -> None:
-    """Trains the experiment `fashion_mnist/demo` into `out` and looks at the result.
+    """Encodes the bundled emoji, trains the experiment `emoji/demo` into `out` and looks at it.
 
-    Writes `samples.png` (ten pictures of each class), `loss.png`, `metrics.json` and `model/`.
+    Writes `latents/`, `samples.png` (a picture of each class), `loss.png`, `metrics.json` and
+    `model/`.
 
     Args:
         out: output folder; the same command again completes it.
         quick: a few steps and samples, to see that everything runs.
     """
-    _train("demo", [f"output={out}", *(QUICK + QUICK_STEPS if quick else [])], out)
-    _look(out, quick)
+    changes = [f"output={out}", *(QUICK + QUICK_STEPS + QUICK_PICTURES if quick else [])]
+    latents = out / "latents"  # whole or absent
+    if not latents.exists():
+        encode(load_experiment("emoji/demo", changes), latents)
+    _train("emoji/demo", [*changes, "data.source=encoded", f"data.path={latents}"], out)
+    classes, drawn = _draw(out, 99 if quick else 990)
+    captioned_grid(list(zip(classes, drawn, strict=False)), columns=11).save(out / "samples.png")
+    measured = _measure(out, "emoji:train")
+    print(f"\n{out / 'samples.png'}: a picture of each class")
+    print(measured)
     print("\nTry next:")
-    _suggest(out)
-    print(f"  {_command()} train --config fashion_mnist/dico_nano")
+    _suggest(out, "cat-face,food-fruit", "cats")
+    longer = f"output={out}-longer training.steps=20000"
+    print(f"  {_command()} train --config emoji/demo {longer}   # hours on a CPU")
 
 
 def run_masked(out: Path, quick: bool = False) -> None:
-    """Trains `demo_vq.yaml`, on its tokens `demo_maskgit.yaml`, and looks at the result.
+    """Trains a tokenizer of Fashion-MNIST, on its tokens a MaskGIT, and looks at the result.
 
-    Beside what `run` writes: `tokenizer/`, a run of its own, `reconstructions.png` with test
-    images and what the tokenizer makes of them, and `edits.png` with test images whose right half
-    was drawn anew.
+    Writes what `run` does but latents; `tokenizer/`, a run of its own; `reconstructions.png` with
+    test images and what the tokenizer makes of them; and `edits.png` with test images whose right
+    half was drawn anew.
     """
     tokenizer = out / "tokenizer"
-    _train("demo_vq", [f"output={tokenizer}", *(QUICK if quick else [])], tokenizer)
+    _train("fashion_mnist/demo_vq", [f"output={tokenizer}", *(QUICK if quick else [])], tokenizer)
     changes = [f"output={out}", f"autoencoder.path={tokenizer}"]
-    _train("demo_maskgit", changes + (QUICK + QUICK_STEPS if quick else []), out)
+    _train("fashion_mnist/demo_maskgit", changes + (QUICK + QUICK_STEPS if quick else []), out)
     tests = open_images("fashion_mnist:test")
     shown = torch.stack([tests.read(index) for index in range(20)])
     codec = open_autoencoder(str(tokenizer), "vq")
@@ -63,50 +75,46 @@ def run_masked(out: Path, quick: bool = False) -> None:
     rows = {"test image": list(map(to_pil, shown)), "from tokens": list(map(to_pil, again))}
     labelled_grid(rows).save(out / "reconstructions.png")
     _edit(out)
-    _look(out, quick)
+    classes, drawn = _draw(out, 100 if quick else 1000)
+    rows = {name: drawn[label::10] for label, name in enumerate(classes)}
+    labelled_grid(rows).save(out / "samples.png")
+    measured = _measure(out, "fashion_mnist:test")
+    print(f"\n{out / 'samples.png'}: ten pictures of each class")
+    print(measured)
     print(f"{out / 'reconstructions.png'}: test images, and what the tokenizer makes of them")
     print(f"{out / 'edits.png'}: test images, and three times another right half")
     print("\nTry next:")
-    _suggest(out)
+    _suggest(out, "Sneaker,Bag", "bags")
     print(f"  {_command()} train --config fashion_mnist/maskgit_nano")
 
 
 def _train(name: str, overrides: list[str], out: Path) -> None:
-    train(load_experiment(f"fashion_mnist/{name}", overrides))
+    train(load_experiment(name, overrides))
     plot_loss(out / "log.jsonl", out / "loss.png")
 
 
-def _look(out: Path, quick: bool) -> None:
-    """Draws pictures with the model of a run, measures them, and says where all of it is."""
-    drawn = sample(
-        Job(
-            str(out),
-            shown=None,
-            num=100 if quick else 1000,
-            seed=0,
-            batch_size=100,
-            kind="npz",
-        ),
-        out / "samples",
-    )
+def _draw(out: Path, num: int) -> tuple[list[str], list[Image.Image]]:
+    """The classes of the model of a run, and the first hundred pictures of `num` that it draws."""
+    job = Job(str(out), shown=None, num=num, seed=0, batch_size=100, kind="npz")
+    images = open_images(str(sample(job, out / "samples")))
     classes = json.loads((out / "model" / "labels.json").read_text(encoding="utf-8"))
-    images = open_images(str(drawn))
-    pictures = [to_pil(images.read(index)) for index in range(100)]
-    rows = {name: pictures[label::10] for label, name in enumerate(classes)}
-    labelled_grid(rows).save(out / "samples.png")
+    return classes, [to_pil(images.read(index)) for index in range(min(num, 100))]
 
+
+def _measure(out: Path, reference: str) -> str:
+    """Writes `metrics.json` of what a run drew; says where it is, and the loss."""
+    drawn = out / "samples"
+    num = open_images(str(drawn)).length
+    floor = num if other_images(reference, Fit()) else 0  # as many real images
     with progress_bar() as bar:
-        task = bar.add_task("evaluating", total=images.length * 2 + 2000)
+        task = bar.add_task("evaluating", total=num + floor + open_images(reference).length)
         effort = Effort(tick=lambda count: bar.advance(task, count))
-        found = evaluate(drawn, "fashion_mnist:test", effort=effort)
+        found = evaluate(drawn, reference, effort=effort)
     assert found is not None  # one process
     measured, report = found
     measured.files.remove()
     write_report(report, out / METRICS_FILE)
-
-    print(f"\n{out / 'samples.png'}: ten pictures of each class")
-    print(f"{out / 'loss.png'}: the loss")
-    print(f"{out / METRICS_FILE}: {summary(report)}")
+    return f"{out / 'loss.png'}: the loss\n{out / METRICS_FILE}: {summary(report)}"
 
 
 def _edit(out: Path) -> None:
@@ -125,9 +133,9 @@ def _edit(out: Path) -> None:
     labelled_grid(sheet).save(out / "edits.png")
 
 
-def _suggest(out: Path) -> None:
+def _suggest(out: Path, labels: str, folder: str) -> None:
     command = _command()
-    print(f"  {command} sample --model {out} --labels Sneaker,Bag --num 20 --out bags")
+    print(f"  {command} sample --model {out} --labels {labels} --num 20 --out {folder}")
     print(f"  {command} serve {out}")
 
 

@@ -81,6 +81,7 @@ class Settings:
     Attributes:
         steps: along the path; most schedulers call the model once in each.
         guidance: scale: 1 is none, above 1 is more typical; below 1 towards no condition at all.
+        negative: a prompt that guidance leads away from, instead of from no prompt.
         guidance_interval: noise levels (low, high), from 0 (data) to 1, between which guidance
             acts.
         guide: a worse model of the same kind, from which guidance leads away instead of from "no
@@ -110,6 +111,12 @@ class Settings:
         fits=is_number,
         what="a number",
         write=lambda scale: [f"{float(scale)!r}".removesuffix(".0")],
+    )
+    negative: str | None = setting(
+        "What the picture is not to show, for models of prompts. [default: nothing]",
+        metavar="TEXT",
+        fits=lambda value: isinstance(value, str),
+        what="a text",
     )
     guidance_interval: tuple[float, float] | None = setting(
         "Noise levels, from 0 (data) to 1, where guidance acts. [default: the model's]",

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from gensynth import load
+from gensynth import load, load_experiment
+from gensynth.autoencoders import TinyAutoencoder, open_autoencoder
 from gensynth.config import Data
 from gensynth.data.images import decode
 from gensynth.data.sources import open_source
-from gensynth.pretrained import PRETRAINED, TOKENS
+from gensynth.errors import InputError, UsageError
+from gensynth.experiments.names import check_places
+from gensynth.pretrained import CODECS, PRETRAINED, TOKENS
 
 LARGEST = 6_000_000  # bytes
 
@@ -71,3 +75,36 @@ def test_a_class_is_replaced_inside_the_mask(maskgit):
     # Trousers have a gap between the legs where a pullover has cloth.
     gaps = [np.mean([np.asarray(p)[22:, 13:15] for p in each]) for each in (trousers, pullovers)]
     assert gaps[0] < gaps[1]
+
+
+# Codecs
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_are_small_and_have_a_card_and_a_licence(name):
+    files = [file for file in CODECS[name].rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < LARGEST
+    assert f"# {name}" in (CODECS[name] / "README.md").read_text(encoding="utf-8")
+    assert "MIT License" in (CODECS[name] / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_a_codec_is_opened_by_name_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "taef2").mkdir()  # empty, and not looked at: the name wins
+    monkeypatch.chdir(tmp_path)
+    settings = ["kind=kl", "path=taef2", "latent_channels=32"]
+    check_places(load_experiment("emoji/demo", [f"autoencoder.{one}" for one in settings]))
+    codec = open_autoencoder("taef2", "kl")
+    assert type(codec) is TinyAutoencoder and codec.latent_shape(64, 64) == (32, 8, 8)
+    with pytest.raises(InputError, match=r"no autoencoder in the folder '\./taef2'"):
+        open_autoencoder("./taef2", "kl")
+    with pytest.raises(UsageError, match=r"needs autoencoder\.kind kl"):
+        open_autoencoder("taef2", "vq")
+
+
+def test_colours_survive_the_codec():
+    codec = open_autoencoder("taef2", "kl")
+    halves = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    halves[:, 0, :, :16], halves[:, 2, :, 16:] = 220, 180  # red beside blue
+    again = codec.decode(codec.encode(halves)).float()
+    assert (again[..., 4:12] - halves[..., 4:12]).abs().mean() < 12
+    assert (again[..., 20:28] - halves[..., 20:28]).abs().mean() < 12

@@ -15,6 +15,7 @@ from gensynth.settings import FURTHER, Setting, Settings, as_options, known_sett
 EXAMPLES = {
     "steps": (20, 20),
     "guidance": (0.3, 0.3),
+    "negative": ("blurred, grey", "blurred, grey"),
     "guidance_interval": ((0.1, 0.75), [0.1, 0.75]),
     "guide": ("dico-fashion", "dico-fashion"),
     "size": ((32, 48), [32, 48]),

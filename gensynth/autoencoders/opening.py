@@ -1,4 +1,4 @@
-"""Pretrained codecs by folder, run or hub id; safetensors only."""
+"""Pretrained codecs by name, folder, run or hub id; safetensors only."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.autoencoders.vqmodel import VQModelAutoencoder
 from gensynth.errors import CorruptError, InputError, UsageError, first_line
 from gensynth.files import DAMAGED
+from gensynth.pretrained import CODECS
 from gensynth.stored import check_finite, check_fit, choose_variant, variants
 
 # Kind -> `_class_name` of a config.json -> our class.
@@ -47,9 +48,9 @@ def open_autoencoder(path: str, kind: str) -> Any:
     """The frozen codec of a local folder or a hub id, in float32, from safetensors only.
 
     Args:
-        path: a folder or hub id in diffusers' format, a finished run of a tokenizer, a finished
-            model or run whose codec is meant, or a folder of TAESD's encoder.safetensors and
-            decoder.safetensors.
+        path: a name in `CODECS`, a folder or hub id in diffusers' format, a finished run of a
+            tokenizer, a finished model or run whose codec is meant, or a folder of TAESD's
+            encoder.safetensors and decoder.safetensors.
         kind: "kl" (continuous latents) or "vq" (tokens).
 
     Raises:
@@ -59,6 +60,7 @@ def open_autoencoder(path: str, kind: str) -> Any:
     """
     if kind not in CLASSES:
         raise UsageError(f"only codecs of kind {' and '.join(CLASSES)} are opened, got {kind!r}.")
+    path = str(CODECS.get(path, path))
     place, settings = _find(path, kind)
     if settings is None:
         _check_kind(path, TinyAutoencoder.__name__, kind)
@@ -193,4 +195,6 @@ def _advice(kind: str) -> str:
     what = f"Give the folder or hub id of a diffusers {KNOWN[kind]}, with safetensors"
     if kind == "vq":  # most often a run that comes first
         what += "; or train it first: gensynth train --config fashion_mnist/vq_nano"
+    else:
+        what += f", or the name of one that comes with gensynth: {', '.join(CODECS)}"
     return f"{what} (autoencoder.path=FOLDER; --vae FOLDER of gensynth convert)."

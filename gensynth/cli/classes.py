@@ -20,7 +20,7 @@ def classes(
         None, metavar="[WORD]...", help="Only classes whose name or WordNet id contains these."
     ),
 ) -> None:
-    """List what a model can draw: the number of each class, its names, its WordNet id.
+    """List the classes of a model: number, names, WordNet id.
 
     gensynth classes dit_xl2 shark
     """

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from gensynth.system.disk import check_writable
+
 
 def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
@@ -16,13 +18,16 @@ def demo(
     masked: bool = typer.Option(False, "--masked", help="A tokenizer and a MaskGIT instead."),
     quick: bool = typer.Option(False, "--quick", help="A few steps, to see that all of it runs."),
 ) -> None:
-    """Train a small model on Fashion-MNIST, draw a grid, and measure it: about seven minutes.
+    """Train a small model, draw a grid, and measure it: about eight minutes.
 
-    A DiCo, or with --masked a tokenizer and a MaskGIT, which also edits images.
+    A DiCo of emoji, or with --masked a tokenizer and a MaskGIT of Fashion-MNIST, which also edits
+    images.
     """
+    folder = out or Path("runs/demo-masked" if masked else "runs/demo")
+    check_writable(folder)
     from gensynth import demo as demos
 
     if masked:
-        demos.run_masked(out or Path("runs/demo-masked"), quick)
+        demos.run_masked(folder, quick)
     else:
-        demos.run(out or Path("runs/demo"), quick)
+        demos.run(folder, quick)

@@ -25,11 +25,12 @@ def models(
     mixer: str = typer.Option(None, "--mixer", help="Count architectures with this token mixer."),
     json_output: bool = typer.Option(False, "--json", help="Print a JSON list instead."),
 ) -> None:
-    """List the models that draw at once, then the architectures that can be trained or converted.
+    """List models that draw at once, then architectures to train.
 
-    Of architectures: parameters, FLOPs, papers, published FIDs and weights. In JSON "usable" tells
-    the two apart.
+    Architectures can also be given published weights (gensynth convert). Of each: parameters,
+    FLOPs, papers, published FIDs and weights. In JSON "usable" tells the two apart.
     """
+    from gensynth.models.catalogue import entry
     from gensynth.models.known import model_names
     from gensynth.pretrained import PRETRAINED
 
@@ -42,9 +43,9 @@ def models(
     if mixer is not None and not plugged_in() and mixer not in mixers:
         raise UsageError(f"unknown mixer {mixer!r}; known: {', '.join(mixers)}.")
     described = [describe(name, PRETRAINED[name]) for name in usable]
-    if described and not json_output:  # at once: counting imports torch
+    if described and not json_output:  # at once: counting with another mixer imports torch
         print_usable(described)
-    found = counted(architectures, mixer) if architectures else []
+    found = [entry(name, mixer) for name in architectures]
     if json_output:
         listed = [*described, *({"usable": False, **asdict(one)} for one in found)]
         print(json.dumps(listed, indent=1))
@@ -72,20 +73,6 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
         "steps": index["steps"],
         "use": f"gensynth sample --model {name}",
     }
-
-
-def counted(names: Sequence[str], mixer: str | None) -> "list[Entry]":
-    """The lines of the catalogue, with a progress bar."""
-    from gensynth.models.catalogue import entry
-    from gensynth.progress import progress_bar
-
-    found = []
-    with progress_bar(transient=True) as bar:
-        task = bar.add_task("counting", total=len(names))
-        for name in names:
-            found.append(entry(name, mixer))
-            bar.advance(task)
-    return found
 
 
 def print_usable(described: Sequence[dict[str, Any]]) -> None:

@@ -10,6 +10,11 @@ import typer
 from gensynth.settings import Setting, Settings, known_settings, option_of
 
 Command = Callable[..., Any]
+VARIANT = typer.Option(
+    None,
+    "--variant",
+    help='Of a model\'s weights, such as "fp16". [default: the plain or only one]',
+)
 PLACE = "settings"  # the parameter of a command where the options are to stand
 
 

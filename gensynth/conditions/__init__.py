@@ -1,12 +1,9 @@
-"""What a picture is to show. Adding a kind: a file here with a `Condition`, and its line below.
-
-Prompts will be a file beside `classes`: parsed from text, encoded by a text encoder into tensors
-that the backbone takes, with the empty prompt as "nothing".
-"""
+"""What a picture is to show. Adding a kind: a file here with a `Condition`, and its line below."""
 
 from gensynth.conditions.classes import Classes
 from gensynth.conditions.contract import Condition, Conditions, Item, dropped, joined
 from gensynth.conditions.nothing import Nothing
+from gensynth.conditions.texts import Texts
 from gensynth.errors import UsageError, did_you_mean
 
 __all__ = [
@@ -16,13 +13,18 @@ __all__ = [
     "Conditions",
     "Item",
     "Nothing",
+    "Texts",
     "condition_kind",
     "dropped",
     "joined",
 ]
 
 # The word in a configuration and in a saved folder -> the kind of condition.
-CONDITIONS: dict[str, type[Condition]] = {"classes": Classes, "none": Nothing}
+CONDITIONS: dict[str, type[Condition]] = {
+    "classes": Classes,
+    "none": Nothing,
+    "text": Texts,
+}
 
 
 def condition_kind(name: str) -> type[Condition]:

@@ -172,11 +172,25 @@ class ClassNames:
         )
 
     def several(self, text: str, named: list[int]) -> UsageError:
-        known = ", ".join(self.described(number) for number in named[:SOME])
+        known = ", ".join(self.told_apart(number, named) for number in named[:SOME])
         return UsageError(
             f"class {short(text)!r} is ambiguous: {len(named)} classes are called so. Write one of "
             f"{known}."
         )
+
+    def told_apart(self, number: int, others: list[int]) -> str:
+        """`described`; of a class whose whole name others have too, with what else is known.
+
+        Its WordNet id, and the classes before and after it: many lists put like beside like.
+        """
+        name = self.names[number]
+        if sum(key(self.names[other]) == key(name) for other in others) < 2:
+            return self.described(number)
+        at = [n for n in (number - 1, number + 1) if 0 <= n < len(self.names)]
+        beside = [repr(self.names[n].split(",")[0]) for n in at if key(self.names[n]) != key(name)]
+        facts = [repr(name), *self.synsets[number : number + 1]]
+        facts += [f"beside {' and '.join(beside)}"] if beside else []
+        return f"{INDEX}{number} ({', '.join(facts)})"
 
     def unknown(self, text: str, how: str, by_number: bool) -> UsageError:
         last = len(self.names) - 1

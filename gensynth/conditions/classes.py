@@ -47,7 +47,7 @@ class Classes(Condition):
         return cls([str(number) for number in range(count)], null)
 
     def for_model(self, model: Any) -> Self:
-        """These classes with the null label of a model, which may have room for more classes."""
+        """These classes with the null label of a model, which may be trained without one."""
         return type(self)(self.names, type(self).of_model(model).null, self.synsets)
 
     def model_keywords(self) -> dict[str, Any]:

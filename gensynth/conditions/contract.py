@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # a wrong class is refused before torch is imported
     import torch
     from torch import Tensor
 
+    from gensynth.config import Shown
+
 # What a model is told beside a sample and a time, by the names of its keywords: [B, ...] each.
 # Samplers, guidance and schedulers pass it on without looking inside.
 Conditions = Mapping[str, "Tensor"]
@@ -24,9 +26,29 @@ class Condition(ABC):
     Attributes:
         tensors: names of the tensors that `encode` gives, which are keywords of the models that
             take this condition.
+        reads: what it needs of training data, "labels" or "texts" (captions).
     """
 
-    tensors: ClassVar[tuple[str, ...]]
+    tensors: tuple[str, ...]
+    reads: ClassVar[str] = "labels"
+
+    @classmethod
+    def of_experiment(
+        cls,
+        shown: Shown,
+        names: list[str],
+        captions: Sequence[str] = (),
+        begun: Path | None = None,
+    ) -> Self:
+        """The condition of a run.
+
+        Args:
+            shown: the section `condition:`.
+            names: of the classes of the data.
+            captions: of the pictures, or of many of them, for a condition that reads texts.
+            begun: model folder of the newest checkpoint of a run that goes on.
+        """
+        return cls.of_data(names)
 
     @classmethod
     @abstractmethod
@@ -95,6 +117,10 @@ class Condition(ABC):
     @abstractmethod
     def none(self, device: torch.device) -> dict[str, Tensor] | None:
         """The tensors [1, ...] that mean "nothing in particular"; None if a model has none."""
+
+    def notes(self, items: Sequence[Item]) -> list[str]:
+        """Sentences about what of these items the model will not see."""
+        return []
 
     @abstractmethod
     def recipe(self, item: Item) -> dict[str, Any]:

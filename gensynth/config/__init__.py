@@ -20,7 +20,7 @@ from gensynth.config.objectives import (
     Reconstruction,
     Repa,
 )
-from gensynth.config.section import Section, Seed
+from gensynth.config.section import Place, Positive, Section, Seed
 from gensynth.config.training import (
     EMA,
     STD_RANGE,
@@ -65,14 +65,38 @@ class Model(Section):
 class Shown(Section):
     """What pictures can show."""
 
-    kind: str = "classes"  # a key of `gensynth.conditions.CONDITIONS`; none: nothing to choose
+    # A key of `gensynth.conditions.CONDITIONS`. classes; text: what captions say; none: nothing to
+    # choose.
+    kind: str = "classes"
+    # All that follows is of kind text. small: a text encoder of the sizes below, trained with the
+    # model; or a folder or hub id of transformers (CLIP, T5, Qwen, ...), which stays as it is.
+    encoder: Place = "small"
+    length: Annotated[int, Field(ge=4)] | None = None  # tokens of a prompt; none: 32, or encoder's
+    vocabulary: Annotated[int, Field(ge=300, le=2**17)] = 3072  # of small: tokens, at most
+    width: Positive = 256
+    layers: Positive = 3
+    heads: Positive = 4
+    pooled: bool = True  # the summary of a text steers the blocks
+    cross: bool = True  # the blocks look at its words
+
+    @model_validator(mode="after")
+    def keys_fit_kind(self) -> Self:
+        if self.kind != "text":
+            for name, field in type(self).model_fields.items():
+                if name != "kind" and getattr(self, name) != field.default:
+                    raise ValueError(f"{name} is for kind text")
+        elif not self.pooled and not self.cross:
+            raise ValueError("with neither pooled nor cross the model would not see the text")
+        elif self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
 
 
 class Experiment(Section):
-    output: str
+    output: Place
     # A model folder, a run or a name whose weights the run begins with, as far as they fit; classes
     # are known by their names. Only looked at before the first checkpoint.
-    init_from: str | None = None
+    init_from: Place | None = None
     seed: Seed = 0
     data: Data = Data()
     condition: Shown = Shown()

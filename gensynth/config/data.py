@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gensynth.config.section import (
     NotNegative,
+    Place,
     Positive,
     Section,
     Share,
@@ -13,15 +14,19 @@ from gensynth.config.section import (
     no_truth_value,
 )
 
+BUNDLED = ("fashion_mnist", "emoji")  # sources that come with the package
+
 
 class Data(Section):
-    # encoded: a folder that `gensynth encode` made
-    source: Literal["fashion_mnist", "parquet", "imagefolder", "webdataset", "hub", "encoded"] = (
-        "fashion_mnist"
-    )
-    path: str | None = None  # files, folder, glob or hub id; none for the bundled set
+    # fashion_mnist and emoji come with the package; encoded: a folder that `gensynth encode` made
+    source: Literal[
+        "fashion_mnist", "emoji", "parquet", "imagefolder", "webdataset", "hub", "encoded"
+    ] = "fashion_mnist"
+    path: Place | None = None  # files, folder, glob or hub id; none for what comes with the package
     split: str = "train"  # of an imagefolder in train/ and val/ also: all
-    size: Positive = 32  # pixels, of the square the model is trained on
+    size: Annotated[int, Field(ge=1, le=2**14)] = (
+        32  # pixels, of the square the model is trained on
+    )
     channels: Annotated[Literal[1, 3], BeforeValidator(no_truth_value)] = 3
     fit: Literal["crop", "pad"] = "crop"  # ADM's centre crop, or a black border around the image
     # [low, high]: instead of the centre crop a random square of the image, resized to a short side
@@ -31,6 +36,10 @@ class Data(Section):
     exif_rotate: bool = True  # turn photographs upright; ADM does not
     image_column: str | None = None  # none: the first of image, img, jpg, png, webp
     label_column: str | None = None  # none: the first of label, labels, cls, class
+    # Of captions, for condition.kind: text. none: the first of text, caption, captions, prompt
+    text_column: str | None = None
+    # A folder of captions that `gensynth encode --text` made. none: that of encoded images, if any
+    texts: Place | None = None
     classes: list[str] | None = None  # names by number, for sources that do not carry them
     # imagefolder: the level of folders that are the classes, 0 for none; none: the first, if all
     # pictures lie equally deep.
@@ -43,9 +52,9 @@ class Data(Section):
 
     @model_validator(mode="after")
     def path_fits_source(self) -> Self:
-        if self.source == "fashion_mnist" and self.path:
-            raise ValueError("path is for the other sources; fashion_mnist comes with the package")
-        if self.source != "fashion_mnist" and not self.path:
+        if self.source in BUNDLED and self.path:
+            raise ValueError(f"path is for the other sources; {self.source} comes with the package")
+        if self.source not in BUNDLED and not self.path:
             raise ValueError(f"source {self.source} needs a path")
         return self
 
@@ -84,8 +93,9 @@ class Autoencoder(Section):
     # Side in pixels of a latent position. none: of the square folded into channels, without loss;
     # kl and vq: the codec's down-scaling, 8 and 16 unless given.
     patch: Annotated[Literal[1, 2, 4, 8, 16, 32, 64], BeforeValidator(no_truth_value)] = 1
-    # Folder or hub id. kl: a diffusers autoencoder; vq: a tokenizer, or the run that trained it.
-    path: str | None = None
+    # Folder or hub id. kl: a diffusers autoencoder, or taef2, which comes with gensynth; vq: a
+    # tokenizer, or the run that trained it.
+    path: Place | None = None
     # The codec's, given so that a configuration is checked without it: channels of kl (4 unless
     # given), codes of vq (16384 unless given).
     latent_channels: Positive | None = None

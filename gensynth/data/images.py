@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -191,4 +192,26 @@ def labelled_grid(
         for column, image in enumerate(images):
             enlarged = image.resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (text_width + column * (width + gap), top))
+    return sheet
+
+
+def captioned_grid(
+    pictures: Sequence[tuple[str, Image.Image]], columns: int, zoom: int = 2, gap: int = 4
+) -> Image.Image:
+    """Pictures of one size on white, enlarged, each with its name underneath."""
+    width, height = (side * zoom for side in pictures[0][1].size)
+    below = 18  # pixels, of a line of text
+    rows = math.ceil(len(pictures) / columns)
+    sheet = Image.new(
+        "RGB", (columns * (width + gap) + gap, rows * (height + below + gap) + gap), "white"
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for index, (name, image) in enumerate(pictures):
+        row, column = divmod(index, columns)
+        left, top = gap + column * (width + gap), gap + row * (height + below + gap)
+        enlarged = image.resize((width, height), Image.Resampling.BICUBIC)
+        sheet.paste(enlarged, (left, top))
+        while len(name) > 1 and draw.textlength(name, font=font) > width:
+            name = name.removesuffix("…")[:-1] + "…"
+        draw.text((left + width // 2, top + height), name, fill="black", font=font, anchor="ma")
     return sheet

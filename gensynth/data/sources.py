@@ -1,99 +1,45 @@
 """Any source of labelled pictures as rows by number, or a stream, with the names of the classes."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import datasets
-import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from gensynth.config import Data
+from gensynth.data.captioned import open_captioned
 from gensynth.data.encoded import check_rows
-from gensynth.data.reading.contents import LeftOut, in_words
-from gensynth.data.reading.endings import ENDINGS
-from gensynth.data.reading.folder import PictureFolder, classes_of_folders, read_folder
+from gensynth.data.opening import found_folder, found_samples, found_tars, table_of_files
+from gensynth.data.reading.contents import LeftOut
+from gensynth.data.reading.folder import PictureFolder, classes_of_folders
 from gensynth.data.reading.labels import Labels
-from gensynth.data.reading.places import files_ending, files_of_split, matching, stamp_of
-from gensynth.data.reading.tars import Columns, Sample, samples_of
+from gensynth.data.reading.tars import Columns
 from gensynth.data.rows import LabelledRows, TarRows, stream_of_files, stream_of_tars
+from gensynth.data.source import ONE_CLASS, Source
 from gensynth.data.tables import BUNDLED, load_rows, load_table
-from gensynth.errors import InputError, RefusedError, UsageError
+from gensynth.errors import RefusedError, UsageError
 
 __all__ = ["BUNDLED", "Source", "open_source"]
 
-ONE_CLASS = ["image"]  # of pictures that have none
 
-
-@dataclass
-class Source:
-    """Rows {"image": {"bytes", "path"}, "label": int}, and the names of the classes.
-
-    Rows of source encoded are {"latents": bytes, "label": int}, see `gensynth.data.encoded`.
-    Without classes there is no label, and one class of the name "image".
-
-    Attributes:
-        left_out, notes: what was not read, and how the rest was.
-        files: that the rows are read from; None if `datasets` knows.
-    """
-
-    rows: LabelledRows | TarRows | Dataset | IterableDataset
-    classes: list[str]
-    left_out: LeftOut = field(default_factory=LeftOut)
-    notes: list[str] = field(default_factory=list)
-    files: list[Path] | None = None
-
-    @property
-    def streamed(self) -> bool:
-        return isinstance(self.rows, IterableDataset)
-
-    @property
-    def summary(self) -> str:
-        """What was read and what was left out, in words."""
-        count = None if self.streamed else len(self.rows)
-        return in_words(count, self.classes, self.left_out, self.notes)
-
-    def labels(self) -> list[int] | None:
-        """The class of every row; None for streams and without classes."""
-        if isinstance(self.rows, Dataset):
-            return self.rows["label"][:] if "label" in self.rows.column_names else None
-        if self.streamed or self.rows.labels is None:
-            return None
-        return list(map(int, self.rows.labels))
-
-    def stamp(self) -> str:
-        """A text that changes when the data change."""
-        if self.files is not None:
-            return stamp_of(self.files)
-        rows = self.rows.rows if isinstance(self.rows, LabelledRows) else self.rows
-        assert not isinstance(rows, TarRows)  # they come with their files
-        return str(rows._fingerprint)  # of the files, and of what was done to the rows since
-
-    def name_of(self, row: int) -> str:
-        """How to find an image again: its file, or its row."""
-        if not self.streamed:
-            path = (self.rows[row].get("image") or {}).get("path")
-            if path and (isinstance(self.rows, TarRows) or Path(path).is_file()):
-                return str(path)
-        return f"row {row}"
-
-
-def open_source(data: Data, begun_with: Sequence[str] | None = None) -> Source:
+def open_source(data: Data, begun_with: Sequence[str] | None = None, texts: bool = False) -> Source:
     """The pictures that a `data:` section names. They stay encoded.
 
     Args:
         begun_with: the names of classes with which a run began that is to go on.
+        texts: captions are read, and no labels.
 
     Raises:
         InputError: nothing there, or a file that cannot be read.
         OutputError: a cache that cannot be written.
-        UsageError: no image column, labels that are no classes, class names that are neither stored
-            nor given, or images encoded for other settings.
+        UsageError: no image column, no captions, labels that are no classes, class names that are
+            neither stored nor given, or images encoded for other settings.
         CorruptError: encoded images are damaged.
         RefusedError: other classes than those the run began with.
     """
+    if texts:
+        return open_captioned(data)
     if data.source == "imagefolder":
         source = _open_folder(data)
     elif data.source == "webdataset":
@@ -165,24 +111,13 @@ def _numbers(
 
 
 def _open_folder(data: Data) -> Source:
-    folder = Path(data.path or "")
-    if not folder.is_dir():
-        raise InputError(f"there is no image folder {folder}.")
-    if data.image_column not in (None, "image"):
-        raise UsageError("data.image_column is for tables; leave it out for an imagefolder.")
-    # Sorted as text, as the runs of earlier versions saw them: they resume with the same pictures.
-    found = read_folder(
-        folder, data.split, data.class_level, data.classes or (), data.label_column, order=str
-    )
-    if not found.files:
-        without = f" Left out: {found.left_out.words()}." if found.left_out else ""
-        raise InputError(f"there are no pictures in {folder} ({', '.join(ENDINGS)}).{without}")
+    found = found_folder(data)
     classes, numbers = _folder_classes(found, data.classes)
-    rows: Dataset | IterableDataset = _table_of_files(found.files, numbers)
+    rows: Dataset | IterableDataset = table_of_files(found.files, numbers)
     if data.streaming:
         # Tuples: lists would be shuffled whole, and earlier runs saw another order.
         names = tuple(str(file) for file in found.files)
-        of_files = {"files": names, "labels": tuple(numbers or [0] * len(names))}
+        of_files = {"files": names, "told": tuple(numbers or [0] * len(names))}
         rows = IterableDataset.from_generator(stream_of_files, gen_kwargs=of_files)
     return Source(rows, classes, found.left_out, found.notes, found.files)
 
@@ -206,36 +141,11 @@ def _folder_classes(
     return given or order, [number[name] for name in found.labels]
 
 
-def _table_of_files(files: Sequence[Path], labels: Sequence[int] | None) -> Dataset:
-    paths = [str(file) for file in files]
-    try:
-        texts = pa.array(paths, pa.string())
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"the name {error.object!r} is not in UTF-8; rename the file or its folder."
-        ) from error
-    empty = pa.nulls(len(paths), pa.binary())
-    columns = {"image": pa.StructArray.from_arrays([empty, texts], ["bytes", "path"])}
-    features = datasets.Features({"image": datasets.Image(decode=False)})
-    if labels is not None:
-        columns["label"] = pa.array(labels, pa.int64())
-        features["label"] = datasets.Value("int64")
-    # in memory: nothing is written to a cache
-    table = datasets.table.InMemoryTable(pa.table(columns))
-    digest = hashlib.sha256("\n".join(paths).encode()).hexdigest()
-    return Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=digest)
-
-
 # Tars
 
 
 def _open_tars(data: Data) -> Source:
-    place = data.path or ""
-    folder = Path(place)
-    files = files_ending(folder, ".tar", ".tar.gz", ".tgz") if folder.is_dir() else matching(place)
-    if not files:
-        raise InputError(f"there are no webdataset files at {place}.")
-    files = files_of_split(files, data.split)
+    place, files = data.path or "", found_tars(data)
     columns = Columns(data.image_column, data.label_column)
     if data.streaming:
         labels = Labels(None, data.classes)
@@ -243,11 +153,7 @@ def _open_tars(data: Data) -> Source:
         rows = IterableDataset.from_generator(stream_of_tars, gen_kwargs=arguments)
         return Source(rows, labels.classes)
     left_out = LeftOut()
-    found: list[tuple[int, Sample]] = []
-    for at, file in enumerate(files):
-        found += [(at, sample) for sample in samples_of(file, columns, left_out)]
-    if not found:
-        raise InputError(f"there are no pictures in the tars at {place} ({', '.join(ENDINGS)}).")
+    found = found_samples(files, columns, left_out, place)
     if all(sample.label is None for _, sample in found):
         if data.label_column is not None:
             raise UsageError(

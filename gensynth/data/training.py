@@ -17,6 +17,7 @@ from torch.utils import data as torch_data
 
 from gensynth.config import Data
 from gensynth.data.images import UNREADABLE, Crop, decode, fit, to_tensor, zoomed_crop
+from gensynth.data.reading.captions import chosen_caption
 from gensynth.errors import CorruptError, UsageError
 from gensynth.seeding import derived_seed
 
@@ -32,6 +33,8 @@ class Batch(NamedTuple):
     height and width of each resized image, top and left of the square cut out of it, all in
     positions of the latents. They are those before mirroring: a mirrored image is the mirrored
     crop. latents: float32 [B, C, h, w] or tokens int64 [B, h, w] if they were encoded before.
+    texts: a caption for each image, where captions are read; labels are then 0. captions: all of
+    each image, only on the way to being encoded.
     """
 
     images: Tensor | None
@@ -40,13 +43,19 @@ class Batch(NamedTuple):
     cursor: tuple[int, int] | None = None
     crops: Tensor | None = None
     latents: Tensor | None = None
+    texts: list[str] | None = None
+    captions: list[list[str]] | None = None
 
 
 class View(NamedTuple):
-    """What the model is shown of one image: uint8 [C, size, size], and where it was cut out."""
+    """What the model is shown of one image: uint8 [C, size, size], and where it was cut out.
+
+    text: the caption it is told with it, if there are captions.
+    """
 
     image: Tensor
     crop: Crop | None
+    text: str | None = None
 
 
 @lru_cache(maxsize=2)
@@ -92,7 +101,10 @@ def training_view(row: dict[str, Any], data: Data, seed: int, position: int) -> 
         zoom = data.zoom[0] + share * (data.zoom[1] - data.zoom[0])
         square, crop = zoomed_crop(_decoded(row, data), data.size, zoom, down, across)
         image = to_tensor(square)
-    return View(image.flip(-1) if data.flip and mirrored(seed, position) else image, crop)
+    if data.flip and mirrored(seed, position):
+        image = image.flip(-1)
+    captions = row.get("text")
+    return View(image, crop, chosen_caption(captions, seed, position) if captions else None)
 
 
 def stacked(views: Sequence[View], patch: int) -> tuple[Tensor, Tensor | None]:
@@ -100,6 +112,12 @@ def stacked(views: Sequence[View], patch: int) -> tuple[Tensor, Tensor | None]:
     images = torch.stack([view.image for view in views])
     crops = [view.crop for view in views if view.crop is not None]
     return images, torch.tensor(crops, dtype=torch.float32) / patch if crops else None
+
+
+def told(views: Sequence[View]) -> list[str] | None:
+    """The captions of some views, if they have any: all or none do."""
+    texts = [view.text for view in views if view.text is not None]
+    return texts or None
 
 
 def streamed_label(row: dict[str, Any], num_classes: int) -> int:
@@ -142,7 +160,8 @@ class TrainingImages(torch_data.Dataset):
             labels.append(label)
             unreadable += skipped
         images, crops = stacked(views, self.patch)
-        return Batch(images, torch.tensor(labels), unreadable, crops=crops)
+        labelled = torch.tensor(labels)
+        return Batch(images, labelled, unreadable, crops=crops, texts=told(views))
 
     def read(self, position: int) -> tuple[View, int, list[int]]:
         """View, label and the unreadable rows passed over at one position."""
@@ -245,6 +264,7 @@ class StreamedImages(torch_data.IterableDataset):
                     [row for some in unreadable for row in some],
                     rows[0][1],
                     crops,
+                    texts=told(views),
                 )
 
     def read(self, rows: list[Streamed], index: int, position: int) -> tuple[View, int, list[int]]:
@@ -269,5 +289,7 @@ class StreamedImages(torch_data.IterableDataset):
                 yield row, (epoch, offset)
                 offset += 1
             if offset == 0:
-                raise CorruptError("the data stream is empty.")
+                raise CorruptError(
+                    "the data stream is empty: no pictures, or none with a label or caption."
+                )
             epoch, offset = epoch + 1, 0

@@ -33,9 +33,11 @@ class AtHand:
     fingerprint: str
 
     @classmethod
-    def loaded(cls, name: str) -> "AtHand":
+    def loaded(cls, name: str, variant: str | None = None) -> "AtHand":
         """The model of a name, folder or hub id, as for `gensynth.load`."""
-        return cls(name, load(name, device=processes().device), fingerprint_of(name))
+        # The fingerprint is of the weights of all variants.
+        own = fingerprint_of(name) + ("" if variant is None else f" {variant}")
+        return cls(name, load(name, processes().device, variant), own)
 
 
 class DrawnImages:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensynth.errors import UsageError
+from gensynth.models.known import check_area
 from gensynth.settings import Settings, option_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Request:
 
     samples: str | None = None
     model: str | None = None
+    variant: str | None = None
     reference: str | None = None
     num: int | None = None
     seed: int | None = None
@@ -56,6 +58,8 @@ class Request:
             raise UsageError(f"--fit must be crop or pad, got {self.fit!r}.")
         if (self.batch_size is not None and self.batch_size < 1) or self.workers < 0:
             raise UsageError("--batch-size must be at least 1 and --workers at least 0.")
+        if self.size is not None:
+            check_area(self.size, self.size)
         if self.protocol is not None:
             self._check_protocol(self.protocol)
         if self.selfcheck and self.samples is None and self.model is None:
@@ -107,7 +111,7 @@ class Request:
 
     def flags_of_drawing(self) -> dict[str, Any]:
         given = {option_of(name): value for name, value in self.drawing.given().items()}
-        return given | {"--labels": self.labels}
+        return given | {"--labels": self.labels, "--variant": self.variant}
 
     def effort(
         self,
@@ -199,10 +203,10 @@ class Request:
         if self.model is None:
             assert self.samples is not None
             return self.samples
-        from gensynth.evaluation.drawn import DrawnImages  # loads torch and diffusers
+        from gensynth.evaluation.drawn import AtHand, DrawnImages  # loads torch and diffusers
 
         return DrawnImages(
-            self.model,
+            AtHand.loaded(self.model, self.variant),
             NUM_DRAWN if self.num is None else self.num,
             self.seed or 0,
             self.labels or "balanced",  # type: ignore[arg-type]

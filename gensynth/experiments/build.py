@@ -1,5 +1,7 @@
 """Each object that an experiment describes, made by itself; `assemble` makes them together."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,13 +24,24 @@ from gensynth.samplers.registry import create_sampler, create_scheduler
 from gensynth.seeding import derived_seed
 
 
-def build_condition(experiment: Experiment, names: list[str]) -> Condition:
-    """What the pictures of data with these class names can show.
+def build_condition(
+    experiment: Experiment,
+    names: list[str],
+    captions: Sequence[str] = (),
+    begun: Path | None = None,
+) -> Condition:
+    """What the pictures of data can show; see `Condition.of_experiment`.
 
     Raises:
         UsageError: an unknown kind of condition.
     """
-    return condition_kind(experiment.condition.kind).of_data(names)
+    shown = experiment.condition
+    return condition_kind(shown.kind).of_experiment(shown, names, captions, begun)
+
+
+def reads_texts(experiment: Experiment) -> bool:
+    """Whether the captions of the pictures are needed, and not their classes."""
+    return condition_kind(experiment.condition.kind).reads == "texts"
 
 
 def build_autoencoder(experiment: Experiment) -> Any:
@@ -76,6 +89,7 @@ def build_model(experiment: Experiment, condition: Condition) -> ModelMixin:
     keywords: dict[str, Any] = {
         "in_channels": codec.channels(experiment.data.channels),
         "channels": experiment.data.channels,
+        "text": None,  # also of a preset of texts, if it is to know classes
         **condition.model_keywords(),
         "learn_sigma": learns_variance,
         "input_size": experiment.data.size // codec.patch,

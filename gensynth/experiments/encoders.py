@@ -4,7 +4,6 @@ An encoder is called with uint8 images [B, 1 or 3, H, W], does its own published
 returns a map of features [B, dim, h, w] without gradients.
 """
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from gensynth.autoencoders.levels import as_floats
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
+from gensynth.experiments.names import check_encoder
 from gensynth.metrics.extractors.lite0 import BLOCKS, STAGES, Lite0Features
 from gensynth.metrics.extractors.vision_transformers import IMAGENET
 from gensynth.stored import MOST, TooLarge, at_most
@@ -84,10 +84,7 @@ class Dinov2Encoder(nn.Module):
 
 
 def _load_dinov2(path: str) -> Any:
-    if importlib.util.find_spec("transformers") is None:
-        raise InputError(
-            "regularizer repa with encoder dinov2 needs transformers: pip install 'gensynth[repa]'"
-        )
+    check_encoder(path)
     from transformers import AutoModel
 
     try:

@@ -18,7 +18,7 @@ from gensynth.data.sources import Source, open_source
 from gensynth.data.training import Batch, prepare, streamed_label
 from gensynth.data.workers import read_ahead
 from gensynth.errors import CorruptError, DeviceMemoryError, OutputError, RefusedError, UsageError
-from gensynth.experiments.build import build_autoencoder
+from gensynth.experiments.build import build_autoencoder, reads_texts
 from gensynth.files import new_folder
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
@@ -54,7 +54,7 @@ def encode(experiment: Experiment, out: Path, batch_size: int = BATCH) -> Encodi
         raise UsageError("gensynth encode is one process; start it without torchrun or accelerate.")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
-    source = announced(open_source(data), data)
+    source = announced(open_source(data, texts=reads_texts(experiment)), data)
     codec = build_autoencoder(experiment).to(processes().device)
     try:
         return encode_source(source, data, codec, out, experiment.autoencoder.path, batch_size)
@@ -82,16 +82,17 @@ def encode_source(
     """
     length = None if source.streamed else len(source.rows)
     unreadable = Unreadable(data.max_corrupt, length, source.name_of)
-    warning, seen = None, 0
+    warning, seen, classes = None, 0, None if source.captioned else source.classes
     try:
         with new_folder(out) as folder, progress_bar() as bar:
             task = bar.add_task("encoding", total=length)
-            writer = EncodingWriter(folder, data, Codec.of(codec, path), source.classes)
+            writer = EncodingWriter(folder, data, Codec.of(codec, path), classes)
             for batch in images_in_order(source, data, batch_size):
                 if batch.images is not None:  # None: none of them could be read
                     # Mirrored latents are not those of the mirrored image, so both are kept.
                     flipped = encoded(codec, batch.images.flip(-1)) if data.flip else None
-                    writer.add(batch.labels.tolist(), encoded(codec, batch.images), flipped)
+                    told = batch.captions if source.captioned else batch.labels.tolist()
+                    writer.add(told, encoded(codec, batch.images), flipped)
                 size = len(batch.labels) + len(batch.unreadable)
                 seen += size
                 warning = unreadable.add(batch.unreadable, seen) or warning
@@ -149,7 +150,7 @@ class RowImages(torch_data.Dataset):
 
 def read_rows(rows: list[dict[str, Any]], numbers: list[int] | range, data: Data) -> Batch:
     """The readable images among `rows`, and the `numbers` of the others."""
-    images, labels, unreadable = [], [], []
+    images, labels, unreadable, captions = [], [], [], []
     for number, row in zip(numbers, rows, strict=True):
         try:
             images.append(prepare(row, data))
@@ -157,4 +158,6 @@ def read_rows(rows: list[dict[str, Any]], numbers: list[int] | range, data: Data
             unreadable.append(number)
             continue
         labels.append(row.get("label", 0))  # 0 in data without classes
-    return Batch(torch.stack(images) if images else None, torch.tensor(labels), unreadable)
+        captions.append(row.get("text") or [])
+    stacked = torch.stack(images) if images else None
+    return Batch(stacked, torch.tensor(labels), unreadable, captions=captions)

@@ -1,17 +1,21 @@
 """Where a model is that is given by name, folder, run or hub id. Nothing heavy is imported."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from gensynth.errors import InputError, RefusedError
+from gensynth.errors import InputError, RefusedError, nearest
 from gensynth.files import json_in
 from gensynth.models.known import model_names
-from gensynth.pipelines.foreign import about_model
 from gensynth.pretrained import PRETRAINED
 from gensynth.system import hub, outline
+from gensynth.system.disk import at_home
 
 INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+# What diffusers calls a pipeline -> where its authors' weights can be taken over from.
+CONVERTED = {"DiTPipeline": "gensynth convert --from dit takes the authors' own file of weights"}
 
 
 def resolve(model: str | Path) -> Path:
@@ -23,7 +27,7 @@ def resolve(model: str | Path) -> Path:
     """
     if str(model) in PRETRAINED:
         return PRETRAINED[str(model)]
-    path = Path(model)
+    path = Path(at_home(str(model)))
     if path.is_file():
         if path.suffix in PICKLES:
             raise RefusedError(
@@ -36,12 +40,37 @@ def resolve(model: str | Path) -> Path:
     about = about_architecture(str(model))
     if about is not None:
         raise InputError(about)
+    near = _nearest_model(path)
+    hint = f" Did you mean {near!r}?" if near else ""
     if hub.is_id(str(model)):
-        return _from_hub(str(model))
+        return _from_hub(str(model), hint)
     raise InputError(
         f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "
-        f"one that comes with gensynth ({', '.join(PRETRAINED)})."
+        f"one that comes with gensynth ({', '.join(PRETRAINED)}).{hint}"
     )
+
+
+def _nearest_model(path: Path) -> str | None:
+    """The model whose path or name is nearly `path`; None if there is none."""
+    place = Path(path.anchor)
+    *above, last = path.parts[len(place.parts) :] or ("",)
+    for part in above:
+        if not (place / part).is_dir():
+            close = nearest(part, _folders(place), any_case=True)
+            if close is None:
+                return None
+            part = close
+        place /= part
+    known = [name for name in _folders(place) if _index_in(place / name)]
+    close = nearest(last, [*known, *(PRETRAINED if place == Path() else ())], any_case=True)
+    return None if close is None else str(place / close)
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        return [one.name for one in place.iterdir() if one.is_dir()]
+    except OSError:  # not there, or nothing that may be looked into
+        return []
 
 
 def about_architecture(name: str) -> str | None:
@@ -59,27 +88,81 @@ def about_architecture(name: str) -> str | None:
     own = re.compile(rf"^  name: {re.escape(proper)}$", re.MULTILINE)
     trained = [key for key, file in shipped_configs().items() if own.search(file.read_text())]
     if trained:
-        said += f" Train one: gensynth train --config {trained[0]}."
+        at_hand = [key for key in trained if key.startswith("fashion_mnist/")]  # needs no network
+        said += f" Train one: gensynth train --config {[*at_hand, *trained][0]}."
     return f"{said} Models with weights that come with gensynth: {', '.join(PRETRAINED)}."
 
 
 def _pipeline_folder(path: Path) -> Path:
-    finished = [path, path / "model"]
-    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
-    for folder in [*finished, *unfinished]:
-        if (folder / INDEX).is_file():
-            return folder
+    found = _index_in(path)
+    if found is not None:
+        return found
     about = about_model(path, json_in(path / "config.json"))
     raise InputError(
         about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
     )
 
 
-def _from_hub(name: str) -> Path:
-    instead = f"Check the name, or use one of: {', '.join(PRETRAINED)}."
+def _index_in(path: Path) -> Path | None:
+    """The pipeline folder of a model or run; None if it has none."""
+    finished = [path, path / "model"]
+    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
+    return next((f for f in [*finished, *unfinished] if (f / INDEX).is_file()), None)
+
+
+def _from_hub(name: str, hint: str) -> Path:
+    instead = f"Check the name, or use one of: {', '.join(PRETRAINED)}.{hint}"
     with hub.asking(f"there is no folder {name!r} here, and as a hub id it", instead) as offline:
         from huggingface_hub import snapshot_download
 
         # Neither pickles nor Python files: nothing that could run.
         patterns = ["*.json", "*.safetensors", "*.md"]
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+
+
+def about_pipeline(folder: Path, name: str, index: Mapping[str, Any]) -> str:
+    """A sentence or two about a folder whose `model_index.json` names an unknown pipeline."""
+    maker = _maker(index)
+    if maker is None:
+        return f"{folder} holds a {name}, which gensynth does not know."
+    said = f"{folder} holds a {name} of {maker}, which gensynth cannot draw with."
+    if name in CONVERTED:
+        said += f" {CONVERTED[name]}."
+    codecs = [
+        f"autoencoder.kind={kind} autoencoder.path={folder / part}"
+        for part, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2  # [module, class]
+        for kind, classes in _codecs().items()
+        if entry[1] in classes
+    ]
+    if codecs:
+        said += f" Its autoencoder can be trained with: {' or '.join(codecs)}."
+    return said
+
+
+def about_model(folder: Path, config: Any) -> str | None:
+    """A sentence about a folder that holds one part by itself; None if it says nothing."""
+    name = config.get("_class_name") if isinstance(config, dict) else None
+    if name is None:
+        return None
+    for kind, classes in _codecs().items():
+        if name in classes:
+            return (
+                f"{folder} is an autoencoder by itself ({name}), which draws nothing; train with "
+                f"it: autoencoder.kind={kind} autoencoder.path={folder}."
+            )
+    return f"{folder} is one part of a model by itself ({name}); give the folder above it."
+
+
+def _codecs() -> dict[str, list[str]]:
+    """Kind of autoencoder -> names of the classes that are opened as such."""
+    kinds = outline.keys("gensynth.autoencoders.opening", "CLASSES")
+    return {kind: outline.keys_of(classes) for kind, classes in kinds.items()}
+
+
+def _maker(index: Mapping[str, Any]) -> str | None:
+    """The library that wrote an index."""
+    if "_diffusers_version" in index:
+        return f"diffusers {index['_diffusers_version']}"
+    parts = [entry[0] for entry in index.values() if isinstance(entry, list) and entry]
+    return "diffusers" if "diffusers" in parts else None

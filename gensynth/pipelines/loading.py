@@ -9,8 +9,8 @@ from diffusers.utils import logging as diffusers_logging
 from gensynth.errors import InputError
 from gensynth.pipelines import PIPELINES
 from gensynth.pipelines.finding import INDEX as INDEX
+from gensynth.pipelines.finding import about_pipeline
 from gensynth.pipelines.finding import resolve as resolve
-from gensynth.pipelines.foreign import about_pipeline
 from gensynth.pipelines.parts import (
     check_loaded,
     check_parts,

@@ -68,7 +68,13 @@ def guided_model(
         config.guidance_power,
         settings.guidance_interval,
     )
-    none = pipeline.condition.none(pipeline.model.device)
+    model, condition = pipeline.model, pipeline.condition
+    none = condition.none(model.device)
+    if settings.negative is not None:
+        none = condition.encode([condition.item(settings.negative)], model.device)
+    if guide is None:  # with one, each reads texts with an encoder of its own
+        conditions = model.encoded(conditions)  # once, and not in every step
+        none = None if none is None else model.encoded(none)
     asks_none = guide is None and resolved.guidance != 1  # a guide takes the place of "nothing"
     told_apart = pipeline.optimized is not None or (guide and guide.optimized is not None)
     if told_apart:

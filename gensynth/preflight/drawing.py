@@ -1,18 +1,16 @@
 """Orders to draw: numbers, places, and what the JSON files of a model say."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth.conditions import CONDITIONS, Classes
+from gensynth.conditions import CONDITIONS, Classes, Texts
 from gensynth.conditions.classes import LABELS_FILE
-from gensynth.errors import InputError, OutputError, UsageError
+from gensynth.errors import InputError, UsageError
 from gensynth.files import json_in
-from gensynth.models.known import impossible_size
+from gensynth.models.known import check_area, impossible_size
 from gensynth.models.presets import PRESETS
-from gensynth.pipelines.finding import INDEX, resolve
-from gensynth.pipelines.foreign import about_pipeline
+from gensynth.pipelines.finding import INDEX, about_pipeline, resolve
 from gensynth.samplers.known import check_scheduler
 from gensynth.settings import Settings
 from gensynth.system import outline
@@ -76,24 +74,14 @@ def check_values(settings: Settings) -> None:
     guidance, steps, interval = settings.guidance, settings.steps, settings.guidance_interval
     if guidance is not None and not 0 <= guidance < 1000:  # also refuses NaN
         raise UsageError(f"guidance must be from 0 upwards (1 is none), got {guidance}.")
+    if settings.size is not None:
+        check_area(*settings.size)
     if steps is not None and steps < 1:
         raise UsageError(f"steps must be at least 1, got {steps}.")
     if interval is not None and not 0 <= interval[0] < interval[1] <= 1:
         raise UsageError(
             f"guidance_interval must be two noise levels, 0 <= low < high <= 1, got {interval}."
         )
-
-
-def check_writable(out: Path) -> None:
-    """
-    Raises:
-        OutputError: a folder of that name cannot be made or written.
-    """
-    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not nearest.is_dir():
-        raise OutputError(f"{nearest} is a file, so it can hold no folder; choose another --out.")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write to {nearest}; choose another --out.")
 
 
 def content(file: Path) -> Mapping[str, Any]:
@@ -113,6 +101,8 @@ def _check_shown(folder: Path, index: Mapping[str, Any], shown: str) -> None:
         names = json_in(folder / LABELS_FILE)
         if isinstance(names, list):
             Classes([str(name) for name in names], None).load(folder).parse(shown)
+    elif kind is Texts:
+        Texts(0).parse(shown)
     elif kind is not None:
         kind.of_data([]).parse(shown)
 

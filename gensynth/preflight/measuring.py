@@ -10,9 +10,10 @@ from pathlib import Path
 from gensynth.errors import InputError, UsageError, nearest
 from gensynth.system import outline
 from gensynth.system.disk import cache_folder
-from gensynth.system.hub import weights_missing
+from gensynth.system.hub import check_data, weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"
+TABLES = "gensynth.data.tables"
 PUBLISHED = "gensynth.evaluation.references.published"
 METRICS_FILE = "metrics.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -33,8 +34,13 @@ def check_images(where: str) -> None:
     Raises:
         InputError: nothing is there.
     """
-    place = where if Path(where).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", where)
-    if place == "fashion_mnist" or place.startswith("hub") or Path(place).exists():
+    of_hub = where.startswith("hub:") and not Path(where).exists()
+    named = where.removeprefix("hub:") if of_hub else where
+    place = named if Path(named).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", named)
+    if place in outline.keys(TABLES, "BUNDLED_SETS") or Path(place).exists():
+        return
+    if of_hub:
+        check_data(place)
         return
     if not glob(place) and place not in outline.keys(PUBLISHED, "PUBLISHED"):
         raise nothing_at(place)
@@ -44,7 +50,7 @@ def nothing_at(place: str) -> InputError:
     """What to say where no images are."""
     return InputError(
         f"there are no images at {place!r}: give a folder, an .npz, .tar or .parquet file, "
-        "hub:OWNER/NAME or fashion_mnist:test."
+        "hub:OWNER/NAME, emoji:test or fashion_mnist:test."
     )
 
 

@@ -1,4 +1,4 @@
-"""Models that come with the package: name -> folder."""
+"""Models and autoencoders that come with the package: name -> folder."""
 
 from pathlib import Path
 
@@ -8,3 +8,5 @@ PRETRAINED = {
     DEFAULT: Path(__file__).parent / "dico_nano_fashion",
     TOKENS: Path(__file__).parent / "maskgit_fashion",
 }
+# For `autoencoder.path`. As with models the name wins; a folder of one's own is `./taef2`.
+CODECS = {"taef2": Path(__file__).parent / "taef2"}

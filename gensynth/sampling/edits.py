@@ -44,6 +44,7 @@ class EditJob:
         similar: seeds seed, seed + 1, ... instead of those whose structures differ most.
         batch_size: pictures drawn together.
         changes: the further keywords of `pipelines.editing.Edit`.
+        variant: of the weights, see `gensynth.load`.
     """
 
     model: str
@@ -54,6 +55,7 @@ class EditJob:
     similar: bool = False
     batch_size: int = 16
     changes: dict[str, Any] = field(default_factory=dict)
+    variant: str | None = None
 
 
 def run(job: EditJob, out: Path) -> Path:
@@ -67,7 +69,7 @@ def run(job: EditJob, out: Path) -> Path:
     as_file = check(job, out)
     (image, image_hash), (mask, mask_hash) = read(job.image), read(job.mask)
     assert image is not None
-    pipeline = load(job.model, device=processes().device)
+    pipeline = load(job.model, processes().device, job.variant)
     settings = with_guide(job.changes.get("settings", Settings()), processes().device)
     with reporting_memory(1, SMALLER_PICTURE):
         plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from gensynth.data.training import Batch
 from gensynth.errors import DivergedError, GensynthError, ProcessLost
 from gensynth.experiments.assemble import assemble
 from gensynth.experiments.begin import begin_from, check_beginning
+from gensynth.experiments.build import reads_texts
 from gensynth.seeding import StepRandom
-from gensynth.training.averages.ema import AVERAGES, WeightAverage
+from gensynth.training.averages.ema import WeightAverage
 from gensynth.training.averages.snapshots import drop_later
 from gensynth.training.feeding import Feed, open_alike
 from gensynth.training.learning.accelerating import create_accelerator
@@ -52,12 +52,18 @@ class Run:
             lambda: check_beginning(experiment.init_from if new else None)
         )
         begun_with = output.recorded_classes(folder)
+        texts = reads_texts(experiment)
         self.source: Source = announced(
-            open_alike(experiment.data, self.together, begun_with), experiment.data
+            open_alike(experiment.data, self.together, begun_with, texts), experiment.data
         )
         self.device = self.accelerator.device
         self.parts = assemble(
-            experiment, self.source.classes, self.device, self.accelerator.num_processes
+            experiment,
+            self.source.classes,
+            self.device,
+            self.accelerator.num_processes,
+            self.source.some_captions() if texts else (),
+            output.newest_model(folder),
         )
         # In the main process only: wrapped for several, the others get the weights from there.
         self.begun = self.together.from_main(
@@ -90,7 +96,7 @@ class Run:
         changes: list[str] = []
         is_main = self.accelerator.is_main_process
         if is_main:
-            changes = output.record(self.experiment, self.folder, self.step)
+            changes = output.record(self.experiment, self.folder, self.step, self.feed.changed)
             drop_later(self.folder, self.step)
         self.log = TrainingLog(self.folder, self.step, self.experiment.training.steps, is_main)
         for line in self.begun:
@@ -107,9 +113,7 @@ class Run:
         self.feed.open(self.step, self.device)
         self.note_running()
         if self.step < settings.steps and self.accelerator.is_main_process:
-            # An earlier, shorter run's; until this one ends its checkpoints stand for it.
-            for name in ("model", AVERAGES):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+            output.withdraw(self.folder)
         self.learner.model.train()
         self.meter.start()
         self.evaluate()  # in case that an earlier session was stopped in it
@@ -283,8 +287,7 @@ class Run:
         """Puts the finished pipeline under `model/`."""
         newest = self.checkpoints.newest()
         if self.accelerator.is_main_process and newest is not None:
-            for part in (AVERAGES, "model"):  # the model last: it means that the run is finished
-                output.publish(newest / part, self.folder / part)
+            output.publish(newest, self.folder)
             write_status(self.folder, "finished", self.step)
             self.log.say(f"finished {self.step} steps; the model is in {self.folder / 'model'}")
         self.together.barrier()

@@ -98,15 +98,26 @@ class Handlers:
             self.engine.cancel(job)
 
     def choose_model(self, model: str) -> tuple[Any, ...]:
-        """Updates of (classes, steps, guidance) to what suits a model."""
+        """Updates of (classes, their buttons, steps, guidance) to what suits a model."""
         pipeline = self._pipeline(model)
         if pipeline is None:
-            return gr.skip(), gr.skip(), gr.skip()
-        own, choices = pipeline.resolve(), self.choices(model)
-        first = [item for _, item in choices[:1]]
-        classes = gr.Dropdown(choices=choices, value=first, visible=bool(choices))
-        steps = gr.Slider(maximum=most_steps(pipeline), value=own.steps, info=steps_info(own))
-        return classes, steps, gr.Slider(value=own.guidance, info=guidance_info(own))
+            return (gr.skip(),) * 4
+        own = pipeline.resolve()
+        first = [item for _, item in self.choices(model)[:1]]
+        return self._suited(model, first, own.steps, own.guidance)
+
+    def _suited(
+        self, model: str, labels: list[Any], steps: int, guidance: float
+    ) -> tuple[Any, ...]:
+        """Updates of (classes, their buttons, steps, guidance) to values of a served model."""
+        pipeline, choices = self.engine.pipelines[model], self.choices(model)
+        most, info = most_steps(pipeline), steps_info(pipeline.resolve())
+        return (
+            gr.Dropdown(choices=choices, value=labels, visible=bool(choices)),
+            gr.Row(visible=bool(choices)),
+            gr.Slider(maximum=most, value=steps, info=info),
+            gr.Slider(value=guidance, info=guidance_info(pipeline)),
+        )
 
     def choices(self, model: str) -> list[tuple[str, Any]]:
         """What the pictures of a model can show, as (text, item)."""
@@ -147,23 +158,18 @@ class Handlers:
         return json.dumps(recipe, indent=2, ensure_ascii=False), command(recipe), recipe["seed"]
 
     def restore(self, file: str | None, model: str) -> tuple[Any, ...]:
-        """(model, classes, images, seed, steps, guidance, settings, note) of a picture."""
+        """What `_suited` gives, then (images, seed, settings, model, note), of a picture."""
         if file is None:
-            return *[gr.skip()] * 7, ""
+            return *[gr.skip()] * 8, ""
         if self._pipeline(model) is None:
             model = next(iter(self.engine.pipelines))
         try:
             order, note = restored(Path(file), self.engine.pipelines, model)
         except GensynthError as error:
-            return *[gr.skip()] * 7, sentence(str(error))
-        pipeline = self.engine.pipelines[order.model]
-        own, most = pipeline.resolve(), most_steps(pipeline)
-        choices = self.choices(order.model)
-        classes = gr.Dropdown(choices=choices, value=order.labels, visible=bool(choices))
-        steps = gr.Slider(maximum=most, value=order.steps, info=steps_info(own))
-        guidance = gr.Slider(value=order.guidance, info=guidance_info(own))
+            return *[gr.skip()] * 8, sentence(str(error))
+        suited = self._suited(order.model, order.labels, order.steps, order.guidance)
         settings = json.dumps(order.further, ensure_ascii=False) if order.further else ""
-        return order.model, classes, order.num, order.seed, steps, guidance, settings, note
+        return *suited, order.num, order.seed, settings, order.model, note
 
 
 def still_there(history: History) -> History:
@@ -197,9 +203,12 @@ def steps_info(own: Resolved) -> str:
     return f"More take longer and show more detail. This model: {own.steps}."
 
 
-def guidance_info(own: Resolved) -> str:
-    """What the guidance slider does, and what suits a pipeline with these settings of its own."""
-    return f"Higher is more typical, less varied; 1 is none. This model: {own.guidance:g}."
+def guidance_info(pipeline: Pipeline) -> str:
+    """What the guidance slider does, and what suits a pipeline."""
+    own = pipeline.resolve().guidance
+    if not pipeline.condition.has_none:
+        return f"This model: {own:g}; another value needs a guide among the settings in JSON."
+    return f"Higher is more typical, less varied; 1 is none. This model: {own:g}."
 
 
 def gallery(history: History) -> Any:

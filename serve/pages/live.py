@@ -6,7 +6,7 @@ import math
 
 from gensynth_serve.queue.jobs import Done, Failed, Job, Made, News, Preview, Queued, Stopped
 
-IDLE = "Choose a class and press Generate."
+IDLE = "Press Generate."
 
 
 class LiveBox:

@@ -29,6 +29,7 @@ class Inputs:
 
     model: gr.Dropdown
     labels: gr.Dropdown
+    of_classes: gr.Row
     all_classes: gr.Button
     random_class: gr.Button
     num: gr.Slider
@@ -110,7 +111,9 @@ def _inputs(handlers: Handlers) -> Inputs:
     return Inputs(*what, *which, *how, settings, generate, stop, file, note)
 
 
-def _what(handlers: Handlers, first: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, gr.Button]:
+def _what(
+    handlers: Handlers, first: str
+) -> tuple[gr.Dropdown, gr.Dropdown, gr.Row, gr.Button, gr.Button]:
     names = list(handlers.engine.pipelines)
     model = gr.Dropdown(
         names,
@@ -131,10 +134,10 @@ def _what(handlers: Handlers, first: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.
         allow_custom_value=True,  # names typed or sent by a program; the engine checks them
         elem_id="classes",
     )
-    with gr.Row():
+    with gr.Row(visible=bool(choices)) as of_classes:
         all_classes = gr.Button("All classes in turn", size="sm", min_width=120)
         random_class = gr.Button("Random class", size="sm", min_width=120)
-    return model, labels, all_classes, random_class
+    return model, labels, of_classes, all_classes, random_class
 
 
 def _which() -> tuple[gr.Slider, gr.Number, gr.Button, gr.Button]:
@@ -178,7 +181,7 @@ def _how(pipeline: Pipeline) -> tuple[gr.Slider, gr.Slider]:
         value=own.guidance,
         step=0.1,
         label="Guidance",
-        info=guidance_info(own),
+        info=guidance_info(pipeline),
         elem_id="guidance",
     )
     return steps, guidance
@@ -231,17 +234,18 @@ def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
     )
     # On a phone the results are far below the button.
     i.generate.click(None, js=SHOW_RESULTS)
+    chosen = [i.labels, i.of_classes, i.steps, i.guidance]  # what depends on the model
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     i.stop.click(handlers.stop, job_id, None, queue=False, **quiet)  # also while the queue is full
     o.gallery.select(handlers.select, history, [o.recipe, o.command, last_seed], **quiet)
     i.file.upload(
         handlers.restore,
         [i.file, i.model],
-        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.settings, i.note],
+        [*chosen, i.num, i.seed, i.settings, i.model, i.note],
         **quiet,
     )
     # `input`, not `change`: settings that come from a picture must not be replaced by defaults.
-    i.model.input(handlers.choose_model, i.model, [i.labels, i.steps, i.guidance], **quiet)
+    i.model.input(handlers.choose_model, i.model, chosen, **quiet)
     i.all_classes.click(handlers.all_classes, i.model, [i.labels, i.num], **quiet)
     i.random_class.click(handlers.random_class, i.model, i.labels, **quiet)
     i.random_seed.click(lambda: -1, None, i.seed, **quiet)

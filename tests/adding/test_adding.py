@@ -44,13 +44,14 @@ def gensynth(*commands: list[str], **environment: str) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
-    """Two runs and drawings with every toy, and what was printed."""
+    """Two runs and drawings with every toy, what was printed, and last a value that is refused."""
     out = tmp_path_factory.mktemp("toys")
     train = ["train", "--config", str(CONFIG), *TINY]
     own = [*train, f"output={out / 'own'}", "model.name=Toy-S"]
     mixed = [*train, f"output={out / 'mixed'}", "model.name=DiT-nano/2", "model.mixer=shift"]
     mixed += ["model.mixer_options={distance: 2}", "model.depth=1", "model.hidden_size=16"]
     sample = ["sample", "--num", "2", "--labels", "odd,even", "--guidance", "2"]
+    refused = [*sample, "--model", str(out / "own"), "--loudness", "11", "--out", str(out / "x")]
     done = gensynth(
         own,
         [*sample, "--model", str(out / "own"), "--out", str(out / "drawn")],
@@ -58,8 +59,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
         mixed,
         ["models", "toy"],
         ["sample", "--help"],
+        refused,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith(f"{refused}: 2\n"), done.stderr  # all others ended well
     return out, done
 
 
@@ -95,15 +97,11 @@ def test_the_catalogue_and_the_help_show_them(ran):
 
 
 def test_a_wrong_value_is_refused_by_the_setting(ran):
-    out, _ = ran
-    command = ["sample", "--model", str(out / "own"), "--loudness", "11", "--out", str(out / "x")]
-    done = gensynth(command)
-    assert "loudness must be between 0 and 10, got 11.0." in done.stderr
+    assert "loudness must be between 0 and 10, got 11.0." in ran[1].stderr
 
 
-def test_without_the_files_a_folder_says_what_is_missing(ran):
-    out, _ = ran
-    done = gensynth(["sample", "--model", str(out / "own")], GENSYNTH_PLUGINS="")
+def test_without_the_files_a_folder_says_what_is_missing(ran, command):
+    done = command("sample", "--model", ran[0] / "own")  # here nothing knows the toys
     assert "toy_backbone" in done.stderr and done.returncode != 0
 
 

@@ -177,7 +177,7 @@ def test_kinds_by_name():
     assert condition_kind("classes") is Classes and condition_kind("none") is Nothing
     with pytest.raises(UsageError, match=r"Did you mean 'classes'.* Known: classes, none"):
         condition_kind("clases")
-    assert set(CONDITIONS) == {"classes", "none"}
+    assert set(CONDITIONS) == {"classes", "none", "text"}
 
 
 def tensors() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -8,6 +8,7 @@ import torch
 from gensynth import create_model
 from gensynth.convert import SYSTEMS
 
+MARK = "final_layer.linear.bias"  # one tensor of "dit", to tell states apart by
 # A preset of each system and what makes it small.
 SMALL = {
     "dico": ("DiCo-nano", {"hidden_size": 8, "depth": [1, 1, 1, 1, 1]}),

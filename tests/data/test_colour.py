@@ -1,10 +1,10 @@
 """Embedded profiles: pixels are compared with the arithmetic of the profile itself."""
 
 import io
-import struct
 
 import numpy as np
 import pytest
+from colours import assembled, fixed, profile
 from PIL import Image, ImageCms
 
 from gensynth.data.colour import in_srgb, with_profile
@@ -17,31 +17,11 @@ ADOBE = np.array([[0.6097, 0.2053, 0.1492], [0.3111, 0.6257, 0.0632], [0.0195, 0
 GAMMA = 2.0
 
 
-def fixed(value: float) -> bytes:
-    return struct.pack(">i", round(value * 65536))
+def wide(name: bytes = b"wide") -> bytes:
+    return profile(b"RGB ", GAMMA, ADOBE.T, name)
 
 
-def profile(matrix=ADOBE, space: bytes = b"RGB ", name: bytes = b"wide") -> bytes:
-    """An ICC profile (version 2) of a matrix and a gamma of 2; of grey without the matrix."""
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(GAMMA * 256)) + b"\0\0"
-    text = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" + bytes(78)
-    tags = {b"desc": text, b"wtpt": b"XYZ \0\0\0\0" + b"".join(map(fixed, (0.9642, 1, 0.8249)))}
-    if space == b"RGB ":
-        for letter, column in zip(b"rgb", matrix.T, strict=True):
-            tags[bytes([letter]) + b"XYZ"] = b"XYZ \0\0\0\0" + b"".join(map(fixed, column))
-            tags[bytes([letter]) + b"TRC"] = curve
-    else:
-        tags[b"kTRC"] = curve
-    table, body = struct.pack(">I", len(tags)), b""
-    start = 128 + 4 + 12 * len(tags)
-    for tag, content in tags.items():
-        content += bytes(-len(content) % 4)
-        table += tag + struct.pack(">II", start + len(body), len(content))
-        body += content
-    size = struct.pack(">I", start + len(body))
-    head = size + b"\0\0\0\0" + struct.pack(">I", 0x02100000) + b"mntr" + space + b"XYZ "
-    head += bytes(12) + b"acsp" + bytes(28) + b"".join(map(fixed, (0.9642, 1, 0.8249)))
-    return head + bytes(128 - len(head)) + table + body
+GREY = profile(b"GRAY", GAMMA)
 
 
 def as_srgb(levels) -> np.ndarray:
@@ -67,14 +47,14 @@ def near(found, expected, tolerance: int = 2) -> bool:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_a_wide_profile_becomes_srgb(encode, kind):
     options = {"lossless": True} if kind == "WEBP" else {}
-    data = encode(PIXELS, kind, icc_profile=profile(), **options)
+    data = encode(PIXELS, kind, icc_profile=wide(), **options)
     decoded = np.asarray(decode(data))
     assert near(decoded, as_srgb(PIXELS))
     assert not near(decoded, PIXELS, 10)
 
 
 def test_training_and_evaluation_read_the_same_colours(encode, tmp_path):
-    (tmp_path / "a.png").write_bytes(encode(PIXELS, icc_profile=profile()))
+    (tmp_path / "a.png").write_bytes(encode(PIXELS, icc_profile=wide()))
     assert near(open_images(str(tmp_path)).read(0).permute(1, 2, 0).numpy(), as_srgb(PIXELS))
 
 
@@ -83,7 +63,7 @@ def test_training_and_evaluation_read_the_same_colours(encode, tmp_path):
 def test_grey_with_a_profile_stays_grey(encode, channels, deep):
     grey = np.array([[0, 60, 128, 255]], np.uint8)
     image = Image.fromarray(grey.astype(np.uint16) * 257) if deep else Image.fromarray(grey)
-    data = encode(image, "TIFF" if deep else "PNG", icc_profile=profile(space=b"GRAY"))
+    data = encode(image, "TIFF" if deep else "PNG", icc_profile=GREY)
     decoded = np.asarray(decode(data, channels)).reshape(4, -1)
     assert near(decoded[:, 0], _encoded((grey[0] / 255) ** GAMMA))
 
@@ -91,7 +71,7 @@ def test_grey_with_a_profile_stays_grey(encode, channels, deep):
 def test_transparency_stays_and_lies_over_white(encode):
     pixels = np.concatenate([PIXELS, np.full((1, 5, 1), 255, np.uint8)], -1)
     pixels[0, 1, 3] = 0
-    decoded = np.asarray(decode(encode(pixels, icc_profile=profile())))
+    decoded = np.asarray(decode(encode(pixels, icc_profile=wide())))
     expected = as_srgb(PIXELS)
     expected[0, 1] = 255
     assert near(decoded, expected)
@@ -101,7 +81,7 @@ def test_a_palette_with_a_transparent_entry_and_a_profile(encode):
     image = Image.new("P", (2, 1))
     image.putpalette([200, 60, 40, 10, 120, 90])
     image.putdata([0, 1])
-    decoded = np.asarray(decode(encode(image, transparency=1, icc_profile=profile())))
+    decoded = np.asarray(decode(encode(image, transparency=1, icc_profile=wide())))
     assert near(decoded[0], [as_srgb([200, 60, 40]), [255, 255, 255]])
 
 
@@ -110,9 +90,9 @@ def test_srgb_itself_and_unusable_profiles_change_no_bit(encode):
     for icc in (
         own,
         b"no profile",
-        profile()[:200],
-        profile(space=b"GRAY"),
-        profile(name=b"sRGB2"),
+        wide()[:200],
+        GREY,
+        wide(name=b"sRGB2"),
     ):
         assert np.array_equal(np.asarray(decode(encode(PIXELS, icc_profile=icc))), PIXELS)
 
@@ -139,14 +119,14 @@ def test_srgb_is_known_by_its_colours_also_under_another_name():
 
 
 def test_linear_srgb_is_not_srgb():
-    image = told(Image.fromarray(PIXELS), profile(name=b"Linear sRGB"))
+    image = told(Image.fromarray(PIXELS), wide(name=b"Linear sRGB"))
     assert with_profile(image)[1] is not None
     assert near(np.asarray(in_srgb(image)), as_srgb(PIXELS))
 
 
 def test_a_profile_of_rgb_speaks_of_grey_too():
     grey = np.array([[0, 60, 128, 255]], np.uint8)
-    found = in_srgb(told(Image.fromarray(grey), profile()))
+    found = in_srgb(told(Image.fromarray(grey), wide()))
     assert found.mode == "L"
     assert near(np.asarray(found)[0], _encoded((grey[0] / 255) ** GAMMA))
 
@@ -154,7 +134,7 @@ def test_a_profile_of_rgb_speaks_of_grey_too():
 def test_half_transparent_pixels_lie_over_white_in_srgb():
     pixels = np.concatenate([PIXELS, np.full((1, 5, 1), 100, np.uint8)], -1)
     pixels[0, 0, 3] = 255
-    image = told(Image.fromarray(pixels), profile())
+    image = told(Image.fromarray(pixels), wide())
     expected = as_srgb(PIXELS)
     expected[0, 1:] = (expected[0, 1:] * 100 + 255 * 155) / 255
     assert near(np.asarray(in_srgb(image)), expected)
@@ -184,20 +164,9 @@ def scanner_profile() -> bytes:
     grey = corners.mean(1) * 255  # L*, with a and b of 0
     clut = np.stack([grey, np.full(8, 128), np.full(8, 128)], -1).astype(np.uint8).tobytes()
     line = bytes(range(256)) * 3
-    matrix = b"".join(map(fixed, (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    matrix = fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
     table = b"mft1" + bytes(4) + bytes([3, 3, 2, 0]) + matrix + line + clut + line
-    name = b"scan"
-    text = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + b"\0" + bytes(78)
-    text += bytes(-len(text) % 4)
-    white = b"XYZ " + bytes(4) + b"".join(map(fixed, (0.9642, 1, 0.8249)))
-    body, entries = b"", struct.pack(">I", 3)
-    for tag, content in ((b"desc", text), (b"wtpt", white), (b"A2B0", table)):
-        entries += tag + struct.pack(">II", 128 + 4 + 36 + len(body), len(content))
-        body += content + bytes(-len(content) % 4)
-    head = struct.pack(">I", 168 + len(body)) + bytes(4) + struct.pack(">I", 0x02100000)
-    head += b"scnrRGB Lab " + bytes(12) + b"acsp" + bytes(28)
-    head += b"".join(map(fixed, (0.9642, 1, 0.8249)))
-    return head + bytes(128 - len(head)) + entries + body
+    return assembled({b"A2B0": table}, b"scnrRGB Lab ")
 
 
 def test_lab_is_read(encode):

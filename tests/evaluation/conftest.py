@@ -78,6 +78,28 @@ def lite0_extractor():
 
 
 @pytest.fixture(scope="session")
+def means_extractor():
+    """A space like Inception's, of a few means of pixels."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    from gensynth.metrics.extractors.extractor import Extractor
+
+    class Means(Extractor):
+        def __init__(self):
+            super().__init__("means", "none", {"pool": 16, "spatial": 64}, "0" * 64, False)
+            self.register_buffer("here", torch.zeros(()))  # which says the device
+
+        def preprocess(self, images: Tensor) -> Tensor:
+            return images[:, 0].float() / 255
+
+        def features(self, pixels: Tensor) -> dict[str, Tensor]:
+            sides = {"pool": 4, "spatial": 8}
+            return {k: adaptive_avg_pool2d(pixels, n).flatten(1) for k, n in sides.items()}
+
+    return Means()
+
+
+@pytest.fixture(scope="session")
 def evaluated(fashion_sets, lite0_extractor):
     """What was measured, and its report."""
     from gensynth.evaluation.measuring.measure import measure

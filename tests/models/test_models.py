@@ -206,8 +206,12 @@ def test_a_fresh_model_predicts_zero(variant):
         pytest.param("MDTv2", marks=pytest.mark.slow),
         pytest.param("DiC", marks=pytest.mark.slow),
         pytest.param("DiCo-text", marks=pytest.mark.slow),
-        *("DiCo", "DiT", "MaskGIT", "DiT-pixart", "MaskGIT-text"),
-        *(f"DiT-{mixer}" for mixer in MIXERS if mixer != "softmax"),
+        *("DiCo", "DiT", "MaskGIT", "DiT-linear", "DiT-local", "DiT-pixart", "MaskGIT-text"),
+        *(
+            pytest.param(f"DiT-{mixer}", marks=pytest.mark.slow)
+            for mixer in MIXERS
+            if mixer not in ("softmax", "linear", "local")
+        ),
     ],
 )
 def test_compiles_whole_once_for_any_batch_and_once_for_another_size(variant):

@@ -1,18 +1,13 @@
 """The tiny FLUX.2 autoencoder, with its real weights, is the published function: taesd."""
 
-import pytest
 import torch
-from reference import FOLDER, load_reference
+from reference import load_reference
 
 from gensynth.autoencoders import TinyAutoencoder, open_autoencoder
 
-WEIGHTS = FOLDER.parent / "weights" / "taef2"
-
 
 def taef2() -> TinyAutoencoder:
-    if not WEIGHTS.is_dir():
-        pytest.skip(f"no weights: {'/'.join(WEIGHTS.parts[-3:])} is not there")
-    return open_autoencoder(str(WEIGHTS), "kl")
+    return open_autoencoder("taef2", "kl")
 
 
 def test_the_real_weights_open():

@@ -2,8 +2,6 @@
 
 import hashlib
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -294,16 +292,12 @@ def test_a_place_that_cannot_be_written(job, tmp_path, out):
         run(job(), tmp_path / out)
 
 
-def test_the_command(model_folder, tmp_path):
+def test_the_command(model_folder, tmp_path, command, monkeypatch):
     noise().save(tmp_path / "in.png")
-    command = [sys.executable, "-m", "gensynth", "edit", "in.png", "--model", str(model_folder)]
-    further = "--outpaint 28x40 --anchor left --label Jackal --guidance 2 --steps 3 --edge 0 -n 2"
-    done = subprocess.run(
-        [*command, *further.split(), "--scheduler", "ConfidenceDecoder", "--out", "out"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    monkeypatch.chdir(tmp_path)
+    line = "--outpaint 28x40 --anchor left --label Jackal --guidance 2 --steps 3 --edge 0 -n 2"
+    line += " --scheduler ConfidenceDecoder --out out"
+    done = command("edit", "in.png", "--model", model_folder, *line.split())
     assert (done.returncode, done.stdout) == (0, "out\n"), done.stderr
     recipe = read_recipe(tmp_path / "out" / "000001.png")
     assert (recipe["class"], recipe["steps"], recipe["guidance"]) == ("Jackal", 3, 2.0)

@@ -25,7 +25,7 @@ def handlers(tmp_path_factory):
     ("model", "steps", "most"), [("dico-nano-fashion", 30, MAX_STEPS), ("maskgit-fashion", 16, 64)]
 )
 def test_steps_go_as_far_as_the_model(handlers, model, steps, most):
-    _, slider, _ = handlers.choose_model(model)
+    _, _, slider, _ = handlers.choose_model(model)
     assert (slider.value, slider.maximum) == (steps, most)
 
 
@@ -35,8 +35,9 @@ def test_nothing_chosen_is_for_models_with_nothing_to_choose(handlers):
     free.condition = Nothing()
     beside = Handlers(SimpleNamespace(pipelines={"free": free}))
     assert (beside.choices("free"), beside.unchosen("free")) == ([], [None])
-    classes, *_ = beside.choose_model("free")
-    assert (classes.value, classes.visible) == ([], False)
+    classes, buttons, _, guidance = beside.choose_model("free")
+    assert (classes.value, classes.visible, buttons.visible) == ([], False, False)
+    assert "needs a guide" in guidance.info
     assert beside.all_classes("free") == ([None], 1)
 
 
@@ -44,7 +45,7 @@ def test_what_the_page_proposes_can_be_ordered(make_pipeline):
     pipeline = make_pipeline()
     pipeline.register_to_config(steps=1000)
     beside = Handlers(SimpleNamespace(pipelines={"many": pipeline}))
-    _, slider, _ = beside.choose_model("many")
+    _, _, slider, _ = beside.choose_model("many")
     assert slider.value == slider.maximum == 1000 == most_steps(pipeline)
     assert Order("many", [8], 1, 0, slider.value, 1.0, most_steps=most_steps(pipeline))
 
@@ -52,4 +53,4 @@ def test_what_the_page_proposes_can_be_ordered(make_pipeline):
 @pytest.mark.parametrize("model", [None, ["x"], {}, "../x"])
 def test_an_odd_model_is_no_model(handlers, model):
     assert handlers.unchosen(model) == []
-    assert len(handlers.choose_model(model)) == 3
+    assert len(handlers.choose_model(model)) == 4

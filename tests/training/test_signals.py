@@ -13,7 +13,10 @@ from gensynth.training.session.faults import StopRequest
 
 @pytest.mark.parametrize(
     ("number", "processes"),
-    [(signal.SIGHUP, 1), (signal.SIGUSR1, 2), (signal.SIGUSR2, 1), (signal.SIGHUP, 2)],
+    [
+        *[(signal.SIGHUP, 1), (signal.SIGUSR1, 2), (signal.SIGUSR2, 1)],
+        pytest.param(signal.SIGHUP, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_state_is_saved(number, processes, tmp_path):
     config = write_experiment(tmp_path)

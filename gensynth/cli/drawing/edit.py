@@ -5,7 +5,8 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import drawing_options
+from gensynth.cli.options import VARIANT, drawing_options
+from gensynth.models.known import check_area
 from gensynth.settings import OF_THE_WALK, Settings
 from gensynth.values import read_size
 
@@ -43,20 +44,23 @@ def edit(
         None, "--edge", help="Pixels inside the mask that are blended. [default: 1/4 token]"
     ),
     model: str = typer.Option("maskgit-fashion", "--model", help="A model of tokens."),
+    variant: str = VARIANT,
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder, or for one result a .png or .webp."),
 ) -> None:
-    """Redraw a part of a picture, fill a larger canvas, or draw variations of all of it.
+    """Redraw a part of a picture, enlarge it, or draw variations.
 
     gensynth edit shirt.png --mask sleeves.png --label Pullover --num-variants 6 --out pullovers
 
-    Outside the mask no pixel changes (transparency is laid over white and 16 bits become 8 before).
-    Without --mask and --outpaint the whole picture is varied; --strength 0.3 keeps most of it. Of
-    four times as many seeds those are drawn to the end whose
+    --outpaint fills a larger canvas. Outside the mask no pixel changes (transparency is laid over
+    white and 16 bits become 8 before). Without --mask and --outpaint the whole picture is varied;
+    --strength 0.3 keeps most of it. Of four times as many seeds those are drawn to the end whose
     results promise to differ most. A folder also gets sheet.png: the picture, what is redrawn in
     red, the results.
     """
     canvas = None if outpaint is None else read_size(outpaint, "--outpaint")
+    if canvas is not None:
+        check_area(*canvas)
     changes: dict[str, Any] = {"label": label, "strength": strength, "outpaint": canvas}
     changes |= {"anchor": anchor, "edge": edge}
     changes["settings"] = settings
@@ -71,5 +75,5 @@ def edit(
     editing.check_tokens(model)
     from gensynth.sampling.edits import EditJob, run
 
-    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes)
+    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes, variant)
     print(run(job, out))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from gensynth.cli.options import drawing_options
+from gensynth.cli.options import VARIANT, drawing_options
 from gensynth.settings import Settings
 
 
@@ -16,9 +16,7 @@ def sample(
     model: str = typer.Option(
         "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
     ),
-    variant: str = typer.Option(
-        None, "--variant", help='Of its weights, such as "fp16". [default: the plain or only one]'
-    ),
+    variant: str = VARIANT,
     shown: str = typer.Option(
         None,
         "--labels",
@@ -35,19 +33,19 @@ def sample(
         False, help="Do what draws faster here; pictures may differ by rounding. Says what."
     ),
 ) -> None:
-    """Draw pictures into a folder; the same command again draws what is missing.
+    """Draw pictures into a folder; run it again for what is missing.
 
     gensynth sample --labels Sneaker,Bag --num 20 --seed 7 --out bags
 
     torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
     (torchrun takes --num for an option of its own; -n is the same).
     """
-    from gensynth.preflight.drawing import check_model, check_numbers, check_writable
+    from gensynth.preflight.drawing import check_model, check_numbers
+    from gensynth.system.disk import check_writable
 
     check_numbers(num, seed, batch_size, kind)
     check_model(model, settings, shown)
-    if out is not None:
-        check_writable(out)
+    check_writable(out or Path("samples"))
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 

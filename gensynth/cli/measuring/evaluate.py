@@ -7,9 +7,10 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import drawing_options
+from gensynth.cli.options import VARIANT, drawing_options
 from gensynth.evaluation.request import NUM_DRAWN, Request
 from gensynth.settings import Settings
+from gensynth.system.disk import check_writable
 from gensynth.system.temporary import remove_leftovers
 
 
@@ -31,6 +32,7 @@ def evaluate(
     model: str = typer.Option(
         None, "--model", help="Draw the samples with this model; no picture is stored."
     ),
+    variant: str = VARIANT,
     num: int = typer.Option(
         None, "--num", "-n", help="Samples to use. [default: all; 50,000 with --model]"
     ),
@@ -82,10 +84,13 @@ def evaluate(
         None, "--cross-check", metavar="torch-fidelity", help="Print its numbers beside ours."
     ),
     selfcheck: bool = typer.Option(
-        False, "--selfcheck", help="Published numbers of the files in SAMPLES, a folder."
+        False,
+        "--selfcheck",
+        help="Test this installation instead: measure published samples, which you put into the "
+        "folder SAMPLES, and compare with the published numbers. Says which files it looks for.",
     ),
 ) -> None:
-    """Measure how far samples are from real images, beside what real images score.
+    """Measure how far samples are from real images: FID and others.
 
     gensynth evaluate drawn --reference fashion_mnist:test
 
@@ -106,6 +111,7 @@ def evaluate(
     request = Request(
         samples=samples,
         model=model,
+        variant=variant,
         reference=reference,
         num=num,
         seed=seed,
@@ -126,6 +132,8 @@ def evaluate(
         selfcheck=selfcheck,
     )
     request.check()
+    if out is not None:
+        check_writable(out.parent if out.suffix == ".json" else out)
     remove_leftovers()
     if model is not None and num is None and protocol is None:
         print(f"note: {NUM_DRAWN:,} pictures are drawn; --num takes fewer.", file=sys.stderr)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from gensynth.config import Data
+from gensynth.config.data import BUNDLED
 from gensynth.data.files.npz import ArrayImages
 from gensynth.data.files.pictures import Files, Pictures, Rows
 from gensynth.data.files.tar import TarImages
@@ -116,8 +117,8 @@ def open_images(
     Args:
         where: a folder of pictures; an .npz with `arr_0` uint8 [N, H, W, C]; a .tar, such as a
             WebDataset shard; a .parquet file; a folder of .tar or .parquet files; a pattern such as
-            `shards/*.tar`; `hub:OWNER/NAME`; or `fashion_mnist`. Datasets take a split behind a
-            colon, as in `fashion_mnist:test`.
+            `shards/*.tar`; `hub:OWNER/NAME`; or `fashion_mnist` or `emoji`. Datasets take a split
+            behind a colon, as in `fashion_mnist:test`.
         size: side in pixels of the square the images are brought to; None leaves them as they are
             (Fashion-MNIST: 32, padded, as the bundled model draws it).
         how: "crop": ADM's centre crop; "pad": on a black square.
@@ -174,9 +175,10 @@ def _without_split(where: str) -> tuple[str, str | None]:
 
 
 def _open(place: str, split: str | None, level: int | None) -> Pictures:
-    if place == "fashion_mnist":
+    if place in BUNDLED:
         # the images no bundled model was trained on
-        return Rows(Data(split=split or "test", channels=1))
+        channels = 1 if place == "fashion_mnist" else 3
+        return Rows(Data(source=place, split=split or "test", channels=channels))
     if place.startswith("hub:"):
         path = place.removeprefix("hub:")
         return Rows(Data(source="hub", path=path, split=split or "train"))
@@ -217,7 +219,7 @@ def _find(place: str) -> list[Path]:
         if not files:
             raise InputError(
                 f"there are no images at {place!r}: give a folder, an .npz, .tar or .parquet file, "
-                "hub:OWNER/NAME or fashion_mnist:test."
+                "hub:OWNER/NAME, emoji:test or fashion_mnist:test."
             )
         return sorted(files, key=natural)
     if (folder / SAMPLES).is_file():

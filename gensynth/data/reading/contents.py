@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SHOWN = 12  # class names
-EXAMPLES = 2  # of what was left out for one reason
+EXAMPLES = 2  # of what was left out for one reason, and of captions
+LONGEST_SHOWN = 60  # characters of a caption
 
 
 @dataclass
@@ -40,6 +41,7 @@ def in_words(
     classes: Sequence[str] | None,
     left_out: LeftOut | None = None,
     notes: Sequence[str] = (),
+    captions: Sequence[str] | None = None,
 ) -> str:
     """Such as "12 pictures in 3 classes (bus, car, train). Left out: hidden files: 1 (.a.png).".
 
@@ -47,9 +49,13 @@ def in_words(
         count: of pictures; None for a stream, whose end is not known.
         classes: their names; None where the pictures have none.
         notes: whole sentences, such as how the classes were found.
+        captions: some of them, of pictures with captions and no classes.
     """
     pictures = "a stream of pictures" if count is None else _number(count, "picture")
-    if classes is None:
+    if captions is not None:
+        such = " and ".join(f'"{_shortened(text)}"' for text in captions)
+        text = f"{pictures} with captions{f' (such as {such})' if such else ''}."
+    elif classes is None:
         text = f"{pictures} without classes."
     else:
         names = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
@@ -57,6 +63,12 @@ def in_words(
     if left_out:
         text += f" Left out: {left_out.words()}."
     return " ".join([text, *notes])
+
+
+def _shortened(text: str) -> str:
+    """A text on one line, cut off if it is long, also in scripts without spaces."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_SHOWN else f"{line[: LONGEST_SHOWN - 3]}..."
 
 
 def _number(count: int, one: str, many: str | None = None) -> str:

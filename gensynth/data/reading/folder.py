@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gensynth.data.reading.captions import (
+    TEXT_COLUMNS,
+    UNUSED,
+    captions_beside,
+    captions_in_tables,
+)
 from gensynth.data.reading.contents import LeftOut
 from gensynth.data.reading.endings import natural
 from gensynth.data.reading.labels import LABEL_COLUMNS
@@ -20,8 +26,8 @@ from gensynth.data.reading.layout import (
     relative,
     split_folders,
 )
-from gensynth.data.reading.metadata import CAPTIONS, read_metadata
-from gensynth.data.reading.walk import walk
+from gensynth.data.reading.metadata import column_of, read_metadata
+from gensynth.data.reading.walk import OTHER, TEXT, Walked, walk
 from gensynth.errors import InputError, UsageError
 
 ONE_KIND = "All are of one kind: to have classes, put the pictures into a folder for each."
@@ -34,6 +40,7 @@ class PictureFolder:
     Attributes:
         labels: what the folder says of each picture's class: a name, or a value of its tables;
             None if the pictures have no classes.
+        captions: of each picture, at least one; None unless they were asked for.
         by_folders: whether the labels are names of folders.
         splits: the folders of a dataset's splits, if there are some.
         notes: sentences about how this was read.
@@ -42,6 +49,7 @@ class PictureFolder:
     folder: Path
     files: list[Path]
     labels: list[Any] | None = None
+    captions: list[list[str]] | None = None
     by_folders: bool = False
     splits: list[str] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -54,6 +62,8 @@ def read_folder(
     level: int | None = None,
     classes: Sequence[str] = (),
     label_column: str | None = None,
+    text_column: str | None = None,
+    texts: bool = False,
     order: Callable[[Path], Any] = str,
 ) -> PictureFolder:
     """What is in a folder of pictures, its tables (`metadata.csv`, `metadata.jsonl`) included.
@@ -63,30 +73,36 @@ def read_folder(
             writes them ("train[:10%]"); "all" for all. None: the user is asked.
         level: which folders are the classes, see `class_folders`.
         classes: names of classes that are known beforehand.
-        label_column: of the tables.
+        label_column, text_column: of the tables.
+        texts: captions are read, and no labels.
         order: key by which the files are sorted.
 
     Raises:
         InputError: nothing there, pictures that lie differently deep, a split that is not there, a
-            damaged table, or one that names a picture which is not there.
-        UsageError: a choice that has to be made, or a column that does not exist.
+            damaged table or `.txt`, or a table that names a picture which is not there.
+        UsageError: a choice that has to be made, a column that does not exist, or no captions.
     """
     walked = walk(folder)
     files = sorted(walked.files, key=order)
     found = PictureFolder(folder, files, left_out=walked.left_out)
     if walked.linked:
         found.notes.append(f"{walked.linked:,} of them through links that lead out of the folder.")
-    tables = read_metadata(walked.metadata, found.left_out)
+    usual = TEXT_COLUMNS if text_column is None else [text_column]
+    tables = read_metadata(walked.metadata, found.left_out, usual)
     _check_there(tables, set(files))
     _choose_split(found, split, classes)
     if not found.files:
         return found
-    column = _label_column(tables, label_column)
+    if texts:
+        column = column_of(tables, text_column, TEXT_COLUMNS, "text_column")
+        _caption(found, tables, walked, column)
+        return found
+    column = column_of(tables, label_column, LABEL_COLUMNS, "label_column")
     if column is not None:
         _label_by_tables(found, tables, column)
     else:
         _label_by_folders(found, level)
-    _note_captions(found, tables)
+    _note_captions(found, tables, walked.texts)
     return found
 
 
@@ -159,17 +175,6 @@ def _cut(files: list[Path], cut: str) -> list[Path]:
     return files[part.from_ : part.to]
 
 
-def _label_column(tables: dict[Path, dict[str, Any]], given: str | None) -> str | None:
-    """The column of the tables that holds labels; None if the folders say the classes."""
-    columns = list(dict.fromkeys(column for row in tables.values() for column in row))
-    if given is not None and given not in columns and (columns or given != LABEL_COLUMNS[0]):
-        there = ", ".join(columns) or "there is no metadata.csv or metadata.jsonl"
-        raise UsageError(f"data.label_column {given!r} is not one of the columns: {there}.")
-    if given in columns:
-        return given
-    return next((name for name in LABEL_COLUMNS if name in columns), None)
-
-
 def _label_by_tables(found: PictureFolder, tables: dict[Path, dict[str, Any]], column: str) -> None:
     """Labels of a column; pictures without one are left out."""
     labels, kept = [], []
@@ -194,12 +199,67 @@ def _label_by_folders(found: PictureFolder, level: int | None) -> None:
         found.notes.append(ONE_KIND)
 
 
-def _note_captions(found: PictureFolder, tables: dict[Path, dict[str, Any]]) -> None:
-    captions = {name for row in tables.values() for name in row if name in CAPTIONS}
+def _note_captions(
+    found: PictureFolder, tables: dict[Path, dict[str, Any]], texts: Sequence[Path]
+) -> None:
+    captions = {name for row in tables.values() for name in row if name in TEXT_COLUMNS}
+    beside = {file.with_suffix("") for file in found.files}
+    if any(text.with_suffix("") in beside for text in texts):
+        captions.add(TEXT)
     if captions:
         found.notes.append(
-            f"Captions ({', '.join(sorted(captions))}) are not used: no model here is told texts."
+            f"Captions ({', '.join(sorted(captions))}) are not used; a run with "
+            "condition.kind=text would."
         )
+    _leave_out_texts(found, texts)
+
+
+def _caption(
+    found: PictureFolder, tables: dict[Path, dict[str, Any]], walked: Walked, column: str | None
+) -> None:
+    """Captions of a column of the tables, or else of `.txt` files of the pictures' names.
+
+    Pictures without one are left out.
+    """
+    if column is not None:
+        captions = captions_in_tables(found.files, tables, column)
+        _leave_out_texts(found, walked.texts)
+        found.notes.append(f"Captions by the column {column} of the metadata.")
+    else:
+        captions = captions_beside(found.files, walked.texts)
+        pictures = {file.with_suffix("") for file in walked.files}
+        alone = [text for text in walked.texts if text.with_suffix("") not in pictures]
+        _leave_out_texts(found, alone)
+        found.notes.append(f"Captions by the {TEXT} beside each.")
+    if not any(captions):
+        raise _without_captions(found.folder, tables, column)
+    for file, some in zip(found.files, captions, strict=True):
+        if not some:
+            found.left_out.add("without a caption", _name(found, file))
+    found.files = [file for file, some in zip(found.files, captions, strict=True) if some]
+    found.captions = [some for some in captions if some]
+
+
+def _without_captions(
+    folder: Path, tables: dict[Path, dict[str, Any]], column: str | None
+) -> UsageError:
+    names = list(dict.fromkeys(name for row in tables.values() for name in row))
+    if column is not None:
+        why = f"the column {column} of their metadata is empty (it has {', '.join(names)})"
+    else:
+        here = "there is no metadata.csv or metadata.jsonl"
+        if names:
+            here = f"the metadata have no such column (its columns are {', '.join(names)})"
+        why = f"no {TEXT} of the same name lies beside one, and {here}"
+    return UsageError(
+        f"the pictures in {folder} have no captions: {why}. Put a {TEXT} beside each, or set "
+        f"data.text_column to a column of captions in a metadata.csv. {UNUSED}"
+    )
+
+
+def _leave_out_texts(found: PictureFolder, texts: Sequence[Path]) -> None:
+    for text in texts:
+        found.left_out.add(OTHER, _name(found, text))
 
 
 def classes_of_folders(names: Sequence[str], given: Sequence[str] | None) -> list[str]:

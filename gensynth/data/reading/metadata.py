@@ -10,15 +10,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gensynth.data.reading.captions import TEXT_COLUMNS
 from gensynth.data.reading.contents import LeftOut
-from gensynth.errors import InputError
+from gensynth.errors import InputError, UsageError
 
 NAME = "file_name"
-CAPTIONS = ("text", "caption", "captions", "prompt")
 
 
-def read_metadata(tables: Sequence[Path], left_out: LeftOut) -> dict[Path, dict[str, Any]]:
+def read_metadata(
+    tables: Sequence[Path], left_out: LeftOut, captions: Sequence[str] = TEXT_COLUMNS
+) -> dict[Path, dict[str, Any]]:
     """What some tables say of each picture; one without `file_name` is left out.
+
+    Rows about one picture that differ in its `captions` only are one with a list of them.
 
     Raises:
         InputError: a table that cannot be read, a name that leads out of its folder, or two rows
@@ -32,12 +36,41 @@ def read_metadata(tables: Sequence[Path], left_out: LeftOut) -> dict[Path, dict[
                 left_out.add(f"tables without a column {NAME}", str(table))
                 break
             picture = _below(table, line, name)
-            if found.setdefault(picture, row) != row:
-                raise InputError(
-                    f"{table}, line {line}: another row says something else of {name}. "
-                    "Keep one of them."
-                )
+            known = found.setdefault(picture, row)
+            if known != row:
+                if _without(known, captions) != _without(row, captions):
+                    raise InputError(
+                        f"{table}, line {line}: another row says something else of {name}. "
+                        "Keep one of them."
+                    )
+                for column in set(captions) & {*known, *row}:
+                    known[column] = [*_listed(known.get(column)), *_listed(row.get(column))]
     return found
+
+
+def column_of(
+    tables: dict[Path, dict[str, Any]], given: str | None, usual: Sequence[str], key: str
+) -> str | None:
+    """The column of some tables that is given by a key of the data, or else has a usual name.
+
+    Raises:
+        UsageError: the one given is not there.
+    """
+    columns = list(dict.fromkeys(column for row in tables.values() for column in row))
+    if given is not None and given not in columns and (columns or given != usual[0]):
+        there = ", ".join(columns) or "there is no metadata.csv or metadata.jsonl"
+        raise UsageError(f"data.{key} {given!r} is not one of the columns: {there}.")
+    if given in columns:
+        return given
+    return next((name for name in usual if name in columns), None)
+
+
+def _without(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in columns}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _below(table: Path, line: int, name: Any) -> Path:

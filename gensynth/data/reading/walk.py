@@ -9,6 +9,8 @@ from gensynth.data.reading.contents import LeftOut
 from gensynth.data.reading.endings import OVERVIEW, is_picture
 from gensynth.errors import InputError
 
+OTHER = "other files"
+TEXT = ".txt"
 METADATA = ("metadata.csv", "metadata.jsonl")
 # What programs leave in folders of pictures, in lower case; names with a dot in front are hidden.
 HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found")
@@ -23,12 +25,14 @@ class Walked:
     Attributes:
         files: pictures, below `root` by their paths, in no order that means anything.
         metadata: tables about them, see `gensynth.data.reading.metadata`.
+        texts: `.txt` files, which may be captions.
         linked: how many pictures were reached by links that lead out of `root`.
     """
 
     root: Path
     files: list[Path] = field(default_factory=list)
     metadata: list[Path] = field(default_factory=list)
+    texts: list[Path] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
     linked: int = 0
 
@@ -71,7 +75,9 @@ def _walk(folder: Path, above: tuple[str, ...], home: str, outside: bool, found:
             found.metadata.append(path)
         else:
             reason = _left_out(entry, path, folder == found.root)
-            if reason:
+            if reason == OTHER and path.suffix.lower() == TEXT:
+                found.texts.append(path)
+            elif reason:
                 found.left_out.add(reason, shown)
             elif is_picture(path):
                 found.files.append(path)
@@ -96,7 +102,7 @@ def _left_out(entry: os.DirEntry[str], path: Path, at_top: bool) -> str | None:
     if at_top and entry.name == OVERVIEW:
         return "an overview of other pictures"
     if not is_picture(path) and not (at_top and entry.name.startswith(OURS)):
-        return "other files"
+        return OTHER
     return None
 
 

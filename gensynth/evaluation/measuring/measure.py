@@ -91,13 +91,13 @@ def measure(
     if space_of(extractor).floor or others is not None:
         found.no_floor = reason
         found.floor_of = None if reason else add_floors(found, real, spare, others)
-    describe_images(found, others)
+    describe_images(found, others, spare)
     found.seconds = {"features": extracted - start, "numbers": time.perf_counter() - extracted}
     return found
 
 
-def describe_images(found: Measured, others: Images | None) -> None:
-    """Notes the sizes of all images, and which samples are copies or images of the reference."""
+def describe_images(found: Measured, others: Images | None, spare: FeatureFiles | None) -> None:
+    """Notes the sizes of all images, and which are copies or images of the reference."""
     found.copies = duplicates(found.files)
     found.sizes["samples"] = size_of(found.samples)
     known = found.reference.images or found.real
@@ -108,12 +108,20 @@ def describe_images(found: Measured, others: Images | None) -> None:
         found.sizes["reference"] = size_of(known)
     if others is not None and found.floor_of:
         found.sizes["floor"] = size_of(others)
+    found.seen = seen_in(found, found.files) == found.files.count
+    if spare is not None:
+        found.floor_seen = seen_in(found, spare)
+
+
+def seen_in(found: Measured, files: FeatureFiles) -> int:
+    """How many images are images of the reference; of a file of statistics all are known or none"""
     if found.real_files is not None:
-        hashes = (files.all(PIXELS) for files in (found.files, found.real_files))
-        found.seen = bool(torch.isin(*hashes).all())
-    elif found.reference.images_sha256 is not None:
-        kept_all = found.files.count <= FEATURES_OF_REFERENCE
-        found.seen = pixels_sha256(found.files, kept_all) == found.reference.images_sha256
+        return int(torch.isin(files.all(PIXELS), found.real_files.all(PIXELS)).sum())
+    if found.reference.images_sha256 is None:
+        return 0
+    kept_all = files.count <= FEATURES_OF_REFERENCE
+    same = pixels_sha256(files, kept_all) == found.reference.images_sha256
+    return files.count if same else 0
 
 
 def completed(

@@ -23,6 +23,7 @@ class Measured:
         asked: how many samples were asked for; None for all.
         copies: how many samples repeat an earlier one pixel for pixel.
         seen: whether every sample is an image of the reference, pixel for pixel.
+        floor_seen: how many images of the floor are images of the reference, pixel for pixel.
         sizes: width and height of the samples, and of the images of the reference and of the floor
             where they are known.
         seconds: how long extracting and computing took.
@@ -42,6 +43,7 @@ class Measured:
     asked: int | None = None
     copies: int = 0
     seen: bool = False
+    floor_seen: int = 0
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 

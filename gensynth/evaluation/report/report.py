@@ -24,6 +24,7 @@ from gensynth.metrics.extractors import Extractor
 from gensynth.preflight.measuring import METRICS_FILE as METRICS_FILE
 
 SCHEMA = 2
+SHARED = 0.01  # of a floor's images; a data set may hold a picture twice
 RELIABLE_OFFLINE = 1000  # samples, where a floor is used
 # Ratio of both readings of the Inception Score above which samples lie in an order.
 ORDERED = 0.02
@@ -120,6 +121,11 @@ def warnings_of(found: Measured) -> Iterator[str]:
     yield from other_sizes(found)
     if found.no_floor is not None:
         yield f"what real images score is not known: {found.no_floor}"
+    if found.floor_of is not None and found.floor_seen > found.files.count * SHARED:
+        yield (
+            f"{found.floor_seen:,} of the {found.files.count:,} images of the floor are images of "
+            "the reference, pixel for pixel, so it says nothing: give others with --floor"
+        )
     if found.seen:
         yield "every sample is an image of the reference, pixel for pixel"
     if found.copies:

@@ -52,7 +52,9 @@ class Learner:
     def backward(self, batch: Batch, random: StepRandom, parts: int, last: bool) -> Loss:
         """Adds the gradients of one of `parts` micro-batches; they are exchanged after the last."""
         images, latents = self.seen(batch, random)
-        conditions = self.condition.encode(batch.labels, self.device)
+        shown = batch.texts if self.condition.reads == "texts" else batch.labels
+        assert shown is not None
+        conditions = self.condition.encode(shown, self.device)
         passes = self.passes(random.apart("model"), latents, batch.crops)
         with nullcontext() if last else self.no_sync():  # gradients are exchanged once a step
             with (

@@ -14,10 +14,12 @@ from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import OutputError, RefusedError
 from gensynth.files import json_in, leftovers, temporary_for, write_text
 from gensynth.system.locks import Lock, claim, token_in
+from gensynth.training.averages.ema import AVERAGES
 from gensynth.training.session.together import Together
 
 EXPERIMENT = "experiment.yaml"
 LOCK = ".lock"
+PUBLISHED = (AVERAGES, "model")  # the model last: it means that the run is finished
 SHOWS_SECONDS = 30.0  # until a network disk shows the other machines what was written
 # What may change between two sessions of one run without making it another run.
 MAY_CHANGE = (
@@ -32,9 +34,11 @@ MAY_CHANGE = (
     "training.gradient_accumulation",
     "training.gradient_checkpointing",
     "training.compile",
+    "training.timeout",
     "checkpoint.every",
     "checkpoint.keep",
     "ema.snapshot_every",
+    "data.texts",
     "data.workers",
     "data.timeout",
     "data.max_corrupt",
@@ -114,10 +118,13 @@ def tidy(folder: Path) -> None:
             old.rename(old.with_suffix(""))
 
 
-def record(experiment: Experiment, folder: Path, step: int) -> list[str]:
+def record(
+    experiment: Experiment, folder: Path, step: int, data_changed: str | None = None
+) -> list[str]:
     """Writes the resolved experiment into the folder; returns what changed for a resumed run.
 
-    Comments at the top of the file keep every change and the step at which it was made.
+    Comments at the top of the file keep every change and the step at which it was made, and how
+    the data changed.
     """
     path, changes, notes = folder / EXPERIMENT, list[str](), list[str]()
     if step:
@@ -128,6 +135,7 @@ def record(experiment: Experiment, folder: Path, step: int) -> list[str]:
             else []
         )
         notes = [line for line in earlier if line.startswith("# after step ")]
+        changes += [data_changed] if data_changed else []
         notes += [f"# after step {step}: {words}" for words in changes]
     write_text(path, "".join(f"{note}\n" for note in notes) + experiment.to_yaml())
     return changes
@@ -194,11 +202,26 @@ def recorded_classes(folder: Path) -> list[str] | None:
     return None
 
 
-def publish(source: Path, folder: Path) -> None:
-    """Puts a copy of a folder in place of another one; nothing if there is no `source`."""
-    if source.is_dir():
-        with replacement(folder) as temporary:
-            shutil.copytree(source, temporary, dirs_exist_ok=True)
+def newest_model(folder: Path) -> Path | None:
+    """The model of the newest checkpoint of the run in a folder; None for a new one."""
+    return max(folder.glob("checkpoints/step-????????/model"), default=None)
+
+
+def withdraw(folder: Path) -> None:
+    """Removes what an earlier, shorter run published.
+
+    Until this one ends its checkpoints stand for it.
+    """
+    for part in reversed(PUBLISHED):
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def publish(checkpoint: Path, folder: Path) -> None:
+    """Puts copies of what is published of a checkpoint in place of older ones."""
+    for part in PUBLISHED:
+        if (checkpoint / part).is_dir():
+            with replacement(folder / part) as temporary:
+                shutil.copytree(checkpoint / part, temporary, dirs_exist_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,284 @@
+"""Prompts: a picture shows what a text says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from gensynth.conditions.contract import Condition, Item
+from gensynth.conditions.text_encoder import FrozenTextEncoder
+from gensynth.conditions.tokens import (
+    FILE,
+    learn_tokenizer,
+    own_tokenizer,
+    read_tokenizer,
+)
+from gensynth.errors import CorruptError, UsageError
+
+if TYPE_CHECKING:  # a wrong prompt is refused before torch is imported
+    import torch
+    from torch import Tensor
+
+    from gensynth.config import Shown
+
+SMALL = "small"  # the encoder that is trained with the model
+TOKENIZER, RECORD = "tokenizer", "condition.json"
+LENGTH = 32  # tokens of a prompt for an encoder of the model's own, unless told
+LONGEST = 10_000  # characters of a prompt
+EXAMPLES = 64  # captions that are kept to show what can be asked for
+IDS = ("input_ids", "attention_mask")
+STATES = ("encoder_hidden_states", "encoder_attention_mask", "pooled_projections")
+
+
+class Texts(Condition):
+    """Prompts, for a text encoder that the model has, or for a frozen one beside it.
+
+    An item is the prompt as it was written, without blanks around it; "" means nothing.
+
+    Args:
+        length: tokens of a prompt; longer ones are cut.
+        tokens: makes the tokenizer of the model's own encoder; None with a frozen one.
+        frozen: the encoder that is not trained, if there is one.
+        examples: prompts such as the model has seen.
+        sizes: of the model's own encoder, for a model that is to be made.
+    """
+
+    reads = "texts"
+
+    def __init__(
+        self,
+        length: int,
+        tokens: Callable[[], Any] | None = None,
+        frozen: FrozenTextEncoder | None = None,
+        examples: Sequence[str] = (),
+        sizes: Mapping[str, Any] | None = None,
+    ):
+        self._length, self._tokens, self.frozen = length, tokens, frozen
+        self.examples, self.sizes = list(examples), dict(sizes or {})
+        self._tokenizer: Any = None
+        self._none: dict[str, Tensor] | None = None
+
+    @property
+    def tensors(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What `encode` gives."""
+        return IDS if self.frozen is None else STATES
+
+    @classmethod
+    def of_experiment(
+        cls,
+        shown: Shown,
+        names: list[str],
+        captions: Sequence[str] = (),
+        begun: Path | None = None,
+    ) -> Self:
+        """Prompts as the captions are; a run that goes on keeps the words it began with."""
+        examples = sampled(captions, EXAMPLES)
+
+        def tokens() -> Any:
+            if begun is not None and (begun / TOKENIZER / FILE).is_file():
+                return read_tokenizer(begun / TOKENIZER)
+            return own_tokenizer(learn_tokenizer(captions, shown.vocabulary))
+
+        told: dict[str, Any] = shown.model_dump(include={"cross", "pooled"})
+        if shown.encoder != SMALL:
+            frozen = FrozenTextEncoder(shown.encoder, shown.length)
+            return cls(0, None, frozen, examples, told)
+        told |= shown.model_dump(include={"width", "layers", "heads", "vocabulary"})
+        return cls(shown.length or LENGTH, tokens, None, examples, told)
+
+    @classmethod
+    def of_data(cls, names: list[str]) -> Self:
+        raise UsageError("prompts are learnt from captions, not from the names of classes.")
+
+    @classmethod
+    def of_model(cls, model: Any) -> Self:
+        """Prompts without words, until `load` brings the tokenizer."""
+        return cls(model.config.text["length"])
+
+    @property
+    def tokenizer(self) -> Any:
+        """transformers' tokenizer."""
+        if self.frozen is not None:
+            return self.frozen.tokenizer
+        if self._tokenizer is None:
+            if self._tokens is None:
+                raise UsageError("this model has no tokenizer; load it with gensynth.load.")
+            self._tokenizer = self._tokens()
+        return self._tokenizer
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt, with those that mark its beginning and end."""
+        return self._length if self.frozen is None else self.frozen.length
+
+    def model_keywords(self) -> dict[str, Any]:
+        """`text` of a model that is to be made; see `models.layers.text`."""
+        encoder = None
+        width = self.sizes["width"] if self.frozen is None else self.frozen.width
+        if self.frozen is None:
+            encoder = {"vocab_size": self.sizes["vocabulary"]}
+            encoder |= {key: self.sizes[key] for key in ("layers", "heads")}
+        return {
+            "text": {
+                "width": width,
+                "pooled_width": width if self.sizes["pooled"] else 0,
+                "length": self.length,
+                "cross": self.sizes["cross"],
+                "encoder": encoder,
+            }
+        }
+
+    def item(self, wish: Any) -> str:
+        """A prompt, without blanks around it; None is the empty one.
+
+        Raises:
+            UsageError: it is no text, or far too long.
+        """
+        if wish is None:
+            return ""
+        if not isinstance(wish, str):
+            raise UsageError(f"a prompt is a text, got {wish!r}; this model knows no classes.")
+        if len(wish) > LONGEST:
+            raise UsageError(
+                f"a prompt may have {LONGEST:,} characters, this one has {len(wish):,}; the model "
+                f"reads about {3 * self.length} of them."
+            )
+        if "\0" in wish:
+            raise UsageError("a prompt cannot hold the character NUL.")
+        return " ".join(unicodedata.normalize("NFC", wish).split())
+
+    def parse(self, text: str) -> list[Item]:
+        """The prompts of a text, one in each line; empty lines are left out."""
+        lines = [self.item(line) for line in text.splitlines()]
+        return [line for line in lines if line] or [""]
+
+    def name(self, item: Item) -> str:
+        return item or "anything"
+
+    def choices(self) -> list[tuple[str, Item]]:
+        return []
+
+    def every(self) -> list[Item]:
+        """Some prompts such as the model has seen."""
+        return self.examples or [""]
+
+    def notes(self, items: Sequence[Item]) -> list[str]:
+        """A sentence for each prompt that is cut, with the words that are lost."""
+        said = []
+        for item in dict.fromkeys(items):
+            lost = self.lost(item)
+            if lost:
+                said.append(
+                    f"the prompt is cut after {self.length} tokens; not read: {shortened(lost)!r}."
+                )
+        return said
+
+    def lost(self, prompt: str) -> str:
+        """The end of a prompt that is not read; "" if all of it is."""
+        whole = self.tokenizer(prompt)["input_ids"]
+        if len(whole) <= self.length:
+            return ""
+        # by trial, since not every tokenizer says which characters a token stands for
+        words = prompt.split(" ")
+        kept = next(
+            count
+            for count in range(len(words), -1, -1)
+            if len(self.tokenizer(" ".join(words[:count]))["input_ids"]) <= self.length
+        )
+        return " ".join(words[kept:])
+
+    def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Of prompts or captions, `input_ids` int64 [B, L] and `attention_mask` bool [B, L].
+
+        With a frozen encoder instead what `FrozenTextEncoder.encode` gives.
+        """
+        import torch
+
+        if isinstance(items, torch.Tensor):
+            raise UsageError("the data have labels and no captions; set condition.kind=classes.")
+        if self.frozen is not None:
+            return self.frozen.encode(items, device)
+        told = self.tokenizer(
+            list(items),
+            padding="max_length",
+            truncation=True,
+            max_length=self.length,
+            return_tensors="pt",
+        )
+        return {
+            "input_ids": told["input_ids"].to(device, non_blocking=True),
+            "attention_mask": told["attention_mask"].bool().to(device, non_blocking=True),
+        }
+
+    def none(self, device: torch.device) -> dict[str, Tensor]:
+        """The empty prompt."""
+        if self._none is None:
+            self._none = self.encode([""], device)
+        return {name: tensor.to(device) for name, tensor in self._none.items()}
+
+    def recipe(self, item: Item) -> dict[str, Any]:
+        return {"prompt": item}
+
+    def from_recipe(self, recipe: Mapping[str, Any]) -> str:
+        if "prompt" not in recipe:
+            raise UsageError("the recipe holds no prompt; it is of a model of classes.")
+        return self.item(recipe["prompt"])
+
+    def job(self, items: Sequence[Item]) -> dict[str, Any]:
+        return {"prompts": list(items)}
+
+    def describe(self) -> dict[str, Any]:
+        words = repr(sorted(self.tokenizer.get_vocab().items()))
+        encoder = "its own" if self.frozen is None else self.frozen.place
+        digest = hashlib.sha256(words.encode()).hexdigest()[:16]
+        return {"text encoder": encoder, "vocabulary": digest, "length of prompts": self.length}
+
+    def save(self, folder: Path) -> None:
+        place = None if self.frozen is None else self.frozen.place
+        content: dict[str, Any] = {"kind": "text", "length": self.length, "encoder": place}
+        if self.frozen is not None:
+            content["fingerprint"] = self.frozen.fingerprint()
+        content["examples"] = self.examples
+        text = json.dumps(content, ensure_ascii=False, indent=1)
+        (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+        if self.frozen is None:
+            self.tokenizer.save_pretrained(str(folder / TOKENIZER))
+
+    def load(self, folder: Path) -> Self:
+        try:
+            content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            length, place = content["length"], content["encoder"]
+            examples = content["examples"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CorruptError(f"{folder / RECORD} is missing or damaged: {error}.") from error
+        texts = isinstance(examples, list) and all(isinstance(text, str) for text in examples)
+        if not isinstance(length, int) or not texts or not isinstance(place, str | None):
+            raise CorruptError(f"{folder / RECORD} is damaged; save the model again.")
+        if place is None and length != self._length:
+            raise CorruptError(
+                f"{folder / RECORD} speaks of prompts of {length} tokens, its model takes "
+                f"{self._length}; they do not belong together."
+            )
+        if place is None:
+            words = read_tokenizer(folder / TOKENIZER)
+            return type(self)(length, lambda: words, None, examples)
+        frozen = FrozenTextEncoder(place, length)
+        if content.get("fingerprint") != frozen.fingerprint():
+            raise CorruptError(
+                f"the text encoder {place!r} has changed since this model was trained with it."
+            )
+        return type(self)(length, None, frozen, examples)
+
+
+def sampled(captions: Sequence[str], count: int) -> list[str]:
+    """Some of the captions, evenly spread, in their order."""
+    some = list(dict.fromkeys(captions))
+    return some[:: max(1, len(some) // count)][:count]
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 200 else text[:200] + "..."
