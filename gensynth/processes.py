@@ -2,6 +2,7 @@
 
 import os
 import signal
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
@@ -19,11 +20,15 @@ SHARDED = {
 }
 
 
-def processes() -> PartialState:
+def processes(timeout: float | None = None) -> PartialState:
     """Rank, device and barrier of this process.
 
     Without a GPU, accelerate takes several processes for as many single ones unless it is told to
     use the CPU. The first call decides for the whole program, also for `Accelerator`.
+
+    Args:
+        timeout: seconds that one process waits for another in an exchange of tensors; None for
+            the backend's own, 10 minutes on GPUs and 30 on CPUs.
 
     Raises:
         UsageError: the launch shards the weights, which nothing here gathers again.
@@ -37,7 +42,8 @@ def processes() -> PartialState:
                 f"or torchrun, and without {variable}. For memory: training.mixed_precision=bf16, "
                 "training.gradient_checkpointing=true, training.gradient_accumulation=2 or more."
             )
-    return PartialState(cpu=not torch.accelerator.is_available())
+    limit = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+    return PartialState(cpu=not torch.accelerator.is_available(), **limit)
 
 
 def ignore_signals(_worker: int) -> None:

@@ -76,8 +76,8 @@ def choose_variant(folders: Sequence[Path], asked: str | None) -> dict[Path, str
             chosen[folder] = asked
         elif len(names) > 1 and None not in names:
             raise InputError(
-                f"{folder} has weights of several variants; say which: variant= of gensynth.load, "
-                f"or gensynth sample --variant. There are {listed}."
+                f"{folder} has weights of several variants; say which: --variant on the command "
+                f"line, variant= of gensynth.load. There are {listed}."
             )
         else:
             chosen[folder] = None if None in names else next(iter(names), None)

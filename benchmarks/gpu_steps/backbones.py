@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gensynth.models import create_model
-from gensynth.models.catalogue import PIXELS, gflops
+from gensynth.models.counting import PIXELS, multiply_adds
 from gensynth.ops import use
 from gensynth.ops.local_attention.tiles import disc_pairs
 from gensynth.pipelines.acceleration.cuda_graphs import Graphed
@@ -153,7 +153,7 @@ def flops(name: str, pixels: int, miniature: bool) -> float:
     with torch.device("meta"):
         model = create(name, pixels, miniature)
         if model.config.get("mixer") != "local":
-            return 2e9 * gflops(model, pixels)
+            return 2.0 * multiply_adds(model, pixels)
         config = model.config
     side = pixels // PIXELS["latents"] // config.patch_size
     pairs = disc_pairs(side, side, config.window) - side**4

@@ -20,6 +20,7 @@ from gensynth.system.disk import about_disk
 
 GOES_ON = ("evaluate", "reference")  # commands that keep what was done when they are interrupted
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends a command in order
+WHOLE = 1000  # characters of a sentence that is not cut off
 PATIENCE = 10  # seconds in which the main process can say what all processes have to say
 
 
@@ -38,6 +39,14 @@ class Commands(TyperGroup):
         except BrokenPipeError as error:  # typer would say that with 1, our code for bugs
             finish_output()  # ends here if it is stdout that nobody reads
             raise typer.Exit(CLOSED) from error
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Lists the commands with their whole first sentences, which click would cut off."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(WHOLE)) for name, one in commands if one is not None]
+            )
 
 
 app = typer.Typer(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from gensynth.system.disk import check_writable
+
 
 def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
@@ -21,9 +23,11 @@ def demo(
     A DiCo of emoji, or with --masked a tokenizer and a MaskGIT of Fashion-MNIST, which also edits
     images.
     """
+    folder = out or Path("runs/demo-masked" if masked else "runs/demo")
+    check_writable(folder)
     from gensynth import demo as demos
 
     if masked:
-        demos.run_masked(out or Path("runs/demo-masked"), quick)
+        demos.run_masked(folder, quick)
     else:
-        demos.run(out or Path("runs/demo"), quick)
+        demos.run(folder, quick)

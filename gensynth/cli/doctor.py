@@ -8,7 +8,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor() -> None:
-    """Print what this machine has, and what each operator would run on it and why."""
+    """Print what this machine has, and which kernels run on it and why."""
     from rich.console import Console
     from rich.table import Table
 

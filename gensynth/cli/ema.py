@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gensynth.errors import UsageError
+from gensynth.system.disk import check_writable
 
 if TYPE_CHECKING:
     from gensynth.training.averages.export import Averages
@@ -24,11 +25,12 @@ def ema(
     step: int = typer.Option(None, "--step", help="An earlier step. [default: the newest]"),
     out: Path = typer.Option(None, "--out", "-o", help="Folder. [default: RUN/ema/step-STEP-NAME]"),
 ) -> None:
-    """Export another average of a run's weights; without --std or --decay, list what there is.
+    """Export another average of a run's weights, or list what there is.
 
     gensynth ema runs/dit --std 0.08
 
-    --std reconstructs an average of any length from the snapshots that ema.stds makes a run keep.
+    Without --std or --decay it lists. --std reconstructs an average of any length from the
+    snapshots that ema.stds makes a run keep.
     """
     if std is not None and decay is not None:
         raise UsageError("give --std or --decay, not both.")
@@ -37,6 +39,8 @@ def ema(
     from gensynth.preflight.runs import check_run
 
     check_run(run)
+    if std is not None or decay is not None:
+        check_writable(out or run)
     from gensynth.training.averages.export import export_decay, export_std, open_averages
 
     averages = open_averages(run)

@@ -68,6 +68,22 @@ class ClassNames:
             raise self.unknown(wanted, how, by_number)
         return named[0] if number is None else number
 
+    def prompted(self, prompt: str) -> int:
+        """The number of the class that has a prompt for its name.
+
+        Raises:
+            UsageError: none has, or several have.
+        """
+        named = self.called(prompt)
+        if len(named) > 1:
+            raise self.several(prompt, named)
+        if not named:
+            raise UsageError(
+                f"this model is told classes, not prompts, and none is called {short(prompt)!r}."
+                f"{self.similar(prompt)} Classes: {self.some()}."
+            )
+        return named[0]
+
     def parse(self, line: str) -> list[int]:
         """The numbers of the classes in "0-9", "3,5", "Sneaker,Bag" or a mixture.
 
@@ -172,11 +188,25 @@ class ClassNames:
         )
 
     def several(self, text: str, named: list[int]) -> UsageError:
-        known = ", ".join(self.described(number) for number in named[:SOME])
+        known = ", ".join(self.told_apart(number, named) for number in named[:SOME])
         return UsageError(
             f"class {short(text)!r} is ambiguous: {len(named)} classes are called so. Write one of "
             f"{known}."
         )
+
+    def told_apart(self, number: int, others: list[int]) -> str:
+        """`described`; of a class whose whole name others have too, with what else is known.
+
+        Its WordNet id, and the classes before and after it: many lists put like beside like.
+        """
+        name = self.names[number]
+        if sum(key(self.names[other]) == key(name) for other in others) < 2:
+            return self.described(number)
+        at = [n for n in (number - 1, number + 1) if 0 <= n < len(self.names)]
+        beside = [repr(self.names[n].split(",")[0]) for n in at if key(self.names[n]) != key(name)]
+        facts = [repr(name), *self.synsets[number : number + 1]]
+        facts += [f"beside {' and '.join(beside)}"] if beside else []
+        return f"{INDEX}{number} ({', '.join(facts)})"
 
     def unknown(self, text: str, how: str, by_number: bool) -> UsageError:
         last = len(self.names) - 1
@@ -190,11 +220,18 @@ class ClassNames:
         if number is not None and how == "":  # the names are numbers, and this is none of them
             hint = f" By number: {self.described(number)}."
         else:
-            wanted = text.strip()[:MOST_SHOWN]
-            hint = did_you_mean(wanted, self.clear_words(), SIMILAR, any_case=True)
+            hint = self.similar(text)
+        return UsageError(f"there is no class {short(text)!r}.{hint} Classes: {self.some()}.")
+
+    def similar(self, text: str) -> str:
+        """A question that names the class called most like a text; "" if none is."""
+        wanted = text.strip()[:MOST_SHOWN]
+        return did_you_mean(wanted, self.clear_words(), SIMILAR, any_case=True)
+
+    def some(self) -> str:
+        """The first names."""
         between = "; " if any("," in name for name in self.names) else ", "
-        known = between.join([*self.names[:SOME], *(["..."] if last >= SOME else [])])
-        return UsageError(f"there is no class {short(text)!r}.{hint} Classes: {known}.")
+        return between.join([*self.names[:SOME], *(["..."] if len(self.names) > SOME else [])])
 
     def clear_words(self) -> list[str]:
         """Every name and WordNet id that means one class alone."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gensynth.errors import CorruptError, InputError, UsageError, first_line
 
@@ -13,9 +14,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+RECENT = 2**28  # bytes of encoded texts that are kept
 LONGEST = 300  # tokens of a prompt for encoders that set no limit: PixArt-Sigma's
 # In a folder of a whole pipeline, as diffusers saves it, the encoder and its words lie here.
 ENCODER, TOKENIZER = "text_encoder", "tokenizer"
+
+
+class Encoded(Protocol):
+    """Texts that were encoded before."""
+
+    def get(self, text: str) -> dict[str, Tensor] | None:
+        """The tensors [1, ...] of a text, if it is among them."""
 
 
 class FrozenTextEncoder:
@@ -27,10 +36,16 @@ class FrozenTextEncoder:
     Args:
         place: a folder or hub id of the encoder with its tokenizer, or of a pipeline that has one.
         length: tokens of a prompt; None: as many as the encoder takes, 300 at most.
+
+    Attributes:
+        encoded: what was encoded before, see `gensynth.data.encoded.texts`.
     """
 
     def __init__(self, place: str, length: int | None = None):
         self.place, self._length = place, length
+        self.encoded: Encoded | None = None
+        self._recent: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._fingerprint: str | None = None
         self._config: Any = None
         self._tokenizer: Any = None
         self._model: Any = None
@@ -103,11 +118,33 @@ class FrozenTextEncoder:
 
     def encode(self, texts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         """`encoder_hidden_states` [B, L, D], `encoder_attention_mask` bool [B, L] and
-        `pooled_projections` [B, D], in float32."""
+        `pooled_projections` [B, D], in float32.
+
+        Each text is encoded by itself, so that the numbers do not depend on the others, and those
+        of the newest texts are kept.
+        """
+        import torch
+
+        each = {text: self._of(text, device) for text in dict.fromkeys(texts)}
+        first = next(iter(each.values()))
+        return {name: torch.cat([each[text][name].to(device) for text in texts]) for name in first}
+
+    def _of(self, text: str, device: torch.device) -> dict[str, Tensor]:
+        """The tensors [1, ...] of one text."""
+        found = self.encoded.get(text) if self.encoded is not None else None
+        if found is not None:
+            return found
+        found = self._recent.pop(text, None) or self._encoded_now(text, device)
+        self._recent[text] = found  # the newest last
+        while len(self._recent) * sum(tensor.nbytes for tensor in found.values()) > RECENT:
+            self._recent.popitem(last=False)
+        return found
+
+    def _encoded_now(self, text: str, device: torch.device) -> dict[str, Tensor]:
         import torch
 
         told = self.tokenizer(
-            list(texts),
+            [text],
             padding="max_length",
             truncation=True,
             max_length=self.length,
@@ -129,7 +166,15 @@ class FrozenTextEncoder:
         }
 
     def fingerprint(self) -> str:
-        """A hash of the weights and of the vocabulary."""
+        """A hash of the weights and of the vocabulary; the weights are not kept for it."""
+        if self._fingerprint is None:
+            needed = self._model is not None
+            self._fingerprint = self._hashed()
+            if not needed:
+                self._model = None
+        return self._fingerprint
+
+    def _hashed(self) -> str:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())

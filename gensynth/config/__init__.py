@@ -20,7 +20,7 @@ from gensynth.config.objectives import (
     Reconstruction,
     Repa,
 )
-from gensynth.config.section import Positive, Section, Seed
+from gensynth.config.section import Place, Positive, Section, Seed
 from gensynth.config.training import (
     EMA,
     STD_RANGE,
@@ -70,7 +70,7 @@ class Shown(Section):
     kind: str = "classes"
     # All that follows is of kind text. small: a text encoder of the sizes below, trained with the
     # model; or a folder or hub id of transformers (CLIP, T5, Qwen, ...), which stays as it is.
-    encoder: str = "small"
+    encoder: Place = "small"
     length: Annotated[int, Field(ge=4)] | None = None  # tokens of a prompt; none: 32, or encoder's
     vocabulary: Annotated[int, Field(ge=300, le=2**17)] = 3072  # of small: tokens, at most
     width: Positive = 256
@@ -93,10 +93,10 @@ class Shown(Section):
 
 
 class Experiment(Section):
-    output: str
+    output: Place
     # A model folder, a run or a name whose weights the run begins with, as far as they fit; classes
     # are known by their names. Only looked at before the first checkpoint.
-    init_from: str | None = None
+    init_from: Place | None = None
     seed: Seed = 0
     data: Data = Data()
     condition: Shown = Shown()

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gensynth.config.section import (
     NotNegative,
+    Place,
     Positive,
     Section,
     Share,
@@ -21,9 +22,11 @@ class Data(Section):
     source: Literal[
         "fashion_mnist", "emoji", "parquet", "imagefolder", "webdataset", "hub", "encoded"
     ] = "fashion_mnist"
-    path: str | None = None  # files, folder, glob or hub id; none for what comes with the package
+    path: Place | None = None  # files, folder, glob or hub id; none for what comes with the package
     split: str = "train"  # of an imagefolder in train/ and val/ also: all
-    size: Positive = 32  # pixels, of the square the model is trained on
+    size: Annotated[int, Field(ge=1, le=2**14)] = (
+        32  # pixels, of the square the model is trained on
+    )
     channels: Annotated[Literal[1, 3], BeforeValidator(no_truth_value)] = 3
     fit: Literal["crop", "pad"] = "crop"  # ADM's centre crop, or a black border around the image
     # [low, high]: instead of the centre crop a random square of the image, resized to a short side
@@ -35,6 +38,8 @@ class Data(Section):
     label_column: str | None = None  # none: the first of label, labels, cls, class
     # Of captions, for condition.kind: text. none: the first of text, caption, captions, prompt
     text_column: str | None = None
+    # A folder of captions that `gensynth encode --text` made. none: that of encoded images, if any
+    texts: Place | None = None
     classes: list[str] | None = None  # names by number, for sources that do not carry them
     # imagefolder: the level of folders that are the classes, 0 for none; none: the first, if all
     # pictures lie equally deep.
@@ -90,7 +95,7 @@ class Autoencoder(Section):
     patch: Annotated[Literal[1, 2, 4, 8, 16, 32, 64], BeforeValidator(no_truth_value)] = 1
     # Folder or hub id. kl: a diffusers autoencoder, or taef2, which comes with gensynth; vq: a
     # tokenizer, or the run that trained it.
-    path: str | None = None
+    path: Place | None = None
     # The codec's, given so that a configuration is checked without it: channels of kl (4 unless
     # given), codes of vq (16384 unless given).
     latent_channels: Positive | None = None

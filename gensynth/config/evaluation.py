@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gensynth.config.section import NotNegative, Positive, Section
+from gensynth.config.section import NotNegative, Place, Positive, Section
 
 
 class Evaluation(Section):
@@ -15,8 +15,8 @@ class Evaluation(Section):
     # Real images, or a file of their statistics, as for `gensynth evaluate --reference`; images are
     # brought to data.size by data.fit. None: of fashion_mnist the test split, of other data the
     # training images, 10,000 of them if there are more.
-    reference: str | None = None
+    reference: Place | None = None
     extractor: str = "lite0-64"  # inception-2015 for FID
-    weights: str | None = None  # its file or folder, where it does not bring its own
+    weights: Place | None = None  # its file or folder, where it does not bring its own
     batch_size: Positive = 64  # pictures that a process draws together
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0  # of the first picture

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gensynth.config.section import NotNegative, Positive, Section, Share
+from gensynth.config.section import NotNegative, Place, Positive, Section, Share
 
 
 class Flow(Section):
@@ -153,7 +153,7 @@ class Repa(Section):
     block: str
     weight: Annotated[float, Field(gt=0)] = 0.5
     encoder: Literal["lite0", "dinov2"] = "lite0"  # the first comes with the package
-    path: str | None = None  # of dinov2: hub id or folder
+    path: Place | None = None  # of dinov2: hub id or folder
     stage: Literal["s40", "s112", "s320"] = "s112"  # of lite0: channels of its features
     # Side in pixels at which the encoder sees the images; none: 64 for lite0, and for dinov2 224
     # for every whole 256 pixels of data.size, at least 224.

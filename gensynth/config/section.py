@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from gensynth.system.disk import at_home
 
 
 def no_truth_value(value: Any) -> Any:
@@ -12,6 +14,7 @@ def no_truth_value(value: Any) -> Any:
     return value
 
 
+Place = Annotated[str, AfterValidator(at_home)]  # a path, or the name of something
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**63)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gensynth
 from gensynth.errors import InputError, did_you_mean
+from gensynth.system.disk import at_home
 
 FOLDER = "configs"  # in the repository; a wheel installs it as `PACKAGE`
 PACKAGE = "gensynth_configs"
@@ -25,7 +26,7 @@ def find_config(given: str | Path) -> Path:
     Raises:
         InputError: there is neither; the message names the nearest.
     """
-    path, known = Path(given), shipped_configs()
+    path, known = Path(at_home(str(given))), shipped_configs()
     if path.is_file():
         return path
     name = path.with_suffix("").as_posix() if path.suffix == ".yaml" else path.as_posix()

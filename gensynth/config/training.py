@@ -33,6 +33,7 @@ class Training(Section):
     gradient_checkpointing: bool = False
     compile: bool = False  # the repeated blocks, each kind once, in the first steps
     log_every: Positive = 10
+    timeout: Positive = 600  # seconds that a process waits for the gradients of another one
 
 
 # Widths of averages between which EDM2's authors publish reconstructions.

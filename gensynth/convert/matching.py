@@ -18,6 +18,10 @@ from gensynth.errors import CorruptError, UsageError
 from gensynth.models import MODELS, create_model, preset
 from gensynth.preflight.converting import FAMILIES
 
+OWN_SIZE = (
+    " For a size of your own give --model NAME and --config KEY=VALUE for each keyword that "
+    "differs from it."
+)
 SHOWN = 4  # differences named in an error
 
 
@@ -117,7 +121,8 @@ def matching_size(
         preset(model)  # raises for an unknown name
         family = [name for name in family if name.lower() == model.lower()]
         if not family:
-            raise UsageError(f"--model {model} is not a {FAMILIES[system].rstrip('-')}.")
+            said = f"--model {model} is not a {FAMILIES[system].rstrip('-')}."
+            raise UsageError(said + _found(system, tensors))
     compared = []
     for name in family:
         keywords = {**inferred(system, name, tensors, changes), **changes}
@@ -134,8 +139,19 @@ def matching_size(
             return name, keywords
         compared.append((len(problems), name, problems))
     if not compared:
-        raise UsageError(f"no {FAMILIES[system].rstrip('-')} has positions of this number.")
-    raise UsageError(_explain(*min(compared)[1:], named=model is not None))
+        said = f"no {FAMILIES[system].rstrip('-')} has positions of this number."
+        raise UsageError(said if model is None else said + _found(system, tensors))
+    said = _explain(*min(compared)[1:], named=model is not None)
+    raise UsageError(said + ((model and _found(system, tensors)) or OWN_SIZE))
+
+
+def _found(system: str, tensors: Mapping[str, Tensor]) -> str:
+    """What to do about a wrong --model where the right one is found without it; "" elsewhere."""
+    try:
+        name, _ = matching_size(system, tensors, None, {})
+    except UsageError:
+        return ""
+    return f" It is a {name}: leave --model and --config out, and that is found by itself."
 
 
 def _explain(name: str, problems: list[str], named: bool) -> str:
@@ -147,7 +163,4 @@ def _explain(name: str, problems: list[str], named: bool) -> str:
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     whose = "these are not the weights of" if named else "no known size has these weights; nearest:"
     more = "; ..." if len(problems) > SHOWN else ""
-    return (
-        f"{whose} {name}: {total} ({'; '.join(problems[:SHOWN])}{more}). For a size of your own "
-        "give --model NAME and --config KEY=VALUE for each keyword that differs from it."
-    )
+    return f"{whose} {name}: {total} ({'; '.join(problems[:SHOWN])}{more})."

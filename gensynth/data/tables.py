@@ -17,6 +17,7 @@ from gensynth.data.reading.captions import TEXT_COLUMNS, UNUSED
 from gensynth.data.reading.labels import LABEL_COLUMNS
 from gensynth.data.reading.places import files_ending, files_of_split, matching
 from gensynth.errors import GensynthError, InputError, OutputError, UsageError
+from gensynth.system import hub
 
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_SETS = {"fashion_mnist": BUNDLED, "emoji": BUNDLED / "emoji"}
@@ -63,6 +64,8 @@ def load_rows(data: Data) -> Dataset | IterableDataset:
     path, name = data.path or "", "parquet"
     if data.source == "hub":
         name = path
+        if not Path(path).exists():
+            hub.check_data(path)
     elif data.source in BUNDLED_SETS:
         split = data.split.partition("[")[0]  # train[:500] is a part of train
         file = BUNDLED_SETS[data.source] / f"{split}.parquet"
@@ -77,6 +80,21 @@ def load_rows(data: Data) -> Dataset | IterableDataset:
         if not files:
             raise InputError(f"there are no {data.source} files at {path}.")
         options["data_files"] = {data.split: _literal(files_of_split(files, data.split))}
+    return _loaded(name, options, f"{data.source} data{f' at {path}' if path else ''}")
+
+
+def load_files(files: Sequence[Path], what: str) -> Dataset:
+    """The rows of some Parquet files of ours; `what` names them in a message.
+
+    Raises:
+        InputError: a file that cannot be read.
+        OutputError: the cache of `datasets` cannot be written.
+    """
+    options = {"split": "encoded", "data_files": {"encoded": _literal(files)}}
+    return _loaded("parquet", options, what)
+
+
+def _loaded(name: str, options: dict[str, Any], what: str) -> Any:
     try:
         return datasets.load_dataset(name, **options)
     except (
@@ -89,7 +107,7 @@ def load_rows(data: Data) -> Dataset | IterableDataset:
     ) as error:
         cause = error.__cause__ or error
         raise _cache_trouble(cause) or InputError(
-            f"cannot read {data.source} data{f' at {path}' if path else ''}: {cause}. "
+            f"cannot read {what}: {cause}. "
             "Check the path and data.split; a damaged file has to be fetched again."
         ) from error
 

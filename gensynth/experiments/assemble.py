@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from gensynth.conditions import Condition
 from gensynth.config import Experiment
+from gensynth.errors import UsageError
 from gensynth.experiments.apply import lay_out
 from gensynth.experiments.build import (
     build_autoencoder,
@@ -18,6 +19,7 @@ from gensynth.experiments.build import (
     build_objective,
     build_pipeline,
 )
+from gensynth.experiments.encoding_texts import use_encoded_texts
 from gensynth.experiments.regularization import Regularization
 from gensynth.objectives import Objective
 from gensynth.pipelines.saving import SavedPipeline
@@ -47,6 +49,22 @@ class Parts:
         return build_pipeline(self.experiment, self.model, self.condition, self.autoencoder)
 
 
+def check_named(experiment: Experiment, condition: Condition) -> None:
+    """Refuses a model with more classes than have names: its folder could not be loaded.
+
+    Raises:
+        UsageError: with what to leave out or to add.
+    """
+    named = condition.model_keywords().get("num_classes")
+    asked = (experiment.model.model_extra or {}).get("num_classes")
+    if named and isinstance(asked, int) and asked > named:
+        raise UsageError(
+            f"model.num_classes is {asked}, but the data name {named} classes, and what has no "
+            "name is neither learned nor drawn. Leave it out and it is chosen, or name all "
+            f"{asked} in data.classes=[...], those without pictures too."
+        )
+
+
 def assemble(
     experiment: Experiment,
     classes: list[str],
@@ -66,6 +84,8 @@ def assemble(
         InputError, CorruptError: an autoencoder or a frozen encoder that cannot be loaded.
     """
     condition = build_condition(experiment, classes, captions, begun)
+    use_encoded_texts(condition, experiment.data)
+    check_named(experiment, condition)
     model = lay_out(build_model(experiment, condition), experiment.training)
     if experiment.objective.works_on != "pixels":  # a tokenizer is told nothing
         condition = condition.for_model(model)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gensynth.autoencoders.levels import as_floats
 from gensynth.config import Repa
 from gensynth.errors import InputError, UsageError
+from gensynth.experiments.names import check_encoder
 from gensynth.metrics.extractors.lite0 import BLOCKS, STAGES, Lite0Features
 from gensynth.metrics.extractors.vision_transformers import IMAGENET
 from gensynth.stored import MOST, TooLarge, at_most
@@ -83,6 +84,7 @@ class Dinov2Encoder(nn.Module):
 
 
 def _load_dinov2(path: str) -> Any:
+    check_encoder(path)
     from transformers import AutoModel
 
     try:

@@ -13,8 +13,11 @@ from gensynth.config import (
     Masked,
     Reconstruction,
     Repa,
+    Section,
 )
 from gensynth.errors import nearest
+from gensynth.models.known import known as known_model
+from gensynth.models.known import model_names
 
 OBJECTIVES: dict[str, Any] = {
     "flow": Flow,
@@ -23,6 +26,9 @@ OBJECTIVES: dict[str, Any] = {
     "reconstruction": Reconstruction,
 }
 SIMILAR = 0.5  # of a key, how near it has to be to be suggested
+VERY_SIMILAR = 0.75  # to be suggested if it stands in another section
+# What people call a key.
+ALSO = {"learning_rate": "lr", "image_size": "size", "resolution": "size"}
 MOST_SHOWN = 100  # characters of a value in a message
 REGULARIZERS = {"dispersive": Dispersive, "layersync": LayerSync, "repa": Repa}
 
@@ -38,8 +44,11 @@ def explain(problem: Any, tree: dict[str, Any]) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1], tree)
-        near = nearest(location[-1], known, SIMILAR)
-        hint = f" Did you mean {'.'.join([*location[:-1], near])!r}?" if near else ""
+        objective, model = (tree.get(part) for part in ("objective", "model"))
+        names = [
+            part.get("name") if isinstance(part, dict) else None for part in (objective, model)
+        ]
+        hint = meant(location, known, *names)
         return f"unknown key '{key}'.{hint} Known: {', '.join(known)}."
     if problem["type"] == "missing":
         return f"'{key}' is missing."
@@ -51,6 +60,42 @@ def explain(problem: Any, tree: dict[str, Any]) -> str:
         return f"{message}."
     given = "" if isinstance(problem["input"], dict) else f", got {shortened(problem['input'])}"
     return f"'{key}': {message}{given}."
+
+
+def meant(location: list[str], known: Iterable[str], objective: Any, model: Any) -> str:
+    """A question that names the keys that an unknown one may stand for, whole; "" if none is near.
+
+    Args:
+        location: the unknown key.
+        known: the keys of its section.
+        objective, model: names of what the experiment trains, as they were given.
+    """
+    *section, last = location
+    others: dict[str, list[str]] = {}
+    for one in _all_keys(objective, model):
+        others.setdefault(one.rpartition(".")[2], []).append(one)
+    found = others.get(ALSO.get(last, last), [])
+    if not found and (near := nearest(last, known, VERY_SIMILAR)):
+        found = [".".join([*section, near])]
+    if not found and (near := nearest(last, others, VERY_SIMILAR)):
+        found = others[near]
+    if not found and (near := nearest(last, known, SIMILAR)):
+        found = [".".join([*section, near])]
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+def _all_keys(objective: Any, model: Any) -> list[str]:
+    """The keys of all sections, whole; those of every term of `regularizers` left out."""
+    sections: dict[str, Iterable[str]] = {}
+    for name, field in Experiment.model_fields.items():
+        section = EMA if name == "ema" else field.annotation
+        if name == "objective":
+            section = OBJECTIVES.get(objective, Flow)
+        if isinstance(section, type) and issubclass(section, Section):
+            sections[name] = section.model_fields
+    if isinstance(model, str) and model.lower() in map(str.lower, model_names()):
+        sections["model"] = known_model(model).keywords
+    return [f"{name}.{key}" for name, keys in sections.items() for key in keys]
 
 
 def shortened(value: Any) -> str:

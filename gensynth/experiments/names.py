@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from gensynth.conditions import Condition, condition_kind
-from gensynth.config import Experiment
-from gensynth.errors import InputError, OutputError, UsageError, nearest
-from gensynth.experiments.explain import OBJECTIVES, SIMILAR
+from gensynth.config import Experiment, Repa
+from gensynth.errors import InputError, OutputError, UsageError
+from gensynth.experiments.explain import OBJECTIVES, meant
 from gensynth.models.known import known, model_names
 from gensynth.pretrained import CODECS
 from gensynth.samplers.known import check_scheduler
 from gensynth.system import hub
+from gensynth.system.disk import check_writable
 
 PATTERN = "*?["  # what makes a path a pattern
 TRAIN_FIRST = ", or train one first: gensynth train --config fashion_mnist/vq_nano"
@@ -27,8 +28,7 @@ def check_names(experiment: Experiment) -> None:
     keywords = known(name).keywords  # raises for an unknown name
     for key in given:
         if key not in keywords:
-            near = nearest(key, keywords, SIMILAR)
-            hint = f" Did you mean 'model.{near}'?" if near else ""
+            hint = meant(["model", key], keywords, experiment.objective.name, name)
             raise UsageError(
                 f"unknown key 'model.{key}' for {name}.{hint} Known: {', '.join(keywords)}."
             )
@@ -50,8 +50,9 @@ def check_places(experiment: Experiment) -> None:
 
     Raises:
         InputError: nothing is there.
-        OutputError: a file is where the output folder is to be.
+        OutputError: the output folder cannot be made or written.
     """
+    _check_output(experiment.output)
     data, codec = experiment.data, experiment.autoencoder
     if data.path is not None and data.source != "hub" and not _may_be_there(data.path):
         missing = {
@@ -67,8 +68,32 @@ def check_places(experiment: Experiment) -> None:
         if not hub.is_id(codec.path):
             raise InputError(f"{said}; {instead}")
         hub.check_copy(codec.path, f"{said}, and as a hub id it", instead.capitalize())
-    if Path(experiment.output).is_file():
-        raise OutputError(f"output {experiment.output} is a file; set output to a folder.")
+    if data.source == "hub" and not Path(data.path or "").exists():
+        hub.check_data(data.path or "")
+    for term in experiment.regularizers:
+        if isinstance(term, Repa) and term.path is not None:
+            check_encoder(term.path)
+
+
+def _check_output(output: str) -> None:
+    if Path(output).is_file():
+        raise OutputError(f"output {output} is a file; set output to a folder.")
+    check_writable(Path(output), "set output to a folder that can be written")
+
+
+def check_encoder(path: str) -> None:
+    """Whether the encoder that REPA aligns with is there, or on the hub.
+
+    Raises:
+        InputError: neither.
+    """
+    if Path(path).exists():
+        return
+    said = f"regularizer repa: there is no encoder at {path}"
+    instead = "Set its path to the folder of a DINOv2, or its encoder to lite0, which comes along."
+    if not hub.is_id(path):
+        raise InputError(f"{said}. {instead}")
+    hub.check_copy(path, f"{said}, and as a hub id it", instead)
 
 
 def _may_be_there(path: str) -> bool:

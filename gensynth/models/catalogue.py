@@ -1,19 +1,12 @@
-"""Every named model with what is published about it; parameters and FLOPs are counted."""
+"""Every named model with what is published about it, and what was counted of it (`counting`).
 
-from collections.abc import Iterator
+Nothing heavy is imported for the models that come along.
+"""
+
 from dataclasses import dataclass
 
-import torch
-from diffusers.models.modeling_utils import ModelMixin
-from torch.utils.flop_counter import FlopCounterMode
-
-from gensynth.errors import UsageError
-from gensynth.models import MODELS, constructor_keywords, create_model, example_inputs
-from gensynth.models.layers.mixers import MIXERS
-
-# What a model works on -> pixels of a side that one of its positions stands for: those of the 8x
-# autoencoder and of the 16x tokenizer that all published models use.
-PIXELS = {"latents": 8, "tokens": 16, "pixels": 1}
+from gensynth.models.counted import COUNTED
+from gensynth.models.known import known
 
 
 @dataclass(frozen=True)
@@ -28,6 +21,7 @@ class Family:
 FAMILIES = {
     "DiT": Family("arXiv 2212.09748", "facebookresearch/DiT", "CC-BY-NC-4.0"),
     "SiT": Family("arXiv 2401.08740", "willisma/SiT", "MIT"),
+    "PixArt": Family("arXiv 2310.00426", "PixArt-alpha/PixArt-alpha", "Apache-2.0"),
     "DiC": Family("arXiv 2501.00603", "YuchuanTian/DiC", "CC-BY-NC-4.0"),
     "DiCo": Family("arXiv 2505.11196", "shallowdream204/DiCo", "Apache-2.0"),
     "MDTv2": Family("arXiv 2303.14389", "sail-sg/MDT", "Apache-2.0"),
@@ -114,29 +108,27 @@ class Entry:
 
 
 def entry(name: str, mixer: str | None = None) -> Entry:
-    """The line of one named model, counted now; with another token mixer if one is given.
+    """The line of one named model; with another token mixer, if one is given, counted now.
 
     Raises:
-        UsageError: the model has no token mixer, or there is none of that name.
+        UsageError: no such model, the model has no token mixer, or there is none of that name.
     """
+    known(name)  # raises for an unknown name
     family = FAMILIES.get(name.split("-")[0], Family("", "", ""))  # or one of your own
     published = PUBLISHED.get(name, Published()) if mixer is None else Published()
-    if mixer is not None and "mixer" not in constructor_keywords(name):
-        raise UsageError(f"{name} has no token mixer; those with one: DiT, SiT, MDTv2.")
-    if mixer is not None and mixer not in MIXERS:
-        raise UsageError(f"unknown mixer {mixer!r}; known: {', '.join(MIXERS)}.")
-    # Shapes alone: counting needs no memory, and XL models are counted in a moment.
-    with torch.device("meta"):
-        model = create_model(name, **({} if mixer is None else {"mixer": mixer})).eval()
-    mixes = "softmax" if model.works_on == "tokens" else "convolution"
-    side = 256 // PIXELS[model.works_on] // model.config.get("patch_size", 1)
+    if mixer is None and name in COUNTED:
+        parameters, at_256, at_512, tokens, mixes = COUNTED[name]
+    else:
+        from gensynth.models.counting import count  # imports torch
+
+        parameters, at_256, at_512, tokens, mixes = count(name, mixer)
     return Entry(
         name,
-        sum(parameter.numel() for parameter in model.parameters()),
-        gflops(model, 256),
-        gflops(model, 512),
-        side * side,
-        model.config.get("mixer", mixes),
+        parameters,
+        at_256 / 1e9,
+        at_512 / 1e9,
+        tokens,
+        mixes,
         "ours" if "nano" in name else family.paper,
         family.code,
         family.license if published.weights else "",
@@ -144,24 +136,3 @@ def entry(name: str, mixer: str | None = None) -> Entry:
         published.gflops,
         published.weights,
     )
-
-
-def entries(contains: str = "", mixer: str | None = None) -> Iterator[Entry]:
-    """The lines of the models whose name contains a text, whatever its case."""
-    for name in names(contains):
-        yield entry(name, mixer)
-
-
-def names(contains: str = "") -> list[str]:
-    """The names that contain a text, whatever its case."""
-    return [name for name in MODELS if contains.lower() in name.lower()]
-
-
-def gflops(model: ModelMixin, pixels: int) -> float:
-    """Multiply-adds of one forward pass over what a square image becomes, in 1e9."""
-    side = pixels // PIXELS[model.works_on]
-    inputs = example_inputs(model, side, side)
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(*inputs)
-    return counter.get_total_flops() / 2e9  # a multiply-add counts as two operations

@@ -1,5 +1,6 @@
 """What is known of a model by its name, before its class is imported."""
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from gensynth.errors import UsageError
 from gensynth.models.presets import PRESETS, proper_name
 from gensynth.system import outline
 
+MOST_SIDE = 2**20  # pixels; beyond it numbers of elements no longer fit those of torch
+MOST_PIXELS = 2**28  # of a picture, 3 GiB in float32; Pillow opens fewer
 TAKES = ("class_labels",)  # `Backbone.takes`, unless a model says otherwise
 # Tensors of a text (`layers.text`), which models with a keyword `text` take too.
 TEXT = (
@@ -68,6 +71,22 @@ def impossible_size(height: int, width: int, multiple: int) -> UsageError:
         f"size {height}x{width} is not possible: each side must be a multiple of "
         f"{multiple}. Nearest: {nearest[0]}x{nearest[1]}."
     )
+
+
+def check_area(height: int, width: int) -> None:
+    """
+    Raises:
+        UsageError: a picture of so many pixels cannot be drawn, nor opened where it was.
+    """
+    if max(height, width) > MOST_SIDE:
+        raise UsageError(f"size {height}x{width}: a side may have {MOST_SIDE:,} pixels at most.")
+    if height * width > MOST_PIXELS:
+        side = math.isqrt(MOST_PIXELS)
+        raise UsageError(
+            f"size {height}x{width} is too large: as colours alone in float32 it takes "
+            f"{12 * height * width / 2**30:,.0f} GiB of memory, and drawing it many times that. "
+            f"A picture may have {MOST_PIXELS:,} pixels, such as {side}x{side}."
+        )
 
 
 def _imported() -> dict[str, Any] | None:

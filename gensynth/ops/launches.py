@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 
@@ -23,6 +24,8 @@ from gensynth.system.disk import cache_folder
 logger = logging.getLogger(__name__)
 
 OPS = Path(__file__).parent
+# What reading a file raises that may not be read, is no JSON or holds something else.
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 Table = Mapping[str, "Launch"]
 _tried: dict[tuple[str, str], "Launch"] = {}
 
@@ -34,6 +37,19 @@ class Launch:
     blocks: Mapping[str, int] = field(default_factory=dict)
     num_warps: int = 4
     num_stages: int = 2
+
+    @classmethod
+    def read(cls, stored: Any) -> Self:
+        """A launch as `save_tuned` writes it.
+
+        Raises:
+            ValueError, TypeError: it is another kind of thing.
+        """
+        launch = cls(**stored)
+        numbers = [launch.num_warps, launch.num_stages, *dict(launch.blocks).values()]
+        if not all(type(number) is int and number > 0 for number in numbers):
+            raise ValueError("numbers of a launch are whole and positive")
+        return launch
 
     def keywords(self) -> dict[str, int]:
         """What a Triton kernel is called with, beside its arguments."""
@@ -76,17 +92,24 @@ def versions() -> dict[str, str]:
 # Read once: a launch asks for it every time.
 @functools.cache
 def load_tuned() -> dict[str, dict[str, Launch]]:
-    """Tuned launches by operator and key; {} without any for this GPU and these versions."""
+    """Tuned launches by operator and key; {} without any for this GPU and these versions.
+
+    A file that cannot be read counts as none, with a word: the shipped launches draw the same.
+    """
     if not torch.cuda.is_available() or not (path := cache_file()).is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["versions"] != versions():
-        logger.warning("%s was measured with other versions; run: gensynth ops tune", path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["versions"] != versions():
+            logger.warning("%s was measured with other versions; run: gensynth ops tune", path)
+            return {}
+        return {
+            operator: {key: Launch.read(launch) for key, launch in table.items()}
+            for operator, table in content["launches"].items()
+        }
+    except UNREADABLE:
+        logger.warning("%s cannot be read and is not used; made anew by: gensynth ops tune", path)
         return {}
-    return {
-        operator: {key: Launch(**launch) for key, launch in table.items()}
-        for operator, table in content["launches"].items()
-    }
 
 
 def save_tuned(launches: Mapping[str, Table]) -> Path:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth.errors import InputError, RefusedError
+from gensynth.errors import InputError, RefusedError, nearest
 from gensynth.files import json_in
 from gensynth.models.known import model_names
 from gensynth.pretrained import PRETRAINED
 from gensynth.system import hub, outline
+from gensynth.system.disk import at_home
 
 INDEX = "model_index.json"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
@@ -26,7 +27,7 @@ def resolve(model: str | Path) -> Path:
     """
     if str(model) in PRETRAINED:
         return PRETRAINED[str(model)]
-    path = Path(model)
+    path = Path(at_home(str(model)))
     if path.is_file():
         if path.suffix in PICKLES:
             raise RefusedError(
@@ -39,12 +40,37 @@ def resolve(model: str | Path) -> Path:
     about = about_architecture(str(model))
     if about is not None:
         raise InputError(about)
+    near = _nearest_model(path)
+    hint = f" Did you mean {near!r}?" if near else ""
     if hub.is_id(str(model)):
-        return _from_hub(str(model))
+        return _from_hub(str(model), hint)
     raise InputError(
         f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "
-        f"one that comes with gensynth ({', '.join(PRETRAINED)})."
+        f"one that comes with gensynth ({', '.join(PRETRAINED)}).{hint}"
     )
+
+
+def _nearest_model(path: Path) -> str | None:
+    """The model whose path or name is nearly `path`; None if there is none."""
+    place = Path(path.anchor)
+    *above, last = path.parts[len(place.parts) :] or ("",)
+    for part in above:
+        if not (place / part).is_dir():
+            close = nearest(part, _folders(place), any_case=True)
+            if close is None:
+                return None
+            part = close
+        place /= part
+    known = [name for name in _folders(place) if _index_in(place / name)]
+    close = nearest(last, [*known, *(PRETRAINED if place == Path() else ())], any_case=True)
+    return None if close is None else str(place / close)
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        return [one.name for one in place.iterdir() if one.is_dir()]
+    except OSError:  # not there, or nothing that may be looked into
+        return []
 
 
 def about_architecture(name: str) -> str | None:
@@ -62,24 +88,30 @@ def about_architecture(name: str) -> str | None:
     own = re.compile(rf"^  name: {re.escape(proper)}$", re.MULTILINE)
     trained = [key for key, file in shipped_configs().items() if own.search(file.read_text())]
     if trained:
-        said += f" Train one: gensynth train --config {trained[0]}."
+        at_hand = [key for key in trained if key.startswith("fashion_mnist/")]  # needs no network
+        said += f" Train one: gensynth train --config {[*at_hand, *trained][0]}."
     return f"{said} Models with weights that come with gensynth: {', '.join(PRETRAINED)}."
 
 
 def _pipeline_folder(path: Path) -> Path:
-    finished = [path, path / "model"]
-    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
-    for folder in [*finished, *unfinished]:
-        if (folder / INDEX).is_file():
-            return folder
+    found = _index_in(path)
+    if found is not None:
+        return found
     about = about_model(path, json_in(path / "config.json"))
     raise InputError(
         about or f"{path} is neither a model folder nor a run with a checkpoint: no {INDEX} there."
     )
 
 
-def _from_hub(name: str) -> Path:
-    instead = f"Check the name, or use one of: {', '.join(PRETRAINED)}."
+def _index_in(path: Path) -> Path | None:
+    """The pipeline folder of a model or run; None if it has none."""
+    finished = [path, path / "model"]
+    unfinished = sorted(path.glob("checkpoints/step-????????/model"), reverse=True)
+    return next((f for f in [*finished, *unfinished] if (f / INDEX).is_file()), None)
+
+
+def _from_hub(name: str, hint: str) -> Path:
+    instead = f"Check the name, or use one of: {', '.join(PRETRAINED)}.{hint}"
     with hub.asking(f"there is no folder {name!r} here, and as a hub id it", instead) as offline:
         from huggingface_hub import snapshot_download
 

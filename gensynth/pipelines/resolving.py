@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gensynth.errors import UsageError
-from gensynth.models.known import impossible_size
+from gensynth.models.known import check_area, impossible_size
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.pipelines.fit import check_guide
 from gensynth.pipelines.model_call import sampler_of
@@ -13,8 +13,6 @@ from gensynth.samplers.contract import Sampler
 from gensynth.samplers.guidance import check_interval
 from gensynth.samplers.registry import create_scheduler, with_options
 from gensynth.settings import FURTHER, Settings
-
-MOST_PIXELS = 2**20  # of a side; beyond it numbers of elements no longer fit those of torch
 
 
 def resolve(pipeline: Composed, settings: Settings) -> Resolved:
@@ -92,6 +90,7 @@ def check_negative(pipeline: Composed, negative: str | None, guidance: float, gu
         return
     if pipeline.condition.reads != "texts":
         raise UsageError("this model takes no prompts, so no negative one; leave it out.")
+    pipeline.condition.item(negative)  # refuses what is no prompt
     if guidance == 1 or guide is not None:
         why = "with guidance 1" if guide is None else "beside a guide, which takes its place"
         raise UsageError(f"a negative prompt has no effect {why}; leave one of the two out.")
@@ -107,8 +106,7 @@ def checked_size(pipeline: Composed, size: int | tuple[int, int]) -> tuple[int, 
     multiple = pipeline.model.size_multiple * pipeline.autoencoder.patch
     if height < multiple or width < multiple or height % multiple or width % multiple:
         raise impossible_size(height, width, multiple)
-    if max(height, width) > MOST_PIXELS:
-        raise UsageError(f"size {height}x{width}: a side may have {MOST_PIXELS:,} pixels at most.")
+    check_area(height, width)
     return height, width
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from gensynth.config.yaml_text import parse_yaml
 from gensynth.errors import InputError, RefusedError, UsageError
-from gensynth.models.known import known
+from gensynth.models.known import check_area, known
 from gensynth.system import hub, outline
+from gensynth.system.disk import check_writable
 
 # How the names of a system's presets start.
 FAMILIES = {
@@ -36,17 +37,21 @@ def check(
         UsageError: a name that does not exist, or options that exclude each other.
         InputError: there is no checkpoint.
         RefusedError: `out` holds something.
+        OutputError: it cannot be written.
     """
     if system not in FAMILIES:
         raise UsageError(f"--from must be one of {', '.join(FAMILIES)}, got {system!r}.")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise RefusedError(f"{out} exists and is not an empty folder; choose another --out.")
+    check_writable(out)
     if changes and model is None:
         raise UsageError("--config changes keywords of a named size; give --model too.")
     if system == "llamagen" and (vae is not None or size is not None):
         raise UsageError("--from llamagen makes a tokenizer, which has no --vae and no --size.")
     if size is not None and size < 1:
         raise UsageError(f"--size must be at least 1, got {size}.")
+    if size is not None:
+        check_area(size, size)
     if system == "maskgit" and vae is None:
         raise _without_tokenizer()
     keywords = {} if model is None else _parsed(changes, model)

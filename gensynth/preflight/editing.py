@@ -6,6 +6,7 @@ from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.pipelines.finding import INDEX, resolve
 from gensynth.preflight.drawing import content
 from gensynth.system import outline
+from gensynth.system.disk import check_writable
 
 CANDIDATES = 4  # structures to choose from, for each variant that is wanted
 FILE_KINDS = (".png", ".webp")
@@ -18,6 +19,7 @@ def check_place(num: int, seed: int, batch_size: int, out: Path) -> bool:
     Raises:
         UsageError: a number out of range, or several variants for one file.
         RefusedError: `out` is there already.
+        OutputError: it cannot be written.
     """
     if num < 1:
         raise UsageError(f"--num-variants must be at least 1, got {num}.")
@@ -35,6 +37,7 @@ def check_place(num: int, seed: int, batch_size: int, out: Path) -> bool:
             raise RefusedError(f"{out} is a folder that is not empty; choose another --out.")
     elif out.exists():
         raise RefusedError(f"{out} exists already; choose another --out.")
+    check_writable(out.parent if named_as_file else out)
     return named_as_file
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from gensynth.errors import InputError, UsageError, nearest
 from gensynth.system import outline
 from gensynth.system.disk import cache_folder
-from gensynth.system.hub import weights_missing
+from gensynth.system.hub import check_data, weights_missing
 
 EXTRACTORS = "gensynth.metrics.extractors"
 TABLES = "gensynth.data.tables"
@@ -25,7 +25,9 @@ ALSO = {
     "density": "density-coverage",
     "coverage": "density-coverage",
 }
-METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd")
+# of prompts and training pictures, in any feature space
+BESIDE = ("retrieval", "clip-score", "copies", "held-out")
+METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd", *BESIDE)
 
 
 def check_images(where: str) -> None:
@@ -34,9 +36,13 @@ def check_images(where: str) -> None:
     Raises:
         InputError: nothing is there.
     """
-    place = where if Path(where).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", where)
-    sets = outline.keys(TABLES, "BUNDLED_SETS")
-    if place in sets or place.startswith("hub") or Path(place).exists():
+    of_hub = where.startswith("hub:") and not Path(where).exists()
+    named = where.removeprefix("hub:") if of_hub else where
+    place = named if Path(named).exists() else re.sub(r":\w+(\[[^\]]*\])?$", "", named)
+    if place in outline.keys(TABLES, "BUNDLED_SETS") or Path(place).exists():
+        return
+    if of_hub:
+        check_data(place)
         return
     if not glob(place) and place not in outline.keys(PUBLISHED, "PUBLISHED"):
         raise nothing_at(place)

@@ -22,6 +22,7 @@ from gensynth.preflight.editing import CANDIDATES, check_place
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import Picture, generate, reporting_memory
+from gensynth.sampling.job import say_cut
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth.settings import Settings
 
@@ -44,6 +45,7 @@ class EditJob:
         similar: seeds seed, seed + 1, ... instead of those whose structures differ most.
         batch_size: pictures drawn together.
         changes: the further keywords of `pipelines.editing.Edit`.
+        variant: of the weights, see `gensynth.load`.
     """
 
     model: str
@@ -54,6 +56,7 @@ class EditJob:
     similar: bool = False
     batch_size: int = 16
     changes: dict[str, Any] = field(default_factory=dict)
+    variant: str | None = None
 
 
 def run(job: EditJob, out: Path) -> Path:
@@ -67,10 +70,11 @@ def run(job: EditJob, out: Path) -> Path:
     as_file = check(job, out)
     (image, image_hash), (mask, mask_hash) = read(job.image), read(job.mask)
     assert image is not None
-    pipeline = load(job.model, device=processes().device)
+    pipeline = load(job.model, processes().device, job.variant)
     settings = with_guide(job.changes.get("settings", Settings()), processes().device)
     with reporting_memory(1, SMALLER_PICTURE):
         plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
+    say_cut(pipeline.condition, [] if plan.item is None else [plan.item])
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
     drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):

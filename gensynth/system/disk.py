@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from gensynth.errors import OutputError
@@ -24,6 +25,33 @@ def cache_folder(kind: str) -> Path:
         raise OutputError(
             "this user has no home folder; set GENSYNTH_CACHE to a folder that can be written."
         ) from error
+
+
+def at_home(path: str) -> str:
+    """A path as a shell reads it: "~" is the home of whoever runs this."""
+    return os.path.expanduser(path)  # noqa: PTH111 - Path's raises where there is no home
+
+
+def check_writable(folder: Path, instead: str = "choose another --out") -> None:
+    """Whether a folder is there and can be written, or can be made. Nothing is left behind.
+
+    Args:
+        instead: what to do, to end the message.
+
+    Raises:
+        OutputError: neither.
+    """
+    there = (place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    nearest = next(there)
+    if not nearest.is_dir():
+        what = "a file" if nearest.exists() else "a link to nothing"
+        raise OutputError(f"{nearest} is {what}, so it can hold no folder; {instead}.")
+    try:  # asking for permissions is not enough: some file systems let nobody make a file
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write to {nearest}: {reason}; {instead}.") from error
 
 
 def about_disk(error: OSError) -> OutputError | None:
@@ -51,8 +79,7 @@ def _caches() -> dict[str, Path]:
     """
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     hub = os.environ.get("HF_HOME", f"{cache}/huggingface")
-    # expanduser of os.path leaves "~" where a user has no home; Path's raises.
     return {
         "GENSYNTH_CACHE": cache_folder(""),
-        "HF_HOME": Path(os.path.expanduser(hub)),  # noqa: PTH111
+        "HF_HOME": Path(at_home(hub)),
     }

@@ -1,5 +1,7 @@
 """Asking the hub, with a limit to how long no answer is waited for."""
 
+import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -25,10 +27,9 @@ def asking(what: str, instead: str) -> Iterator[bool]:
         InputError: it cannot be fetched, and there is no copy.
         OutputError: the cache cannot be written; the message names the variable that moves it.
     """
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
-    forbidden = constants.HF_HUB_OFFLINE
-    problem = FORBIDDEN if forbidden else unreachable(constants.ENDPOINT)
+    problem = _problem()
     try:
         yield problem is not None
     except errors.LocalEntryNotFoundError as error:
@@ -77,7 +78,7 @@ def weights_missing(name: str, folders: list[Path], url: str, target: Path) -> I
 
 
 def check_copy(name: str, what: str, instead: str) -> None:
-    """Whether a repository of the hub can be fetched, or has a copy on this machine.
+    """Whether a model of the hub can be fetched, or has a copy on this machine.
 
     Without a network a copy is taken, without asking again, and stderr says so. `what` begins the
     sentence that says what cannot be fetched, `instead` ends it.
@@ -85,19 +86,57 @@ def check_copy(name: str, what: str, instead: str) -> None:
     Raises:
         InputError: neither.
     """
-    from huggingface_hub import constants, errors, try_to_load_from_cache
+    from huggingface_hub import errors, try_to_load_from_cache
 
-    forbidden = constants.HF_HUB_OFFLINE
-    problem = FORBIDDEN if forbidden else unreachable(constants.ENDPOINT)
+    problem = _problem()
     if problem is None:
         return
     try:
         copy = try_to_load_from_cache(name, "config.json")
     except errors.HFValidationError as error:
         raise InputError(f"{what} cannot be fetched: {first_line(error)}. {instead}") from error
-    if not isinstance(copy, str):
+    _take_copy(name, isinstance(copy, str), problem, what, instead)
+
+
+def check_data(name: str) -> None:
+    """`check_copy` of a dataset, of which `datasets` has to have kept a table.
+
+    Raises:
+        InputError: neither a network nor a copy.
+    """
+    problem = _problem()
+    if problem is not None:
+        copied = any(_tables(name).glob("*/*/*/"))
+        instead = "Fetch it where there is a network, and give the folder or its Parquet files."
+        _take_copy(name, copied, problem, f"the dataset {name} of the hub", instead)
+
+
+def _problem() -> str | None:
+    """Why the hub cannot be asked; None if it can."""
+    from huggingface_hub import constants
+
+    return FORBIDDEN if constants.HF_HUB_OFFLINE else unreachable(constants.ENDPOINT)
+
+
+def _take_copy(name: str, copied: bool, problem: str, what: str, instead: str) -> None:
+    from huggingface_hub import constants
+
+    if not copied:
         raise InputError(f"{what} cannot be fetched: {problem}. {instead}")
-    if forbidden:
+    if problem == FORBIDDEN:
         return
     constants.HF_HUB_OFFLINE = True  # or the hub itself would try for half a minute
+    if "datasets" in sys.modules:  # which looked at it when it was imported
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = True
     print(f"note: {problem}; the copy of {name} on this machine is used.", file=sys.stderr)
+
+
+def _tables(name: str) -> Path:
+    """Where `datasets` keeps the tables of a dataset, known without importing it."""
+    from huggingface_hub import constants
+
+    cache = os.environ.get("HF_DATASETS_CACHE", f"{constants.HF_HOME}/datasets")
+    *owner, last = name.split("/")
+    words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", last)
+    words = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", words).lower()
+    return Path(cache) / "___".join([*owner, words])

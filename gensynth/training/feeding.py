@@ -17,7 +17,11 @@ from gensynth.errors import GensynthError, InputError
 from gensynth.training.session.faults import Abandoned, StopRequest
 from gensynth.training.session.together import Together
 
-SPECIMENS = 8  # images that are compared between processes
+SPECIMENS = 8  # images that are compared between processes, and between sessions
+ANOTHER_RUN = (
+    "from here on this is another run than it would have been (for that one give it the earlier "
+    "data; for one of the new data from its start: output=DIR)"
+)
 
 
 class Feed:
@@ -26,6 +30,8 @@ class Feed:
     Attributes:
         cursor: of a stream, a position and the (epoch, offset) at which it stands there.
         unreadable: rows that could not be decoded.
+        data: what tells these data from others.
+        changed: how they differ from those of the checkpoint, in words; None if they do not.
         schedule: which rows of which steps this process takes, once it is open.
     """
 
@@ -35,16 +41,24 @@ class Feed:
         self.cursor: tuple[int, tuple[int, int]] = (0, (0, 0))
         rows = None if source.streamed else len(source.rows)
         self.unreadable = Unreadable(experiment.data.max_corrupt, rows, source.name_of)
+        self.data = {k: v for k, v in json.loads(facts_of(source)).items() if k != "classes"}
+        self.changed: str | None = None
         self.batches: Generator[Batch] = (batch for batch in list[Batch]())
 
     def resume(self, place: dict[str, Any]) -> None:
         """Continues where `place` of a checkpoint says."""
         self.cursor = (place["cursor"][0], tuple(place["cursor"][1]))
         self.unreadable.rows |= set(place["unreadable"])
+        before = place.get("data", {})  # older checkpoints do not say
+        if before and self.data and before != self.data:
+            then, now = before["images"], self.data["images"]
+            what = f"{now}, taken in another order" if then != now else "as many, but others"
+            self.changed = f"the data were {then} pictures, now {what}: {ANOTHER_RUN}"
 
     def place(self) -> dict[str, Any]:
         """What `resume` needs."""
-        return {"cursor": self.cursor, "unreadable": sorted(self.unreadable.rows)}
+        unreadable = sorted(self.unreadable.rows)
+        return {"cursor": self.cursor, "unreadable": unreadable, "data": self.data}
 
     def open(self, step: int, device: torch.device) -> None:
         """Begins to read ahead from a step on."""

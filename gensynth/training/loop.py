@@ -16,6 +16,7 @@ from gensynth.errors import (
     ProcessLost,
     Stopped,
 )
+from gensynth.processes import processes
 from gensynth.training.run import Run
 from gensynth.training.session import output
 from gensynth.training.session.faults import StopRequest
@@ -39,6 +40,7 @@ def train(experiment: Experiment) -> Path:
     """
     stop = StopRequest()
     try:
+        processes(experiment.training.timeout)  # whose first call says how long they wait
         together = stop.connect()
         with output.claimed(experiment, together) as folder:
             _session(experiment, folder, stop, together)
@@ -57,7 +59,7 @@ def _session(experiment: Experiment, folder: Path, stop: StopRequest, together: 
         run.finish()
         told = True
     except (GensynthError, RuntimeError, OSError) as error:
-        failure = _in_words(error, run, folder)
+        failure = _in_words(error, run, experiment, folder)
         if failure is None:
             raise
         note_end(folder, run.step if run else 0, failure, together)
@@ -73,7 +75,9 @@ def _session(experiment: Experiment, folder: Path, stop: StopRequest, together: 
             note_end(folder, run.step if run else 0, GensynthError(ended), together)
 
 
-def _in_words(error: Exception, run: Run | None, folder: Path) -> GensynthError | None:
+def _in_words(
+    error: Exception, run: Run | None, experiment: Experiment, folder: Path
+) -> GensynthError | None:
     """The error as people should see it; None if it is a mistake of ours."""
     if isinstance(error, torch.OutOfMemoryError):
         return DeviceMemoryError(
@@ -81,7 +85,7 @@ def _in_words(error: Exception, run: Run | None, folder: Path) -> GensynthError 
             "training.gradient_checkpointing=true or training.mixed_precision=bf16."
         )
     if isinstance(error, RuntimeError) and not isinstance(error, GensynthError):
-        error = lost(error) if is_lost(error) else error
+        error = lost(error, experiment.training.timeout) if is_lost(error) else error
     if isinstance(error, ProcessLost):
         return ProcessLost(f"{error} {run.rescue()}") if run else error
     if isinstance(error, GensynthError):

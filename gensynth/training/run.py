@@ -96,7 +96,7 @@ class Run:
         changes: list[str] = []
         is_main = self.accelerator.is_main_process
         if is_main:
-            changes = output.record(self.experiment, self.folder, self.step)
+            changes = output.record(self.experiment, self.folder, self.step, self.feed.changed)
             drop_later(self.folder, self.step)
         self.log = TrainingLog(self.folder, self.step, self.experiment.training.steps, is_main)
         for line in self.begun:

@@ -34,10 +34,11 @@ def serve(
     public_hosts: Sequence[str] = (),
     root_path: str = "",
     proxies: Sequence[str] = (),
+    variant: str | None = None,
 ) -> None:
     """Serves the page until Ctrl-C or SIGTERM.
 
-    With `optimize` the models draw faster, and stderr says how. The last three are those of
+    With `optimize` the models draw faster, and stderr says how. The last four are those of
     `create_app`.
 
     Raises:
@@ -55,7 +56,7 @@ def serve(
                 file=sys.stderr,
                 flush=True,
             )
-        app = create_app(models, hosts, optimize, root_path, proxies)
+        app = create_app(models, hosts, optimize, root_path, proxies, variant)
         run(app, socket, f"gensynth serves {', '.join(app.state.engine.pipelines)}", host)
 
 
@@ -65,6 +66,7 @@ def create_app(
     optimize: bool = False,
     root_path: str = "",
     proxies: Sequence[str] = (),
+    variant: str | None = None,
 ) -> FastAPI:
     """The application for models by name, folder or hub id, loaded.
 
@@ -77,6 +79,7 @@ def create_app(
         root_path: the path below which a proxy shows the page, or its whole address.
         proxies: addresses or networks of proxies whose X-Forwarded-Host, -Proto and -Prefix are
             believed; those on loopback always are.
+        variant: of the weights of every model, see `gensynth.load`.
     """
     # Only here: what is wrong without them is said at once.
     from gensynth.pipelines.loading import load
@@ -85,9 +88,10 @@ def create_app(
     if not models:
         raise UsageError("name at least one model to serve.")
     names, root, trusted = Names(hosts), read_root(root_path), Proxies(proxies)
-    pipelines = {name: load(model) for name, model in shown_names(models).items()}
+    pipelines = {name: load(model, variant=variant) for name, model in shown_names(models).items()}
     for name, pipeline in pipelines.items():
         pipeline.resolve()  # a tokenizer, which draws nothing, refuses
+        pipeline.condition.none(pipeline.device)  # kept: only one thread may encode later
         for sentence in pipeline.optimize() if optimize else ():
             print(f"{name}: {sentence}", file=sys.stderr, flush=True)
     folder = PrivateFolder()

@@ -46,6 +46,13 @@ REFUSED = [
     (["sample", "--guidance-interval", "0.7,0.2"], 2, "0 <= low < high <= 1"),
     (["sample", "--size", "30"], 2, "Nearest: 32x32"),
     (["sample", "--size", "4x64"], 2, "Nearest: 8x64"),
+    (["sample", "--size", "100000"], 2, "it takes 112 GiB of memory"),
+    (["sample", "--size", "8x1048584"], 2, "a side may have 1,048,576 pixels at most"),
+    (["sample", "--size", "16384x16392"], 2, "268,435,456 pixels, such as 16384x16384"),
+    ([*EVALUATE, "--size", "100000"], 2, "is too large"),
+    (["reference", "PICTURES", "--out", "NEW.npz", "--size", "100000"], 2, "is too large"),
+    ([*EDIT, "--outpaint", "100000"], 2, "is too large"),
+    ([*TRAIN, "data.size=100000"], 2, "'data.size': Input should be less than or equal to 16384"),
     (["sample", "--scheduler", "FlowODESheduler"], 2, "scheduler 'FlowODESheduler' does not fit"),
     (["sample", "--scheduler", "DDPMScheduler"], 2, "does not fit a model that predicts velocity"),
     (["sample", "--out", "FILE"], 6, "is a file, so it can hold no folder; choose another --out"),
@@ -59,6 +66,19 @@ REFUSED = [
     (["edit", "PICTURE", "--out", "a.jpg"], 2, "must end in .png or .webp"),
     (["edit", "PICTURE", "-n", "2", "--out", "a.png"], 2, "2 variants need a folder"),
     (["edit", "PICTURE", "--out", "PICTURES"], 4, "not empty; choose another --out"),
+    # places that cannot be written; nobody can make a file in /proc, root neither
+    (["sample", "--out", "/proc/new"], 6, "cannot write to /proc: "),
+    (["sample", "--out", "FILE/new"], 6, "is a file, so it can hold no folder"),
+    ([*EDIT[:-1], "/proc/new/a.png"], 6, "cannot write to /proc: "),
+    ([*EVALUATE, "--out", "/proc/new"], 6, "; choose another --out"),
+    ([*EVALUATE, "--out", "FILE/report.json"], 6, "is a file, so it can hold no folder"),
+    (["reference", "PICTURES", "--out", "/proc/new.npz"], 6, "cannot write to /proc: "),
+    (["demo", "--out", "/proc/new"], 6, "cannot write to /proc: "),
+    (["encode", "--config", CONFIG, "--out", "FILE/new"], 6, "is a file"),
+    (["bench", "ops", "--out", "/proc/new"], 6, "cannot write to /proc: "),
+    (["convert", "--checkpoint", "FILE", "--from", "dit", "--out", "/proc/new"], 6, "cannot write"),
+    ([*TRAIN, "output=/proc/new"], 6, "set output to a folder that can be written"),
+    ([*TRAIN, "output=FILE/new"], 6, "is a file, so it can hold no folder; set output to"),
     # experiments
     ([*TRAIN, "model.name=DiCo-nono"], 2, "unknown model 'DiCo-nono'"),
     ([*TRAIN, "model.hiden_size=3"], 2, "unknown key 'model.hiden_size'"),
@@ -82,6 +102,8 @@ REFUSED = [
     (["evaluate", "PICTURES", "--reference", "nowhere"], 3, "there are no images at 'nowhere'"),
     (["evaluate", "PICTURES", "--reference", "x.npz"], 3, "gensynth reference IMAGES --out x.npz"),
     ([*EVALUATE, "--floor", "nowhere"], 3, "there are no images at 'nowhere'"),
+    ([*EVALUATE, "--trained-on", "nowhere"], 3, "there are no images at 'nowhere'"),
+    ([*EVALUATE, "--prompts", "nowhere"], 3, "there are no images at 'nowhere'"),
     ([*EVALUATE, "--extractor", "lite0-65"], 2, "there is no extractor 'lite0-65'"),
     ([*EVALUATE, "--metrics", "is,precison"], 2, "Did you mean precision-recall?"),
     ([*EVALUATE, "--weights", "nowhere.pth"], 3, "there is no weights file nowhere.pth"),
@@ -125,7 +147,8 @@ def places(tmp_path_factory) -> Iterator[dict[str, str]]:
 def placed(arguments: list[str], places: dict[str, str]) -> list[str]:
     def word(given: str) -> str:
         key, equals, value = given.rpartition("=")
-        return f"{key}{equals}{places.get(value, value)}"
+        first, slash, rest = value.partition("/")
+        return f"{key}{equals}{places.get(value, places.get(first, first) + slash + rest)}"
 
     return [word(argument) for argument in arguments]
 

@@ -78,8 +78,8 @@ def test_what_is_meant(classes, text, numbers):
     [
         (MIXED, "3", {"index:3": 3, "name:3": 0}),
         (IMAGENET, "panda", {"index:2": 2, "index:3": 3}),
-        (IMAGENET, "crane", {"index:4": 4, "index:5": 5}),
-        (IMAGENET, "name:crane", {"index:4": 4, "index:5": 5}),
+        (IMAGENET, "crane", {"index:4": 4, "index:5": 5, "n02012849": 4, "n03126707": 5}),
+        (IMAGENET, "name:crane", {"index:4": 4, "index:5": 5, "n02012849": 4, "n03126707": 5}),
         (Classes(["one, 1", "two, 2"], 2), "1", {"index:1": 1, "name:1": 0}),
         (Classes(["CAT", "Cat"], 2), "cat", {"index:0": 0, "index:1": 1}),
         (FOLDERS, "0", {"index:0": 0}),
@@ -92,6 +92,28 @@ def test_what_can_mean_two_is_refused_and_says_how_to_write_each(classes, text, 
         for words, number in readings.items():
             assert words in str(refused.value)
             assert classes.item(words) == number
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "words"),
+    [
+        (
+            ["bat", "dog", "bat"],
+            "bat",
+            "index:0 ('bat', beside 'dog'), index:2 ('bat', beside 'dog')",
+        ),
+        (
+            ["owl", "bat", "cap, hat", "Bat", "net"],
+            "BAT",
+            "index:3 ('Bat', beside 'cap' and 'net')",
+        ),
+        (["bat", "bat"], "bat", "index:0 ('bat'), index:1 ('bat')"),
+    ],
+)
+def test_classes_of_one_name_are_told_apart_by_their_neighbours(names, text, words):
+    with pytest.raises(UsageError) as refused:
+        Classes(names, None).item(text)
+    assert words in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,15 @@ def test_a_thousand_names_in_the_known_order():
     assert digest.startswith("385e0240499426c0")
 
 
+def test_the_two_cranes_are_told_apart():
+    classes = imagenet_classes(1000)
+    with pytest.raises(UsageError) as refused:
+        classes.parse("crane")
+    assert "index:134 ('crane', n02012849, beside 'bittern' and 'limpkin')" in str(refused.value)
+    assert "index:517 ('crane', n03126707, beside " in str(refused.value)
+    assert classes.parse("n02012849,index:517") == [134, 517]
+
+
 def test_converted_models_know_them(tiny_vae_folder, tmp_path):
     file = store(tmp_path / "x.pt", official("dit", random_model("DiT-nano/2")))
     convert("dit", file, tmp_path / "out", vae=str(tiny_vae_folder))

@@ -93,7 +93,8 @@ def test_a_floor_is_of_as_many_images_as_there_are_samples(fashion_sets, lite0_e
     alone = measure(first(half, 40), rest, lite0_extractor, metrics=["frechet"])
     assert alone.floor_of is None  # 40 against 40 would be about twice as far apart
     assert alone.no_floor == (
-        "the reference has 80 images, less than four times the 40 samples; give others with --floor"
+        "the reference has 80 images, less than four times the 40 samples; give others with "
+        "--floor, or measure fewer samples: -n 20"
     )
     assert all(score.floor is None for score in alone.scores)
     few = measure(first(half, 20), rest, lite0_extractor, metrics=["frechet"])
@@ -180,7 +181,17 @@ def test_the_floor_is_of_any_space_with_a_frechet_distance(fashion_sets, means_e
     ("metrics", "count", "reason"),
     [
         (["kid"], 80, "none of these numbers has a floor; a Fréchet distance has one"),
-        (["frechet"], 79, "others has 79 images, fewer than the 80 samples"),
+        (
+            ["frechet"],
+            79,
+            "others has 79 images, fewer than the 80 samples; give more with --floor, or measure "
+            "fewer samples: -n 79",
+        ),
+        (
+            ["frechet"],
+            1,
+            "others has 1 images, fewer than the 80 samples; give more with --floor",
+        ),
     ],
 )
 def test_images_for_a_floor_that_cannot_be_are_not_looked_at(

@@ -57,6 +57,58 @@ def test_tuned_launches_of_other_versions_are_left_out_with_a_word(a_gpu, caplog
     assert "gensynth ops tune" in caplog.text
 
 
+WHOLE = {"versions": {}, "launches": {"op": {"a": {"blocks": {"BLOCK": 64}}}}}
+
+
+def changed(launch):
+    return {**WHOLE, "launches": {"op": {"a": launch}}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe{}",
+        b'{"versions": {',
+        b"[" * 100_000,
+        b"[]",
+        b"null",
+        {"launches": {}},
+        {"versions": {}},
+        {**WHOLE, "launches": ["op"]},
+        {**WHOLE, "launches": {"op": 3}},
+        changed({"blocks": 64}),
+        changed({"blocks": {"BLOCK": "64"}}),
+        changed({"blocks": {"BLOCK": 64}, "num_warps": 0}),
+        changed({"blocks": {"BLOCK": 64}, "num_stages": 2.0}),
+        changed({"stages": 2}),
+    ],
+    ids=lambda content: str(content)[:40],
+)
+def test_a_damaged_file_is_said_ignored_and_made_anew(a_gpu, caplog, monkeypatch, content):
+    monkeypatch.setattr(launches, "versions", dict)
+    path = launches.cache_file()
+    path.parent.mkdir()
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    shipped = {"a": Launch({"BLOCK": 32})}
+    for _ in range(2):
+        assert launches.find("op", shipped, "a") == shipped["a"]
+    (record,) = caplog.records  # said once
+    assert record.getMessage().startswith(f"{path} cannot be read and is not used")
+    assert "gensynth ops tune" in record.getMessage()
+    launches.save_tuned({"op": {"a": Launch({"BLOCK": 128})}})
+    assert launches.find("op", shipped, "a") == Launch({"BLOCK": 128})
+
+
+def test_a_whole_file_is_used(a_gpu, caplog, monkeypatch):
+    monkeypatch.setattr(launches, "versions", dict)
+    path = launches.cache_file()
+    path.parent.mkdir()
+    path.write_text(json.dumps(WHOLE))
+    assert launches.find("op", {}, "a") == Launch({"BLOCK": 64})
+    assert not caplog.records
+
+
 def test_trying():
     shipped = {"a": Launch({"BLOCK": 64})}
     other = Launch({"BLOCK": 16})

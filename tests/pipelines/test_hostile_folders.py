@@ -189,7 +189,7 @@ def test_the_weights_without_a_variant_come_first(folder, make_model, load):
     assert torch.equal(load(folder).model.stem.weight, stem)
     assert torch.equal(load(folder, variant="ema").model.stem.weight, stem + 1)
     (folder / WEIGHTS).rename(file.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    with pytest.raises(InputError, match=r"several variants; say which: variant= .*ema, fp16"):
+    with pytest.raises(InputError, match=r"several variants; say which: --variant .*ema, fp16"):
         load(folder)
     assert torch.equal(load(folder, variant="ema").model.stem.weight, stem + 1)
 

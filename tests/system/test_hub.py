@@ -3,11 +3,15 @@
 import socket
 import time
 
+import datasets
 import pytest
 from huggingface_hub import constants
 
 from gensynth.errors import InputError, OutputError
+from gensynth.experiments.names import check_encoder, check_places
+from gensynth.experiments.read import read_experiment
 from gensynth.pipelines.finding import resolve
+from gensynth.preflight.measuring import check_images
 from gensynth.system import hub
 
 
@@ -62,6 +66,56 @@ def test_what_was_fetched_before_is_used_without_a_network(offline, tmp_path, ca
     assert "the copy of foo/bar on this machine is used" in capsys.readouterr().err
     assert constants.HF_HUB_OFFLINE  # so that nothing asks again
     assert resolve("foo/bar") == snapshot
+
+
+WITHOUT_NETWORK = {
+    "data": (
+        ["data.source=hub", "data.path=Foo/BarSet"],
+        "the dataset Foo/BarSet of the hub cannot be fetched: there is no network",
+        "give the folder or its Parquet files",
+    ),
+    "repa": (
+        ["regularizers=[{name: repa, block: levels.1.0, encoder: dinov2, path: foo/dino}]"],
+        "there is no encoder at foo/dino, and as a hub id it cannot be fetched: there is no netw",
+        "or its encoder to lite0",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_NETWORK)
+def test_what_an_experiment_reads_from_the_hub_is_asked_for_first(offline, capfd, what):
+    changes, said, instead = WITHOUT_NETWORK[what]
+    experiment = read_experiment("fashion_mnist/dico_nano", changes)
+    began = time.monotonic()
+    with pytest.raises(InputError) as refused:
+        check_places(experiment)
+    assert said in str(refused.value) and instead in str(refused.value)
+    assert time.monotonic() - began < 5 and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("where", ["hub:Foo/BarSet", "hub:Foo/BarSet:test", "hub:foo"])
+def test_images_of_the_hub_are_asked_for_first(offline, where):
+    name = where.split(":")[1]
+    with pytest.raises(InputError, match=f"the dataset {name} of the hub cannot be fetched"):
+        check_images(where)
+
+
+def test_an_encoder_that_is_no_id_is_refused_without_the_hub(offline):
+    with pytest.raises(InputError, match=r"no encoder at ./dino\. Set its path"):
+        check_encoder("./dino")
+
+
+@pytest.mark.parametrize("name", ["Foo/BarSet", "foo/HTMLPage2x", "mnist", "a/fashion_mnist-v2"])
+def test_a_dataset_that_was_fetched_before_is_used(offline, monkeypatch, tmp_path, capsys, name):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    *owner, last = name.split("/")
+    table = "___".join([*owner, datasets.naming.camelcase_to_snakecase(last)])
+    (tmp_path / table / "default" / "0.0.0" / "abc").mkdir(parents=True)
+    hub.check_data(name)
+    assert f"the copy of {name} on this machine is used" in capsys.readouterr().err
+    assert constants.HF_HUB_OFFLINE and datasets.config.HF_HUB_OFFLINE  # nothing asks again
 
 
 def test_without_a_copy_it_is_refused(offline):

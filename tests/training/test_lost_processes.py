@@ -9,13 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apart import from_folders, with_workers
+from apart import from_folders, stopping_before_its_gradients, with_workers
 from launching import Launch, command, launch, training
 from test_one_run_per_folder import ENDLESS, wait_for_steps
 from tiny import losses, weights, write_experiment
 
+from gensynth.errors import ProcessLost
 from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
+from gensynth.training.session.together import losing
 
 
 def status(run):
@@ -87,12 +89,54 @@ def test_a_process_that_was_killed_ends_the_others(victim, tmp_path):
         codes = ended(started)
         said = "".join(started._said())
     assert codes[victim] == -9 and codes[1 - victim] == 75, said
-    assert "another process of this launch ended" in said and "please report" not in said
+    assert "another process of this launch ended" in said and "data.workers=0" in said
+    assert not any(word in said.lower() for word in ("please report", "gloo", "peer"))
     assert status(run)["state"] == "failed"
     if victim == 1:  # the main process is left, and saves
         assert checkpoints(run) == [f"step-{status(run)['step']:08d}"]
         assert "the same command resumes" in said
         train(load_experiment(config, [f"training.steps={status(run)['step'] + 1}"]))
+
+
+def test_a_process_that_stopped_in_an_exchange_of_gradients_ends_the_others(tmp_path):
+    config, run = write_experiment(tmp_path), tmp_path / "run"
+    arguments = training(config, "training.steps=4", "training.timeout=2")
+    with Launch(stopping_before_its_gradients, *arguments, processes=2) as started:
+        started.processes[0].join(60)
+        said = "".join(started._said())
+        assert started.processes[0].exitcode == 75, said
+        assert started.processes[1].is_alive()
+    assert "another process of this launch did not answer for 2 seconds" in said
+    assert "training.timeout=SECONDS allows more" in said and "gloo" not in said.lower()
+    assert "Timed out waiting" not in said
+    # what was saved is sound, and the advice can be followed
+    assert checkpoints(run) == ["step-00000002"] and status(run)["state"] == "failed"
+    whole = write_experiment(tmp_path / "whole")
+    resumed = train(load_experiment(config, ["training.steps=4", "training.timeout=900"]))
+    undisturbed = train(load_experiment(whole, ["training.steps=4"]))
+    # one process adds up the gradients of a batch in another order than two
+    assert losses(resumed) == pytest.approx(losses(undisturbed), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+            "[127.0.0.1]:4822",
+            "ended, or the connection",
+        ),
+        ("Broken pipe", "ended, or the connection"),
+        ("NCCL error in: NCCLUtils.hpp:268, remote process exited", "ended, or the connection"),
+        ("Timed out waiting 600000ms for recv operation to complete", "did not answer in time"),
+        ("wait timeout after 600000ms, keys: /default_pg/0//cuda", "did not answer in time"),
+    ],
+)
+def test_a_lost_process_is_told_in_our_words(said, words):
+    with pytest.raises(ProcessLost) as caught, losing():
+        raise RuntimeError(said)
+    assert words in str(caught.value) and said not in str(caught.value)
+    assert str(caught.value.__cause__) == said
 
 
 def test_the_data_of_one_process_fail_for_all(tmp_path):

@@ -5,7 +5,8 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import drawing_options
+from gensynth.cli.options import VARIANT, drawing_options
+from gensynth.models.known import check_area
 from gensynth.settings import OF_THE_WALK, Settings
 from gensynth.values import read_size
 
@@ -21,6 +22,9 @@ def edit(
     ),
     label: str = typer.Option(
         None, "--label", help="Class of the redrawn part. [default: no class]"
+    ),
+    prompt: str = typer.Option(
+        None, "--prompt", metavar="TEXT", help="Instead, for models of prompts: what it shows."
     ),
     outpaint: str = typer.Option(
         None, "--outpaint", metavar="N|HxW", help="Pixels of a larger canvas to fill."
@@ -43,21 +47,25 @@ def edit(
         None, "--edge", help="Pixels inside the mask that are blended. [default: 1/4 token]"
     ),
     model: str = typer.Option("maskgit-fashion", "--model", help="A model of tokens."),
+    variant: str = VARIANT,
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder, or for one result a .png or .webp."),
 ) -> None:
-    """Redraw a part of a picture, fill a larger canvas, or draw variations of all of it.
+    """Redraw a part of a picture, enlarge it, or draw variations.
 
     gensynth edit shirt.png --mask sleeves.png --label Pullover --num-variants 6 --out pullovers
 
-    Outside the mask no pixel changes (transparency is laid over white and 16 bits become 8 before).
-    Without --mask and --outpaint the whole picture is varied; --strength 0.3 keeps most of it. Of
-    four times as many seeds those are drawn to the end whose
+    --outpaint fills a larger canvas. Outside the mask no pixel changes (transparency is laid over
+    white and 16 bits become 8 before). Without --mask and --outpaint the whole picture is varied;
+    --strength 0.3 keeps most of it. Of four times as many seeds those are drawn to the end whose
     results promise to differ most. A folder also gets sheet.png: the picture, what is redrawn in
     red, the results.
     """
     canvas = None if outpaint is None else read_size(outpaint, "--outpaint")
-    changes: dict[str, Any] = {"label": label, "strength": strength, "outpaint": canvas}
+    if canvas is not None:
+        check_area(*canvas)
+    shown = label if prompt is None else prompt.strip() or None
+    changes: dict[str, Any] = {"label": shown, "strength": strength, "outpaint": canvas}
     changes |= {"anchor": anchor, "edge": edge}
     changes["settings"] = settings
     from gensynth.preflight import editing
@@ -67,9 +75,9 @@ def edit(
     for picture in filter(None, (image, mask)):
         editing.check_picture(picture)
     editing.check_change(anchor, strength, edge)
-    check_model(model, settings, label)
+    check_model(model, settings, label, () if prompt is None else (prompt,))
     editing.check_tokens(model)
     from gensynth.sampling.edits import EditJob, run
 
-    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes)
+    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes, variant)
     print(run(job, out))

@@ -2,6 +2,7 @@
 
 import typer
 
+from gensynth.cli.options import VARIANT
 from gensynth.settings import Settings
 
 
@@ -15,6 +16,7 @@ def serve(
         metavar="[MODEL]...",
         help="Names, folders or hub ids. [default: those that come along]",
     ),
+    variant: str = VARIANT,
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
     optimize: bool = typer.Option(
@@ -56,4 +58,4 @@ def serve(
     listen(host, port).close()  # refuses a port in use before torch and Gradio are imported
     from gensynth_serve.web.app import serve as run
 
-    run(models or list(PRETRAINED), host, port, optimize, public_host, root_path, proxy)
+    run(models or list(PRETRAINED), host, port, optimize, public_host, root_path, proxy, variant)

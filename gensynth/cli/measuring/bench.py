@@ -7,6 +7,7 @@ import typer
 
 from gensynth.errors import InputError, UsageError
 from gensynth.system import outline
+from gensynth.system.disk import check_writable
 
 
 class What(enum.StrEnum):
@@ -62,6 +63,8 @@ def bench(
     and noise, their memory, and their speed beside others.
     """
     check(what, part, data)
+    if out is not None:
+        check_writable(out)
     if what is What.ops:
         from gensynth_benchmarks.operators import main as run_operators
 

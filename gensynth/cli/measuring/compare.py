@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from gensynth.system.disk import check_writable
+
 
 def register(app: typer.Typer) -> None:
     app.command("compare")(compare)
@@ -20,19 +22,22 @@ def compare(
         False, "--force", help="Show also what is unlike, without ranking it."
     ),
 ) -> None:
-    """Put the numbers of runs side by side, with differences in standard errors.
+    """Put the numbers of several evaluations or runs side by side.
 
     gensynth compare reports/dico reports/dit
 
     gensynth compare runs/dico runs/dit --out comparison
 
-    Training runs that were evaluated on the way are compared at equal numbers of images and at
-    equal time. Numbers of other extractors, references, sample counts or protocols are not ranked.
+    Differences are told in standard errors. Training runs that were evaluated on the way are
+    compared at equal numbers of images and at equal time. Numbers of other extractors, references,
+    sample counts or protocols are not ranked.
     """
     from gensynth.preflight.measuring import numbers_file
 
     for place in runs:
         numbers_file(Path(place))
+    if out is not None:
+        check_writable(out)
     from gensynth.evaluation.comparing.compare import compare as run
     from gensynth.evaluation.comparing.output import print_comparison, write_comparison
 

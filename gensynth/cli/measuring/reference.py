@@ -7,6 +7,8 @@ from typing import Any
 import typer
 
 from gensynth.errors import RefusedError, UsageError
+from gensynth.models.known import check_area
+from gensynth.system.disk import check_writable
 from gensynth.system.temporary import remove_leftovers
 
 
@@ -41,7 +43,7 @@ def reference(
     ),
     download: bool = typer.Option(False, "--download", help="Fetch weights, or a published file."),
 ) -> None:
-    """Make the statistics of real images that samples are compared with, once.
+    """Make statistics of real images, to compare samples with.
 
     gensynth reference photos --size 256 --out photos.npz
 
@@ -61,8 +63,11 @@ def reference(
         raise UsageError(f"--out must end in .npz, got {out}.")
     if out.exists():
         raise RefusedError(f"{out} is there already; choose another --out or delete it.")
+    check_writable(out.parent)
     if batch_size < 1 or workers < 0 or (num is not None and num < 2):
         raise UsageError("--batch-size must be at least 1, --workers 0 and --num 2.")
+    if size is not None:
+        check_area(size, size)
     from gensynth.preflight.measuring import check_images, check_space
 
     check_images(data)

@@ -247,8 +247,10 @@ def _without_captions(
     if column is not None:
         why = f"the column {column} of their metadata is empty (it has {', '.join(names)})"
     else:
-        here = f"the columns {', '.join(names)}" if names else "no metadata.csv or metadata.jsonl"
-        why = f"no {TEXT} of the same name lies beside one, and there is {here}"
+        here = "there is no metadata.csv or metadata.jsonl"
+        if names:
+            here = f"the metadata have no such column (its columns are {', '.join(names)})"
+        why = f"no {TEXT} of the same name lies beside one, and {here}"
     return UsageError(
         f"the pictures in {folder} have no captions: {why}. Put a {TEXT} beside each, or set "
         f"data.text_column to a column of captions in a metadata.csv. {UNUSED}"

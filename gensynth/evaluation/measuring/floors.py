@@ -10,6 +10,7 @@ from gensynth.evaluation.measuring.measures import space_of, sums_of
 from gensynth.metrics.frechet import distance_terms
 from gensynth.seeding import derived_seed
 
+FEWEST = 2  # samples of which a distance can be told
 LEAST_SHARE = 4  # the fewest reference images for each sample, where they make the floor themselves
 
 
@@ -27,17 +28,25 @@ def without_floor(
     if "frechet" not in metrics:
         return "none of these numbers has a floor; a Fréchet distance has one"
     if others is not None:
-        few = others.length < count
-        reason = f"{others.name} has {others.length:,} images, fewer than the {count:,} samples"
-        return reason if few else None
+        if others.length >= count:
+            return None
+        return (
+            f"{others.name} has {others.length:,} images, fewer than the {count:,} samples; give "
+            f"more with --floor{_fewer_samples(others.length)}"
+        )
     if real is None:
         return "the reference is a file of statistics; give real images with --floor"
     if real.length < LEAST_SHARE * count:
         return (
             f"the reference has {real.length:,} images, less than four times the {count:,} samples;"
-            " give others with --floor"
+            f" give others with --floor{_fewer_samples(real.length // LEAST_SHARE)}"
         )
     return None
+
+
+def _fewer_samples(most: int) -> str:
+    """How else to get a floor that is of so many images at the most."""
+    return f", or measure fewer samples: -n {most}" if most >= FEWEST else ""
 
 
 def add_floors(

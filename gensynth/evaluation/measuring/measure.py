@@ -8,6 +8,13 @@ import numpy as np
 import torch
 
 from gensynth.errors import UsageError
+from gensynth.evaluation.measuring.beside import (
+    Beside,
+    Looked,
+    look,
+    reason_against,
+    scores_beside,
+)
 from gensynth.evaluation.measuring.features import (
     PIXELS,
     Effort,
@@ -22,6 +29,7 @@ from gensynth.evaluation.measuring.features import (
 from gensynth.evaluation.measuring.floors import add_floors, without_floor
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.evaluation.measuring.measures import (
+    BESIDE,
     FEATURES_OF_REFERENCE,
     NEEDS_FEATURES,
     chosen_metrics,
@@ -45,6 +53,7 @@ def measure(
     seed: int = 0,
     others: Images | None = None,
     effort: Effort | None = None,
+    beside: Beside | None = None,
 ) -> Measured | None:
     """The numbers of samples against a reference; None in all processes but the main one.
 
@@ -55,6 +64,7 @@ def measure(
             score is the floor. None: in spaces whose numbers cannot be read without it, the floor
             compares as many images of the reference as there are samples with its others, if it
             has at least `floors.LEAST_SHARE` times as many.
+        beside: training pictures and a CLIP, if there are any.
 
     Raises:
         UsageError: fewer than two samples, or an unknown metric.
@@ -77,6 +87,8 @@ def measure(
     real = extract(images, range(images.length), extractor, effort) if images else None
     spare = extract(others, drawn, extractor, effort) if others and drawn else None
     files = extract(samples, order, extractor, effort)
+    beside, unfit = chosen_beside(metrics, beside or Beside(()), samples, images)
+    looked = look(samples, order, images, beside, effort)
     extracted = time.perf_counter()
     # Extracting is shared; the numbers are a small part of the work and made once.
     if not processes().is_main_process:
@@ -84,6 +96,9 @@ def measure(
     known = completed(reference, real, extractor)
     found = Measured(samples, order, files, known, extractor, [], images, real, asked=num)
     found.scores, found.left_out = compute(extractor, files, known, wanted)
+    found.left_out += unfit
+    if looked is not None:
+        add_beside(found, looked, beside)
     if not found.scores:
         raise UsageError(
             f"nothing can be computed against {known.name}: {'; '.join(found.left_out)}."
@@ -91,13 +106,33 @@ def measure(
     if space_of(extractor).floor or others is not None:
         found.no_floor = reason
         found.floor_of = None if reason else add_floors(found, real, spare, others)
-    describe_images(found, others)
+    describe_images(found, others, spare)
     found.seconds = {"features": extracted - start, "numbers": time.perf_counter() - extracted}
     return found
 
 
-def describe_images(found: Measured, others: Images | None) -> None:
-    """Notes the sizes of all images, and which samples are copies or images of the reference."""
+def chosen_beside(
+    metrics: Sequence[str] | None, beside: Beside, samples: Images, real: Images | None
+) -> tuple[Beside, list[str]]:
+    """Which numbers of prompts and training pictures are computed, and a sentence for each other
+    one that was asked for by its name."""
+    reasons = {name: reason_against(name, beside, samples, real) for name in BESIDE}
+    wanted = [name for name in BESIDE if metrics is None or name in metrics]
+    left_out = [f"no {name}: {reasons[name]}" for name in wanted if metrics and reasons[name]]
+    return replace(beside, metrics=[name for name in wanted if reasons[name] is None]), left_out
+
+
+def add_beside(found: Measured, looked: Looked, beside: Beside) -> None:
+    """Adds the numbers of prompts and training pictures."""
+    texts = found.samples.texts
+    prompts = None if texts is None else [texts[index] for index in found.order]
+    scores, found.companions, found.remarks = scores_beside(looked, beside, prompts, found.real)
+    found.scores += scores
+    found.further = looked.of_samples
+
+
+def describe_images(found: Measured, others: Images | None, spare: FeatureFiles | None) -> None:
+    """Notes the sizes of all images, and which are copies or images of the reference."""
     found.copies = duplicates(found.files)
     found.sizes["samples"] = size_of(found.samples)
     known = found.reference.images or found.real
@@ -108,12 +143,20 @@ def describe_images(found: Measured, others: Images | None) -> None:
         found.sizes["reference"] = size_of(known)
     if others is not None and found.floor_of:
         found.sizes["floor"] = size_of(others)
+    found.seen = seen_in(found, found.files) == found.files.count
+    if spare is not None:
+        found.floor_seen = seen_in(found, spare)
+
+
+def seen_in(found: Measured, files: FeatureFiles) -> int:
+    """How many images are images of the reference; of a file of statistics all are known or none"""
     if found.real_files is not None:
-        hashes = (files.all(PIXELS) for files in (found.files, found.real_files))
-        found.seen = bool(torch.isin(*hashes).all())
-    elif found.reference.images_sha256 is not None:
-        kept_all = found.files.count <= FEATURES_OF_REFERENCE
-        found.seen = pixels_sha256(found.files, kept_all) == found.reference.images_sha256
+        return int(torch.isin(files.all(PIXELS), found.real_files.all(PIXELS)).sum())
+    if found.reference.images_sha256 is None:
+        return 0
+    kept_all = files.count <= FEATURES_OF_REFERENCE
+    same = pixels_sha256(files, kept_all) == found.reference.images_sha256
+    return files.count if same else 0
 
 
 def completed(

@@ -19,11 +19,13 @@ from gensynth.evaluation.drawn import DrawnImages
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.evaluation.measuring.measures import PUBLISHED_COUNT, known_origin, space_of
 from gensynth.evaluation.measuring.rounding import number, rounded, with_error
+from gensynth.evaluation.report.words import sentences
 from gensynth.files import write_text
 from gensynth.metrics.extractors import Extractor
 from gensynth.preflight.measuring import METRICS_FILE as METRICS_FILE
 
 SCHEMA = 2
+SHARED = 0.01  # of a floor's images; a data set may hold a picture twice
 RELIABLE_OFFLINE = 1000  # samples, where a floor is used
 # Ratio of both readings of the Inception Score above which samples lie in an order.
 ORDERED = 0.02
@@ -64,6 +66,7 @@ def describe(found: Measured, command: str, seed: int) -> dict[str, Any]:
             "fingerprint": extractor.fingerprint,
             "official": extractor.official,
         },
+        **({} if found.companions is None else {"beside": found.companions.facts}),
         "versions": versions(),
         "device": device_name(),
         "command": command,
@@ -118,8 +121,14 @@ def warnings_of(found: Measured) -> Iterator[str]:
     if not space.floor and not known_origin(found.reference):
         yield "the reference does not say how its images were prepared and which network saw them"
     yield from other_sizes(found)
+    yield from found.remarks
     if found.no_floor is not None:
         yield f"what real images score is not known: {found.no_floor}"
+    if found.floor_of is not None and found.floor_seen > found.files.count * SHARED:
+        yield (
+            f"{found.floor_seen:,} of the {found.files.count:,} images of the floor are images of "
+            "the reference, pixel for pixel, so it says nothing: give others with --floor"
+        )
     if found.seen:
         yield "every sample is an image of the reference, pixel for pixel"
     if found.copies:
@@ -210,6 +219,8 @@ def print_report(report: dict[str, Any], console: Console | None = None) -> None
         cells += ["" if c is None else number(c) for c in (score["corrected"], score["floor"])]
         table.add_row(score["name"], *cells, f"{score['better']} is better")
     console.print(table)
+    for text in sentences(report["scores"]):
+        console.print(text, markup=False)
     samples, reference = report["samples"], report["reference"]
     of = "" if reference["count"] is None else f"{reference['count']:,} images of "
     console.print(

@@ -34,9 +34,11 @@ MAY_CHANGE = (
     "training.gradient_accumulation",
     "training.gradient_checkpointing",
     "training.compile",
+    "training.timeout",
     "checkpoint.every",
     "checkpoint.keep",
     "ema.snapshot_every",
+    "data.texts",
     "data.workers",
     "data.timeout",
     "data.max_corrupt",
@@ -116,10 +118,13 @@ def tidy(folder: Path) -> None:
             old.rename(old.with_suffix(""))
 
 
-def record(experiment: Experiment, folder: Path, step: int) -> list[str]:
+def record(
+    experiment: Experiment, folder: Path, step: int, data_changed: str | None = None
+) -> list[str]:
     """Writes the resolved experiment into the folder; returns what changed for a resumed run.
 
-    Comments at the top of the file keep every change and the step at which it was made.
+    Comments at the top of the file keep every change and the step at which it was made, and how
+    the data changed.
     """
     path, changes, notes = folder / EXPERIMENT, list[str](), list[str]()
     if step:
@@ -130,6 +135,7 @@ def record(experiment: Experiment, folder: Path, step: int) -> list[str]:
             else []
         )
         notes = [line for line in earlier if line.startswith("# after step ")]
+        changes += [data_changed] if data_changed else []
         notes += [f"# after step {step}: {words}" for words in changes]
     write_text(path, "".join(f"{note}\n" for note in notes) + experiment.to_yaml())
     return changes

@@ -16,8 +16,9 @@ T = TypeVar("T")
 LIMIT = timedelta(minutes=30)  # one process draws or saves while the others wait
 HURRY_SECONDS = 20.0  # for the others, once this process was asked to stop
 SETTLE_SECONDS = 5.0  # for what the device was given before a process was lost
-# Parts of the messages in which torch says that a process is gone or did not come in time.
-LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "broken pipe")
+# Parts of the messages in which torch says that a process did not come in time, or is gone.
+LATE = ("timed out", "timeout")
+LOST = ("gloo", "nccl", "connection", "broken pipe", *LATE)
 
 
 class Together:
@@ -124,12 +125,24 @@ def losing() -> Iterator[None]:
         raise lost(error) from error
 
 
-def lost(error: RuntimeError) -> ProcessLost:
-    """What to raise for `error`, which `is_lost`."""
-    reason = str(error).strip().split("\n")[0]
+def lost(error: RuntimeError, timeout: int | None = None) -> ProcessLost:
+    """What to raise for `error`, which `is_lost`; torch's own words are kept as its cause.
+
+    Args:
+        timeout: the `training.timeout` of the wait; None of a wait that has another limit.
+    """
+    if not any(word in str(error).lower() for word in LATE):
+        return ProcessLost(
+            "another process of this launch ended, or the connection to it broke. Its own message, "
+            "if it had time for one, says why; without one it was most likely killed because "
+            "memory ran out: data.workers=0 or training.gradient_accumulation=2 (or more) need "
+            "less."
+        )
+    how_long = "in time" if timeout is None else f"for {timeout} seconds"
+    allow = "" if timeout is None else " If it was only slow, training.timeout=SECONDS allows more."
     return ProcessLost(
-        "another process of this launch ended or does not answer; its own message, if it had time "
-        f"for one, says why ({reason})."
+        f"another process of this launch did not answer {how_long}: it hangs, was stopped, or its "
+        f"machine cannot be reached. End what is left of it.{allow}"
     )
 
 
