@@ -152,7 +152,8 @@ class DrawnImages:
             ]
             drawn = generate(draw, new, self.batch_size) if new else ()
             found = {picture.index: to_tensor(image) for picture, image in drawn}
-            yield torch.tensor(batch), torch.stack([self._kept.get(i, found.get(i)) for i in batch])
+            known = self._kept | found
+            yield torch.tensor(batch), torch.stack([known[index] for index in batch])
             self._keep(found)
 
     def _keep(self, found: dict[int, Tensor]) -> None:

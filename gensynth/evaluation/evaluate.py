@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gensynth.conditions.prompt_files import READERS, read_prompts
 from gensynth.data.files.image_set import ImageSet, open_images
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import UsageError
 from gensynth.evaluation.measuring.beside import Beside
 from gensynth.evaluation.measuring.features import Effort, Images
 from gensynth.evaluation.measuring.measure import measure
@@ -127,23 +128,29 @@ def open_beside(texts: Texts, fit: Fit, download: bool) -> Beside:
 
 
 def prompts_at(where: str) -> list[str]:
-    """The lines of a .txt, or the captions of the pictures at a place, see `open_images`.
+    """The prompts of a file, see `read_prompts`, or the captions of the pictures at a place.
 
     Raises:
         InputError: nothing there, or not readable.
         UsageError: there are no prompts.
     """
-    if Path(where).suffix.lower() == ".txt":
-        try:
-            lines = Path(where).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the prompts in {where}: {error}.") from error
-        found = [line.strip() for line in lines if line.strip()]
-    else:
-        found = [text for text in open_images(where).texts or [] if text]
+    if Path(where).suffix.lower() in READERS:
+        return read_prompts(where)
+    return captions_at(where)
+
+
+def captions_at(where: str) -> list[str]:
+    """The captions of the pictures at a place, see `open_images`.
+
+    Raises:
+        InputError: nothing there, or not readable.
+        UsageError: there are no captions.
+    """
+    found = [text for text in open_images(where).texts or [] if text]
     if not found:
         raise UsageError(
-            f"{where} has no prompts: give a .txt with one in each line, or pictures with captions."
+            f"the pictures in {where} have no captions; give what is to be drawn with --prompts "
+            f"FILE ({', '.join(READERS)})."
         )
     return found
 

@@ -83,6 +83,7 @@ class Request:
 
     def _check_places(self) -> None:
         """Whether what is to be read is there, as far as nothing heavy is needed to tell."""
+        from gensynth.conditions.prompt_files import READERS, read_prompts
         from gensynth.preflight import measuring
         from gensynth.preflight.drawing import check_model
 
@@ -99,7 +100,9 @@ class Request:
         for place in (self.floor, self.trained_on):
             if place is not None:
                 measuring.check_images(place)
-        if self.prompts is not None and not self.prompts.endswith(".txt"):
+        if self.prompts is not None and Path(self.prompts).suffix.lower() in READERS:
+            read_prompts(self.prompts)
+        elif self.prompts is not None:
             measuring.check_images(self.prompts)
 
     def _metrics(self) -> list[str]:
@@ -231,7 +234,7 @@ class Request:
 
     def _prompts(self, reads_texts: bool) -> list[str] | None:
         """What a model is to draw: --prompts, or for a model of texts the reference's captions."""
-        from gensynth.evaluation.evaluate import prompts_at
+        from gensynth.evaluation.evaluate import captions_at, prompts_at
         from gensynth.evaluation.references.reference import is_reference
 
         if self.prompts is not None:
@@ -244,4 +247,4 @@ class Request:
                 f"{self.reference} holds statistics and no captions. Give what is to be drawn with "
                 "--prompts FILE."
             )
-        return prompts_at(self.reference)
+        return captions_at(self.reference)

@@ -88,7 +88,7 @@ def test_the_floor_is_of_training_pictures(sets, evaluated):
 def test_copies_are_told_from_held_out_pairs(sets):
     texts = Texts(str(sets / "test.parquet"), str(sets / "train.parquet"))
     found = scores(run(sets, "copies", texts)[1])
-    assert found["copies_pixels"]["value"] == found["copies_features"]["value"] == 1
+    assert found["copies_pixels"]["value"] == 1
     assert found["copies_pixels"]["floor"] == 0  # no picture of the reference was learnt
     assert found["held_out_pixels"]["value"] < 0.3  # with prompts that they do not show
 
@@ -103,7 +103,7 @@ def test_the_page_shows_samples_beside_true_and_training_pictures(evaluated, tmp
     assert f"{said['to_truth']:.2f} from the true picture" in page
     print_report(evaluated[1])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "100.0% are nearer to the truth" in printed and "Copies(features)" in printed
+    assert "100.0% are nearer to the truth" in printed and "Copies(pixels)" in printed
     json.dumps(evaluated[1], allow_nan=False)
 
 
@@ -112,11 +112,12 @@ def test_prompts_of_another_number_are_refused(sets, tmp_path):
     assert prompts_at(str(tmp_path / "three.txt")) == ["a", "b", "c"]
     with pytest.raises(UsageError, match=r"has 3 prompts and .* 12 samples; give one for each"):
         run(sets, texts=Texts(str(tmp_path / "three.txt")))
-    (tmp_path / "none.txt").write_text("\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="has no prompts"):
+    with pytest.raises(InputError, match="holds no prompts"):
+        (tmp_path / "none.txt").write_text("\n", encoding="utf-8")
         prompts_at(str(tmp_path / "none.txt"))
-    with pytest.raises(InputError, match="cannot read the prompts"):
-        prompts_at(str(tmp_path / "missing.txt"))
+    drawn("square 1, red").save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="have no captions; give what is to be drawn"):
+        prompts_at(str(tmp_path))
 
 
 @pytest.mark.parametrize(

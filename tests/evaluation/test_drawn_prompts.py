@@ -103,5 +103,5 @@ def test_a_reference_without_captions_says_what_to_give():
     request = Request(model="any", reference="imagenet256")
     with pytest.raises(UsageError, match=r"holds statistics and no captions.*--prompts FILE"):
         request._prompts(reads_texts=True)
-    with pytest.raises(UsageError, match=r"has no prompts: give a \.txt"):
+    with pytest.raises(UsageError, match=r"have no captions; give .* --prompts FILE"):
         Request(model="any", reference="fashion_mnist:test")._prompts(reads_texts=True)

@@ -5,8 +5,7 @@ import torch
 
 from gensynth.evaluation.measuring.captions import styles_of, thing_and_style
 from gensynth.evaluation.measuring.neighbours import (
-    SPACES,
-    copy_scores,
+    copy_score,
     held_out_pairs,
     held_out_score,
     training_neighbours,
@@ -27,6 +26,7 @@ def test_a_sample_lies_between_the_truth_and_the_nearest_other_style():
     # (0, 0) is 5 away, (10, 0) 8.1, (10, 9) 8.6; the dog and the owl are other things
     assert (found.position, found.truth, found.other) == (0, 1, 0)
     assert (found.to_truth, found.to_other) == (12, 5)
+    assert found.between == pytest.approx(98**0.5)  # from (3, 16) to (10, 9)
 
 
 def test_what_is_no_held_out_pair_is_left_out():
@@ -49,6 +49,7 @@ def test_the_share_and_both_means():
     assert score.key == "held_out_features" and score.value == 0.5
     assert score.details["to_truth"] == pytest.approx((0.5 + 49) / 2)
     assert score.details["to_other_style"] == pytest.approx((1 + 1) / 2)
+    assert score.details["truth_to_other_style"] == pytest.approx((1.25**0.5 + 50) / 2)
     assert score.standard_error == pytest.approx((0.25 / 2) ** 0.5)
 
 
@@ -57,13 +58,13 @@ def test_as_near_to_both_is_not_nearer_to_the_truth():
     assert held_out_score("rgb32", found).value == 0
 
 
-def test_rates_of_copies_in_both_spaces():
-    training = dict.fromkeys(SPACES, TRAINING)
-    samples = {"h1280": TRAINING[:2] + 0.1, "rgb32": torch.tensor([[0.1, 0], [5, 0]])}
-    real = {space: torch.tensor([[5.0, 1], [6, 1], [0, 49], [5, 2]]) for space in SPACES}
-    features, pixels = copy_scores(samples, training, real)
-    assert (features.value, pixels.value) == (1, 0.5)
-    assert features.floor == 0.25 and features.better == "lower"
+def test_the_rate_of_copies_beside_that_of_real_pictures():
+    samples = torch.tensor([[0.1, 0], [5, 0]])
+    real = torch.tensor([[5.0, 1], [6, 1], [0, 49], [5, 2]])
+    score = copy_score(samples, TRAINING, real)
+    assert (score.value, score.floor, score.better) == (0.5, 0.25, "lower")
+    assert score.standard_error == pytest.approx((0.25 / 2) ** 0.5)
+    assert copy_score(samples, TRAINING, None).floor is None
 
 
 def test_neighbours_come_nearest_first():

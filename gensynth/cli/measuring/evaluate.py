@@ -67,8 +67,8 @@ def evaluate(
     prompts: str = typer.Option(
         None,
         "--prompts",
-        help="What the samples were drawn for, or what is drawn: lines of a .txt, or captions of "
-        "pictures. [default with a model of texts: the captions of the reference]",
+        help="What the samples were drawn for, or what is drawn: a .txt, .csv, .jsonl or .parquet, "
+        "or pictures with captions. [default with a model of texts: the captions of the reference]",
     ),
     trained_on: str = typer.Option(
         None,

@@ -24,9 +24,10 @@ from gensynth.evaluation.measuring.features import (
 )
 from gensynth.evaluation.measuring.measures import Score
 from gensynth.evaluation.measuring.neighbours import (
+    COPIES,
     SPACES,
     HeldOut,
-    copy_scores,
+    copy_score,
     held_out_pairs,
     held_out_score,
 )
@@ -157,7 +158,8 @@ def scores_beside(
     real: Images | None,
 ) -> tuple[list[Score], Companions, list[str]]:
     """The numbers, what a page shows of them, and sentences that a reader has to know."""
-    companions, scores = Companions(prompts, facts=facts(looked, beside, prompts)), []
+    companions = Companions(prompts, facts=facts(looked, beside, prompts))
+    scores: list[Score] = []
     captions = None if real is None else real.texts
     if "retrieval" in beside.metrics:
         assert prompts is not None and looked.samples is not None
@@ -221,7 +223,8 @@ def _training_scores(
     companions.features = {space: (samples[space], training[space]) for space in SPACES}
     known = None if looked.real is None else {name: looked.real.all(name) for name in SPACES}
     if "copies" in beside.metrics:
-        yield from copy_scores(samples, training, known)
+        of_real = None if known is None else known[COPIES]
+        yield copy_score(samples[COPIES], training[COPIES], of_real)
     if "held-out" in beside.metrics:
         captions, learnt = (None if one is None else one.texts for one in (real, beside.training))
         assert known and captions and learnt and companions.prompts

@@ -1,6 +1,6 @@
 """Samples beside training pictures: copies, and pairs that no training picture shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from gensynth.evaluation.measuring.measures import Score
 from gensynth.metrics import copied, nearest
 
 SPACES = {"h1280": "features", "rgb32": "pixels"}  # of `EmojiScorer`, and what to call them
+COPIES = "rgb32"  # noise moves features so far that copies are not found by them
 SHOWN = 3  # training pictures beside a sample
 
 
@@ -24,6 +25,7 @@ class HeldOut:
         other: the number of the training picture of the same thing in another style that is the
             nearest.
         to_truth, to_other: how far from the sample they are, Euclidean.
+        between: how far from the truth the nearest such training picture is.
     """
 
     position: int
@@ -31,31 +33,25 @@ class HeldOut:
     other: int
     to_truth: float
     to_other: float
+    between: float
 
 
-def copy_scores(
-    samples: dict[str, Tensor], training: dict[str, Tensor], real: dict[str, Tensor] | None
-) -> Iterator[Score]:
+def copy_score(samples: Tensor, training: Tensor, real: Tensor | None) -> Score:
     """The share of samples that are copies of training pictures, see `metrics.copied`.
 
     Args:
-        samples, training, real: space -> features [N, D]. The share of real pictures is the floor:
-            what pictures score that nobody copied, if they are not in the training set.
+        samples, training, real: `rgb32` [N, D]. The share of real pictures is the floor: what
+            pictures score that nobody copied, if they are not in the training set.
     """
-    for space, word in SPACES.items():
-        value = float(copied(training[space], samples[space]).double().mean())
-        floor = None
-        if real is not None:
-            floor = float(copied(training[space], real[space]).double().mean())
-        count = len(samples[space])
-        yield Score(
-            f"copies_{word}",
-            f"Copies({word})",
-            value,
-            standard_error=(value * (1 - value) / count) ** 0.5,
-            floor=floor,
-            details={"space": space, "training_pictures": len(training[space])},
-        )
+    value = float(copied(training, samples).double().mean())
+    return Score(
+        "copies_pixels",
+        "Copies(pixels)",
+        value,
+        standard_error=(value * (1 - value) / len(samples)) ** 0.5,
+        floor=None if real is None else float(copied(training, real).double().mean()),
+        details={"space": COPIES, "training_pictures": len(training)},
+    )
 
 
 def training_neighbours(samples: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,8 +93,10 @@ def held_out_pairs(
         sample, truth = samples[position].double(), truth_of[prompt]
         far = (training[others].double() - sample).norm(dim=1)
         at = int(far.argmin())
-        to_truth = float((real[truth].double() - sample).norm())
-        found.append(HeldOut(position, truth, others[at], to_truth, float(far[at])))
+        true = real[truth].double()
+        between = float((training[others].double() - true).norm(dim=1).min())
+        distances = float((true - sample).norm()), float(far[at]), between
+        found.append(HeldOut(position, truth, others[at], *distances))
     return found
 
 
@@ -106,6 +104,7 @@ def held_out_score(space: str, pairs: Sequence[HeldOut]) -> Score:
     """The share of samples that are nearer to the truth; the means of both distances beside it."""
     to_truth = torch.tensor([pair.to_truth for pair in pairs], dtype=torch.float64)
     to_other = torch.tensor([pair.to_other for pair in pairs], dtype=torch.float64)
+    between = torch.tensor([pair.between for pair in pairs], dtype=torch.float64)
     value = float((to_truth < to_other).double().mean())
     return Score(
         f"held_out_{SPACES[space]}",
@@ -118,5 +117,6 @@ def held_out_score(space: str, pairs: Sequence[HeldOut]) -> Score:
             "pairs": len(pairs),
             "to_truth": float(to_truth.mean()),
             "to_other_style": float(to_other.mean()),
+            "truth_to_other_style": float(between.mean()),
         },
     )

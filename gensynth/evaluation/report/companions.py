@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
+import torch
 from PIL import Image
 
 from gensynth.evaluation.measuring.features import Images
 from gensynth.evaluation.measuring.measured import Measured
-from gensynth.evaluation.measuring.neighbours import SPACES, HeldOut, training_neighbours
+from gensynth.evaluation.measuring.neighbours import COPIES, SPACES, HeldOut, training_neighbours
 from gensynth.evaluation.measuring.rounding import number
 from gensynth.evaluation.report.examples import in_random_order, pictures_of
 from gensynth.evaluation.report.page_parts import paragraph, tile
@@ -14,7 +15,7 @@ from gensynth.evaluation.report.words import UNITS
 from gensynth.metrics import copied
 
 PAIRS = 24  # held-out pairs shown, and samples beside their neighbours
-COPIES = 8  # of those, the ones with the smallest share of the distance to the second nearest
+FIRST = 8  # of those, the ones with the smallest share of the distance to the second nearest
 
 
 def companion_sections(measured: Measured) -> dict[str, list[str]]:
@@ -80,16 +81,15 @@ def nearest_section(measured: Measured) -> Iterator[str]:
         samples, training = companions.features[space]
         numbers, distances = training_neighbours(samples, training)
         share = distances[:, 0] / distances[:, 1].clamp(min=1e-12)
-        first = share.argsort(stable=True)[:COPIES].tolist()
+        first = share.argsort(stable=True)[:FIRST].tolist()
         others = [at for at in in_random_order(len(samples)) if at not in first]
-        places = first + sorted(others[: PAIRS // 2 - COPIES])
-        repeats = copied(training, samples)
+        places = first + sorted(others[: PAIRS // 2 - FIRST])
+        repeats = copied(training, samples) if space == COPIES else torch.zeros(len(samples))
         yield f"<h3>By {word} ({UNITS[word]})</h3>"
         yield paragraph(
             f"Each sample, then the training pictures nearest to it, with their distances. First "
             f"come the {len(first)} whose nearest one stands out most, then others at random. "
-            f"{int(repeats.sum()):,} of {len(samples):,} samples are called copies: the nearest is "
-            "less than a third as far away as the second nearest.",
+            f"{called(int(repeats.sum()), len(samples)) if space == COPIES else ''}",
             "soft",
         )
         drawn = pictures_of(measured.samples, [measured.order[at] for at in places])
@@ -104,6 +104,13 @@ def nearest_section(measured: Measured) -> Iterator[str]:
                 tiles.append(tile(real[index], f"training picture: {words}", words, number(far)))
             rows.append(f'<div class="pair">{"".join(tiles)}</div>')
         yield f'<div class="pairs">{"".join(rows)}</div>'
+
+
+def called(copies: int, samples: int) -> str:
+    return (
+        f"{copies:,} of {samples:,} samples are called copies: the nearest is less than a third as "
+        "far away as the second nearest."
+    )
 
 
 def caption_of(images: Images, index: int) -> str:

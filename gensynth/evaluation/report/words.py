@@ -39,5 +39,7 @@ def sentences(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 f"Held-out pairs, {details['pairs']:,} samples, {word} ({UNITS[word]}): "
                 f"{number(details['to_truth'])} from the true picture, "
                 f"{number(details['to_other_style'])} from the nearest training picture of the "
-                f"same thing in another style; {score['value']:.1%} are nearer to the truth."
+                f"same thing in another style; {score['value']:.1%} are nearer to the truth. The "
+                f"true pictures are {number(details['truth_to_other_style'])} from the one nearest "
+                "to them."
             )

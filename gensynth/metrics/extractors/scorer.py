@@ -36,6 +36,9 @@ SPREAD = 1_000_003  # of that hash
 class PictureHead(nn.Module):
     """Features of Lite0 [B, FEATURES] -> embeddings [B, EMBEDDING]."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         # of the training pictures, so that wide features count no more than narrow ones
