@@ -5,12 +5,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from gensynth.errors import UsageError
-from gensynth.models import (
-    constructor_keywords,
-    create_model,
-    example_inputs,
-    example_text,
-)
+from gensynth.models import constructor_keywords, create_model, example_inputs, example_text
 from gensynth.models.layers.mixers import MIXERS
 
 # What a model works on -> pixels of a side that one of its positions stands for: those of the 8x

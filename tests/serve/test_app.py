@@ -130,7 +130,17 @@ def test_one_public_endpoint(client):
     api = client.view_api(return_format="dict")["named_endpoints"]
     assert list(api) == ["/generate"]
     names = [parameter["parameter_name"] for parameter in api["/generate"]["parameters"]]
-    assert names == ["model", "labels", "num", "seed", "steps", "guidance", "settings"]
+    assert names == [
+        "model",
+        "labels",
+        "num",
+        "seed",
+        "steps",
+        "guidance",
+        "settings",
+        "prompt",
+        "negative",
+    ]
 
 
 def test_a_program_can_generate(client, model_folder):
@@ -180,7 +190,7 @@ def test_further_settings_are_drawn_with_and_recorded(client, model_folder):
         ({"labels": ["Bagg"]}, "Did you mean 'Bag'"),
         (
             {"settings": '{"shceduler": "x"}'},
-            "There is no setting 'shceduler'. Known: guidance_int",
+            "There is no setting 'shceduler'. Known: negative, guidance_int",
         ),
         ({"settings": '{"guide": "/etc"}'}, "There is no guide '/etc' here. Served: "),
         ({"settings": '{"scheduler_options": {"rtol": 1e-12}}'}, "Allowed here: form, greedy"),
