@@ -79,7 +79,7 @@ class Backbone(Protocol):
 
     def told(
         self,
-        tables: Iterable[nn.Module],
+        tables: Iterable[nn.Module | None],
         timestep: Tensor,
         class_labels: Tensor | None,
         pooled: Tensor | None,
@@ -97,7 +97,7 @@ class Backbone(Protocol):
         reader = self.text_reader
         if reader is None:
             labels = labels_or_null(class_labels, timestep, self.config.num_classes)
-            return [embed_class(labels) for embed_class in tables]
+            return [embed_class(labels) for embed_class in tables if embed_class is not None]
         if class_labels is not None:
             raise ValueError(f"this model takes no class_labels: it is one of texts. {MISSING}")
         return reader.steering(pooled, timestep)

@@ -23,7 +23,7 @@ from gensynth.models.layers.conditioning import (
 from gensynth.models.layers.grid import Grid, checked_grid, grid_size
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.positions import Positions
-from gensynth.models.layers.text import TextInput
+from gensynth.models.layers.text import TextInput, words_width
 from gensynth.models.layers.transformer import (
     PatchEmbed,
     PatchOutput,
@@ -126,7 +126,7 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         self.modulate_all = None
         if shared_modulation:
             self.modulate_all = nn.Linear(hidden_size, 6 * hidden_size)
-        words_heads = num_heads if text is not None and text.get("cross") else None
+        words_heads = None if words_width(text) is None else num_heads
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 hidden_size,

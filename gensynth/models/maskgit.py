@@ -25,7 +25,7 @@ from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_whole
 from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.positions import resized_table
-from gensynth.models.layers.text import TextInput
+from gensynth.models.layers.text import TextInput, check_settings
 from gensynth.ops.plain import own_forward
 
 EPS = 1e-5
@@ -143,10 +143,13 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
             raise ValueError(f"proj must be 1 or 2, got {proj!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, got {dropout!r}")
-        if text is not None and not text.get("pooled_width"):
-            raise ValueError(
-                "MaskGIT is not told a time: its text needs a pooled_width, which steers the blocks"
-            )
+        if text is not None:
+            check_settings(text)
+            if not text["pooled_width"]:
+                raise ValueError(
+                    "MaskGIT is not told a time: its text needs a pooled_width, which steers its "
+                    "blocks"
+                )
         sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
         self.size_multiple, self.mask_token = proj, codebook_size
         self.grid_size = (sides[0], sides[1])

@@ -30,7 +30,7 @@ from gensynth.models.layers.grid import Grid, checked_grid, grid_size
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.mixers.softmax import BiasedSoftmaxAttention, relative_index
 from gensynth.models.layers.positions import Positions
-from gensynth.models.layers.text import TextInput, Words
+from gensynth.models.layers.text import TextInput, Words, words_width
 from gensynth.models.layers.transformer import (
     PatchEmbed,
     PatchOutput,
@@ -122,7 +122,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
                 "to null"
             )
 
-        words_heads = num_heads if text is not None and text.get("cross") else None
+        words_heads = None if words_width(text) is None else num_heads
 
         def block(skip: bool) -> TransformerBlock:
             if self.biased:

@@ -181,6 +181,8 @@ def test_a_text_is_not_dropped_as_a_label_is():
     "name, text, message",
     [
         ("DiCo-nano", {"width": 8}, "text must have width, pooled_width, length, cross, encoder"),
+        ("MDTv2-nano/2", {"cross": True}, "text must have width, pooled_width, length, cross"),
+        ("MaskGIT-nano", {"width": 8}, "text must have width, pooled_width, length, cross"),
         ("DiC-nano", {**TEXT, "width": 0}, "text_width must be a whole number from 1, got 0"),
         ("DiT-nano/2", {**TEXT, "cross": False, "pooled_width": 0}, "neither cross nor a pooled"),
         ("MaskGIT-nano", {**TEXT, "pooled_width": 0}, "MaskGIT is not told a time"),

@@ -73,6 +73,7 @@ def test_rows_are_found_by_number_whatever_the_conditions_are():
 
     class Model(nn.Module):
         device = torch.device("cpu")
+        steers = ("text", "size")
 
         def __init__(self):
             super().__init__()

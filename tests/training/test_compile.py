@@ -84,8 +84,8 @@ def test_hooks_see_every_call(traced):
 @pytest.mark.parametrize(
     ("name", "keywords"),
     [
-        ("DiCo-nano", {"depth": [0, 1, 1, 1, 0]}),
-        ("DiC-nano", {"depth": [0, 1, 1, 1, 0]}),
+        ("DiCo-nano", {"depth": [0, 0, 1, 0, 0]}),
+        ("DiC-nano", {"depth": [0, 0, 1, 0, 0]}),
         ("DiT-nano/2", {"depth": 1, "num_heads": 2, "input_size": 8}),
         ("MaskGIT-nano", {"depth": 1, "num_heads": 2, "input_size": 8, "codebook_size": 9}),
     ],

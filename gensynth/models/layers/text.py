@@ -120,11 +120,16 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError("text with neither cross nor a pooled_width would not be seen")
 
 
-def words_width(text: Mapping[str, Any] | None, sequence_width: int | None = None) -> int | None:
-    """How wide the words are that the blocks of a model with this `text` see; None: they do not."""
-    if text is None or not text.get("cross"):
+def words_width(text: Mapping[str, Any] | None) -> int | None:
+    """How wide the words are that the blocks of a model with this `text` see; None: they do not.
+
+    Raises:
+        ValueError: settings that are missing, unknown or out of range.
+    """
+    if text is None:
         return None
-    return text["width"] if sequence_width is None else sequence_width
+    check_settings(text)
+    return text["width"] if text["cross"] else None
 
 
 def own_encoder(settings: Mapping[str, Any]) -> nn.Module:

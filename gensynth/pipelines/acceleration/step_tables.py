@@ -130,7 +130,11 @@ class StepTable:
 
 def steering(model: Any, conditions: Conditions) -> dict[str, Tensor]:
     """Those of the conditions that a model embeds; others, such as words, are looked at."""
-    return {name: tensor for name, tensor in conditions.items() if name in model.steers}
+    return {
+        name: tensor
+        for name, tensor in conditions.items()
+        if name in model.steers and tensor.numel()  # none in a summary that is 0 wide
+    }
 
 
 def distinct_rows(conditions: Conditions, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
