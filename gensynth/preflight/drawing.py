@@ -128,8 +128,9 @@ def condition_in(folder: Path, kind: type[Condition]) -> Condition | None:
     if kind is Texts:
         said = content(folder / RECORD)
         length, examples = said.get("length"), said.get("examples")
-        known = isinstance(length, int) and isinstance(examples, list)
-        return Texts(length, examples=list(map(str, examples))) if known else None
+        if not isinstance(length, int) or not isinstance(examples, list):
+            return None
+        return Texts(length, examples=list(map(str, examples)))
     return kind.of_data([])
 
 
