@@ -128,6 +128,15 @@ def test_masked_passes_see_the_words(variant):
     assert (outputs[0] - outputs[1])[0].abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("variant", ["DiC-text", "DiCo-text", "DiCo-own-text"])
+def test_channels_may_be_last(variant):
+    model, given, text = small(variant), inputs_of(variant), text_of(variant)
+    with torch.no_grad():
+        expected = model(*given, **text)
+        model.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(model(*given, **text), expected, atol=1e-5, rtol=1e-5)
+
+
 @every
 def test_examples_fit(variant):
     model = small(variant)
