@@ -45,7 +45,8 @@ def run(out: Path, quick: bool = False) -> None:
     latents = out / "latents"  # whole or absent
     if not latents.exists():
         encode(load_experiment("emoji/demo", changes), latents)
-    _train("emoji/demo", [*changes, "data.source=encoded", f"data.path={latents}"], out)
+    encoded = ["data.source=encoded", f"data.path={latents}"]
+    _train("emoji/demo", [*changes, *encoded], out)
     classes, drawn = _draw(out, 1 if quick else 10)
     captioned_grid(list(zip(classes, drawn, strict=False)), columns=14).save(out / "samples.png")
     measured = _measure(out, "emoji:train")
@@ -53,8 +54,8 @@ def run(out: Path, quick: bool = False) -> None:
     print(measured)
     print("\nTry next:")
     _suggest(out, "cat-face,food-fruit", "cats")
-    longer = f"output={out}-longer training.steps=20000"
-    print(f"  {_command()} train --config emoji/demo {longer}   # hours on a CPU")
+    longer = " ".join([*encoded, "training.steps=20000", f"output={out}-longer"])
+    print(f"  {_command()} train --config emoji/demo {longer}   # the better part of an hour")
 
 
 def run_masked(out: Path, quick: bool = False) -> None:

@@ -110,7 +110,7 @@ def evaluate(
 
     gensynth evaluate drawn --reference fashion_mnist:test
 
-    gensynth evaluate --model runs/demo --num 10000 --reference fashion_mnist:test --out report
+    gensynth evaluate --model runs/demo --num 980 --reference emoji:train --out report
 
     gensynth evaluate --model emoji --reference test.parquet --trained-on train.parquet --out report
 

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def reference(
     data: str = typer.Argument(
-        None, help="Real images: folder, .npz, .tar, .parquet, hub:OWNER/NAME, fashion_mnist."
+        None, help="Real images: folder, .npz, .tar, .parquet, hub:OWNER/NAME, emoji, fashion_mnist"
     ),
     out: Path = typer.Option(None, "--out", "-o", help="File to write, .npz."),
     name: str = typer.Option(None, "--name", help="What to call it. [default: DATA]"),
