@@ -126,9 +126,10 @@ def _document(icon: dict[str, Any], mirrored: bool) -> str:
     body = icon["body"]
     if mirrored:
         body = f'<g transform="translate({2 * left + width} 0) scale(-1 1)">{body}</g>'
+    side = max(width, height)  # what is not square is centred
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'width="{width}" height="{height}" viewBox="{left} {top} {width} {height}">{body}</svg>'
+        f'width="{side}" height="{side}" viewBox="{left} {top} {width} {height}">{body}</svg>'
     )
 
 

@@ -180,7 +180,8 @@ class Texts(Condition):
     def notes(self, items: Sequence[Item]) -> list[str]:
         """A sentence for each prompt that is cut, with the words that are lost."""
         prompts = list(dict.fromkeys(items))
-        told = self.tokenizer(list(map(self.words, prompts)))["input_ids"] if prompts else []
+        read = list(map(self.words, prompts))
+        told = self.tokenizer(read, verbose=False)["input_ids"] if prompts else []
         return [
             f"the prompt is cut after {self.length} tokens; not read: "
             f"{shortened(self.lost(prompt))!r}."
@@ -199,7 +200,7 @@ class Texts(Condition):
         return in_words(prompt, lambda emoji: self._tokens_of(emoji) <= 2 + 1 + len(emoji))
 
     def _tokens_of(self, text: str) -> int:
-        return len(self.tokenizer(text)["input_ids"])
+        return len(self.tokenizer(text, verbose=False)["input_ids"])
 
     def lost(self, prompt: str) -> str:
         """The end of a prompt that is not read; "" if all of it is."""

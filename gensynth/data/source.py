@@ -54,7 +54,7 @@ class Source:
         """The class of every row; None for streams and without classes."""
         if isinstance(self.rows, Dataset):
             return self.rows["label"][:] if "label" in self.rows.column_names else None
-        if self.streamed or self.captioned or self.rows.labels is None:
+        if self.streamed or isinstance(self.rows, CaptionedRows) or self.rows.labels is None:
             return None
         return list(map(int, self.rows.labels))
 
@@ -78,8 +78,7 @@ class Source:
         """A text that changes when the data change."""
         if self.files is not None:
             return stamp_of(self.files)
-        wrapped = isinstance(self.rows, LabelledRows | CaptionedRows)
-        rows = self.rows.rows if wrapped else self.rows
+        rows = self.rows.rows if isinstance(self.rows, LabelledRows | CaptionedRows) else self.rows
         assert not isinstance(rows, TarRows)  # they come with their files
         return str(rows._fingerprint)  # of the files, and of what was done to the rows since
 

@@ -89,6 +89,7 @@ def build_model(experiment: Experiment, condition: Condition) -> ModelMixin:
     keywords: dict[str, Any] = {
         "in_channels": codec.channels(experiment.data.channels),
         "channels": experiment.data.channels,
+        "text": None,  # also of a preset of texts, if it is to know classes
         **condition.model_keywords(),
         "learn_sigma": learns_variance,
         "input_size": experiment.data.size // codec.patch,

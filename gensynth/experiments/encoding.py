@@ -91,7 +91,8 @@ def encode_source(
                 if batch.images is not None:  # None: none of them could be read
                     # Mirrored latents are not those of the mirrored image, so both are kept.
                     flipped = encoded(codec, batch.images.flip(-1)) if data.flip else None
-                    told = batch.captions if source.captioned else batch.labels.tolist()
+                    captions = batch.captions if source.captioned else None
+                    told = captions or batch.labels.tolist()
                     writer.add(told, encoded(codec, batch.images), flipped)
                 size = len(batch.labels) + len(batch.unreadable)
                 seen += size

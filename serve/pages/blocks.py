@@ -39,9 +39,9 @@ class Page(gr.Blocks):
 
         Optional ones may be missing.
         """
-        for block in block_fn.inputs[len(inputs) :]:
-            if block.stateful or block in self.optional:
-                inputs = [*inputs, None if block.stateful else block.value]
+        missing = block_fn.inputs[len(inputs) :]
+        if all(block.stateful or block in self.optional for block in missing):
+            inputs = [*inputs, *(None if block.stateful else block.value for block in missing)]
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except gr.Error:  # a ValueError, with words of its own

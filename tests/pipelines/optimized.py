@@ -31,6 +31,24 @@ def tiny_model(name: str, **keywords) -> nn.Module:
     return model.eval()
 
 
+TEXT = {"width": 6, "pooled_width": 5, "length": 4, "cross": True, "encoder": None}
+TOKENS = {"hidden_size": 16, "depth": 2, "num_heads": 2, "codebook_size": 30, "input_size": 16}
+
+
+def text_model(name: str, **changes) -> nn.Module:
+    """A tiny model of texts."""
+    text = {**TEXT, **changes}
+    if name != "MaskGIT":
+        return tiny_model(name, text=text)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = create_model("MaskGIT-nano", text=text, **TOKENS)
+        for parameter in model.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
 def drawn(pipeline, labels=(3, 5), seeds=(1, 2), **settings) -> np.ndarray:
     pictures = pipeline(labels, seeds, **settings)
     return np.stack([np.asarray(picture, dtype=np.int16) for picture in pictures])

@@ -111,3 +111,9 @@ def server(model_folder: Path) -> Iterator[Server]:
 def own_server(model_folder: Path) -> Iterator[Server]:
     """One for a single test, which may stop it."""
     yield from serving(model_folder)
+
+
+@pytest.fixture(scope="module")
+def words_server(text_model_folder: Path) -> Iterator[Server]:
+    """A server for a tiny model of prompts."""
+    yield from serving(text_model_folder)

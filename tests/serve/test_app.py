@@ -190,7 +190,7 @@ def test_further_settings_are_drawn_with_and_recorded(client, model_folder):
         ({"labels": ["Bagg"]}, "Did you mean 'Bag'"),
         (
             {"settings": '{"shceduler": "x"}'},
-            "There is no setting 'shceduler'. Known: guidance_int",
+            "There is no setting 'shceduler'. Known: negative, guidance_int",
         ),
         ({"settings": '{"guide": "/etc"}'}, "There is no guide '/etc' here. Served: "),
         ({"settings": '{"scheduler_options": {"rtol": 1e-12}}'}, "Allowed here: form, greedy"),

@@ -72,7 +72,7 @@ def call(page, name, inputs):
 @pytest.mark.parametrize(
     ("name", "inputs", "words"),
     [
-        ("generate", [], "generate takes 7 values (Model, Classes, Images, Seed, Steps"),
+        ("generate", [], "generate takes 9 values (Model, Classes, Images, Seed, Steps"),
         ("generate", ["tiny", [0], 1, 5, 1, 1.0], "what came does not fit: 6 values"),
         ("restore", [{"path": "/etc/passwd"}, "tiny"], "restore takes 2 values (PNG that"),
         ("restore", [7, "tiny"], "restore takes 2 values"),

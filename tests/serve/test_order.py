@@ -81,7 +81,7 @@ def test_further_settings_join_steps_and_guidance():
 @pytest.mark.parametrize(
     ("further", "words"),
     [
-        ({"scale": 2}, "there is no setting 'scale'. Known: guidance_interval"),
+        ({"scale": 2}, "there is no setting 'scale'. Known: negative, guidance_interval"),
         ({"steps": 10**9}, "there is no setting 'steps'"),  # around its limit
         ({"guidance": 1e9}, "there is no setting 'guidance'"),
         ({"further": {}}, "there is no setting 'further'"),

@@ -97,7 +97,7 @@ def test_names_of_icons(name, icon):
 
 def test_a_drawing_by_name_by_another_name_and_mirrored():
     hand = build.svg(ICONS, "waving hand")
-    assert 'width="16" height="20" viewBox="0 0 16 20"' in hand and "scale" not in hand
+    assert 'width="20" height="20" viewBox="0 0 16 20"' in hand and "scale" not in hand
     mirrored = build.svg(ICONS, "right arrow")  # an alias of an alias
     assert 'viewBox="2 0 16 16"' in mirrored and "translate(20 0) scale(-1 1)" in mirrored
     assert RED in build.svg(ICONS, "flag: São Tomé & Príncipe")
@@ -172,7 +172,7 @@ def test_rows_have_what_the_names_say_and_the_order_of_the_split(tmp_path):
     split = ["noto/27a1-fe0f", "flat/2b05-fe0f", "noto/1f44b"]
     with ThreadPoolExecutor() as pool:
         rows = build.rows_of(
-            split, pairs, pool, lambda text: png("red" if "20" in text else "blue")
+            split, pairs, pool, lambda text: png("red" if "scale" in text else "blue")
         )
     table = build.table_of(rows, None)
     assert table["text"].to_pylist() == [

@@ -1,11 +1,14 @@
 """Runs on captions: equal losses from files, latents and texts, in two processes, and resumed."""
 
+import shlex
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from launching import command, launch, training
+from launching import command as gensynth_command
+from launching import launch, training
 from tiny import losses, weights, write_experiment
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -88,7 +91,10 @@ def test_encoded_texts_and_latents_train_as_on_the_fly(frozen, tmp_path, monkeyp
     out = tmp_path / "out"
     encode(load_experiment(frozen[1]), out)
     record = encode_texts(load_experiment(frozen[1]), out)
-    assert record.count == 1 + 2 * len({*NAMES})  # "nothing", and two of each name
+    said = pq.read_table(frozen[0] / "images.parquet")["caption"].to_pylist()
+    different = {text for captions in said for text in captions if text}
+    assert record.count == len(different) + 1  # and "nothing"
+    assert 2 * len(said) > len(different) > 10
 
     def never(self, *_):
         raise AssertionError("the encoder is asked again")
@@ -108,6 +114,19 @@ def test_a_run_may_take_up_encoded_texts_when_it_goes_on(frozen, tmp_path):
     run = again(frozen, tmp_path, f"data.texts={tmp_path / 'out'}")
     assert losses(run) == losses(frozen[2])
     assert weights(run) == weights(frozen[2])
+
+
+def test_the_command_and_its_advice(command, frozen, tmp_path):
+    order = ("encode", "--config", frozen[1], "--out", tmp_path / "out", "--text")
+    done = command(*order)
+    assert done.returncode == 0, done.stderr
+    advice = shlex.split(done.stdout.rpartition("Try: gensynth ")[2])
+    assert f"data.texts={tmp_path / 'out'}" in advice
+    done = command(*advice, STEPS, f"output={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run") == losses(frozen[2])
+    done = command(*order)
+    assert done.returncode == 3 and "texts exists already; remove it" in done.stderr
 
 
 def test_texts_of_another_encoder_are_refused(frozen, tmp_path):
@@ -159,7 +178,7 @@ def test_encoded_latents_of_captions_train_as_on_the_fly(tmp_path):
 
 def test_two_processes_see_the_captions_that_one_sees(frozen, tmp_path, encoder):
     config = write(tmp_path, encoder)
-    done = launch(command, *training(config, STEPS), processes=2)
+    done = launch(gensynth_command, *training(config, STEPS), processes=2)
     assert done.returncode == 0, done.stderr
     assert "19 pictures with captions" in done.stderr
     assert losses(tmp_path / "run") == pytest.approx(losses(frozen[2]), rel=1e-5)

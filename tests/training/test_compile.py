@@ -13,7 +13,7 @@ from gensynth.errors import UsageError
 from gensynth.experiments.apply import compile_blocks
 from gensynth.experiments.build import build_condition, build_model
 from gensynth.experiments.read import load_experiment
-from gensynth.models import create_model, example_inputs
+from gensynth.models import create_model, example_inputs, example_text
 from gensynth.objectives.hidden_states import hidden_states
 from gensynth.training.loop import train
 
@@ -79,6 +79,30 @@ def test_hooks_see_every_call(traced):
         seen.append(states[BLOCK])
     assert not torch.equal(*seen)
     assert traced == [{"dynamic": False}] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [
+        ("DiCo-nano", {"depth": [0, 1, 1, 1, 0]}),
+        ("DiC-nano", {"depth": [0, 1, 1, 1, 0]}),
+        ("DiT-nano/2", {"depth": 1, "num_heads": 2, "input_size": 8}),
+        ("MaskGIT-nano", {"depth": 1, "num_heads": 2, "input_size": 8, "codebook_size": 9}),
+    ],
+)
+def test_compiled_blocks_see_the_words(traced, name, keywords):
+    text = {"width": 6, "pooled_width": 5, "length": 4, "cross": True, "encoder": None}
+    model = create_model(name, hidden_size=8, text=text, **keywords)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    given, told = example_inputs(model, 8, 8), example_text(model)
+    texts = [{**told, "encoder_hidden_states": torch.full((1, 4, 6), x)} for x in (1.0, 2.0)]
+    with torch.no_grad():
+        expected = [model(*given, **one) for one in texts]
+        compile_blocks(model)
+        for one, output in zip(texts, expected, strict=True):
+            torch.testing.assert_close(model(*given, **one), output)
+    assert traced and not torch.allclose(*expected)
 
 
 def test_masked_passes_may_change_in_length(traced):

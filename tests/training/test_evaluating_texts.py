@@ -5,11 +5,12 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 import yaml
 from tiny import IMAGES, write_experiment
 from typer.testing import CliRunner
 
-from gensynth.cli import app
+from gensynth.cli.measuring.evaluate import register
 from gensynth.evaluation import drawn
 from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
@@ -54,7 +55,9 @@ def test_an_evaluation_of_a_run_draws_the_captions_of_its_reference(trained):
 def test_the_command_draws_one_picture_for_each_caption(trained):
     folder, run, _ = trained
     images = str(folder / "images.parquet")
-    order = ["evaluate", "--model", str(run), "--reference", images, "--trained-on", images]
+    app = typer.Typer()
+    register(app)
+    order = ["--model", str(run), "--reference", images, "--trained-on", images]
     metrics = "frechet,retrieval,copies"
     result = CliRunner().invoke(app, [*order, "--metrics", metrics, "--steps", "1", "--json"])
     assert result.exit_code == 0, result.output

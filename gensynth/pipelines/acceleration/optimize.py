@@ -79,6 +79,7 @@ class OptimizedModel:
         reason = step_tables.refusal(self.model)  # it may have changed
         if reason is None:
             self.modulations = Modulations(self.model)
+            told = self.model.encoded(told)  # beside a guide texts come as they were written
             steering = step_tables.steering(self.model, told)
             rows = len(set(times)) * step_tables.num_distinct(steering, self.device)
             size = rows * sum(self.modulations.widths) * self.model.dtype.itemsize  # bytes

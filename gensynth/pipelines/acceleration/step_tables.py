@@ -35,6 +35,8 @@ def refusal(model: Any) -> str | None:
     """Why the modulations of a model cannot come from a table; None if they can."""
     if model.config.get("size_conditioning"):
         return "the model is also told a size and a crop"
+    if model.config.get("shared_modulation"):
+        return "the blocks of the model share one modulation, which is computed once a step anyway"
     if not modulating(model):
         return "no layer of the model is called modulation"
     for path, layer in modulating(model).items():
@@ -97,6 +99,7 @@ class StepTable:
     def __init__(self, modulations: Modulations, times: Sequence[float], conditions: Conditions):
         device = modulations.model.device
         conditions = steering(modulations.model, conditions)
+        self.told = bool(conditions)  # false also where blocks only look at words
         self.steps = {time: step for step, time in enumerate(dict.fromkeys(times))}
         # Which of a step's rows the conditions of a row have.
         distinct, self.column = distinct_rows(conditions, device)
@@ -120,7 +123,7 @@ class StepTable:
         step = self.steps.get(times.pop()) if len(times) == 1 else None
         if step is None:
             return None
-        if row is None:
+        if row is None or not self.told:
             return self.rows[step].expand(len(timestep), -1)  # [B, sum of widths]
         return self.rows.index_select(0, step * self.num_columns + self.column[row])
 
