@@ -26,7 +26,7 @@ LAYERS = [
         "whole",
     },
     {"conditions"},
-    {"models", "autoencoders", "data"},
+    {"models", "autoencoders", "data", "lora"},
     {"samplers"},
     {"objectives", "pipelines", "metrics"},
     {"preflight"},

@@ -83,7 +83,19 @@ def register_commands() -> None:
         InputError: a plugin that is not there.
     """
     load_plugins()
-    from gensynth.cli import classes, config, convert, demo, doctor, ema, encode, models, ops, train
+    from gensynth.cli import (
+        classes,
+        config,
+        convert,
+        demo,
+        doctor,
+        ema,
+        encode,
+        lora,
+        models,
+        ops,
+        train,
+    )
     from gensynth.cli.drawing import edit, sample, serve
     from gensynth.cli.measuring import bench, compare, evaluate, reference
 
@@ -100,6 +112,7 @@ def register_commands() -> None:
         classes,
         convert,
         ema,
+        lora,
         config,
         bench,
         ops,

@@ -10,6 +10,14 @@ import typer
 from gensynth.settings import Setting, Settings, known_settings, option_of
 
 Command = Callable[..., Any]
+# Of every command that draws with a model; `Wanted.read` reads what is given.
+LORA = typer.Option(
+    [],
+    "--lora",
+    metavar="FOLDER[:SCALE]",
+    help="Adapter of the model, or the run that trained it, and how much it counts. "
+    "May be given more than once. [default scale: 1]",
+)
 VARIANT = typer.Option(
     None,
     "--variant",

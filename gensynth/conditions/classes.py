@@ -99,6 +99,16 @@ class Classes(Condition):
         rows: dict[str | None, int] = {name: number for number, name in numbered}
         return rows if self.null is None else {**rows, None: self.null}
 
+    def row_of(self, name: str | None) -> int | None:
+        """A row by the name of its class, by one of several names or by a WordNet id."""
+        rows = self.rows()
+        if name in rows or name is None or name.isdecimal():  # a number is not what it is called
+            return rows.get(name)
+        try:
+            return self.known_names().find(name)
+        except UsageError:  # no such class, or two of them
+            return None
+
     def number(self, item: Item) -> int:
         return item
 

@@ -149,6 +149,10 @@ class Condition(ABC):
         """
         return {}
 
+    def row_of(self, name: str | None) -> int | None:
+        """The row of a table that means what another model calls `name`; None if there is none."""
+        return self.rows().get(name)
+
     def number(self, item: Item) -> int:
         """A whole number for an item, where a file has room for no more; 0 if it has none."""
         return 0

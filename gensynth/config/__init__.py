@@ -25,6 +25,7 @@ from gensynth.config.training import (
     EMA,
     STD_RANGE,
     Checkpoint,
+    Lora,
     Optimizer,
     Sampling,
     Training,
@@ -43,6 +44,7 @@ __all__ = [
     "Experiment",
     "Flow",
     "LayerSync",
+    "Lora",
     "Masked",
     "Model",
     "Objective",
@@ -108,6 +110,7 @@ class Experiment(Section):
     )
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
+    lora: Lora | None = None
     ema: EMA | None = EMA()
     checkpoint: Checkpoint = Checkpoint()
     sampling: Sampling = Sampling()
@@ -125,6 +128,24 @@ class Experiment(Section):
                 f"training.batch_size {self.training.batch_size} cannot be split into "
                 f"training.gradient_accumulation {self.training.gradient_accumulation} equal parts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def adapters_can_be_trained(self) -> Self:
+        if self.lora is None:
+            return self
+        if self.init_from is None:
+            raise ValueError(
+                "lora trains adapters of a finished model; set init_from to one, or leave lora out"
+            )
+        if self.objective.works_on == "pixels":
+            raise ValueError("lora is for models that draw, not for tokenizers; leave it out")
+        if self.training.freeze:
+            raise ValueError(
+                "with lora all but the adapters and lora.whole is frozen; leave training.freeze out"
+            )
+        if self.ema is not None and (self.ema.stds or len(self.ema.decays) != 1):
+            raise ValueError("with lora the averages are one: ema.decay with one rate, or ema=null")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The sections `optimizer:`, `training:`, `ema:`, `checkpoint:` and `sampling:`."""
+"""The sections `optimizer:`, `training:`, `lora:`, `ema:`, `checkpoint:` and `sampling:`."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +34,22 @@ class Training(Section):
     compile: bool = False  # the repeated blocks, each kind once, in the first steps
     log_every: Positive = 10
     timeout: Positive = 600  # seconds that a process waits for the gradients of another one
+    # Parts that are not trained, by patterns of the names of their weights: patch_embed,
+    # blocks.0-5, "*.mlp*".
+    freeze: list[str] = Field(default_factory=list)
+
+
+class Lora(Section):
+    """Adapters (LoRA, arXiv 2106.09685) are trained; the model of `init_from` stays as it is."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    alpha: Annotated[float, Field(gt=0)] | None = None  # adapters count alpha / rank; none: rank
+    # Linear and convolution layers that get an adapter, by patterns of their names.
+    targets: Annotated[list[str], Field(min_length=1)] = Field(default_factory=lambda: ["*"])
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # Weights that are trained as a whole beside the adapters, such as "class_embedder*" or "text*";
+    # what the model of `init_from` does not have always is.
+    whole: list[str] = Field(default_factory=list)
 
 
 # Widths of averages between which EDM2's authors publish reconstructions.

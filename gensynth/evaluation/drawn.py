@@ -15,6 +15,7 @@ from gensynth.conditions import Condition, Item
 from gensynth.data.images import to_tensor
 from gensynth.errors import UsageError
 from gensynth.evaluation.protocols.protocols import LabelRule
+from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import OnStep, Pipeline
 from gensynth.pipelines.loading import load, with_guide
 from gensynth.processes import processes
@@ -33,11 +34,14 @@ class AtHand:
     fingerprint: str
 
     @classmethod
-    def loaded(cls, name: str, variant: str | None = None) -> "AtHand":
-        """The model of a name, folder or hub id, as for `gensynth.load`."""
+    def loaded(cls, name: str, variant: str | None = None, lora: Sequence[Wanted] = ()) -> "AtHand":
+        """The model of a name, folder or hub id with adapters, as for `gensynth.load`."""
         # The fingerprint is of the weights of all variants.
         own = fingerprint_of(name) + ("" if variant is None else f" {variant}")
-        return cls(name, load(name, processes().device, variant), own)
+        pipeline = load(name, processes().device, variant, lora)
+        if pipeline.lora is not None:
+            own += json.dumps(pipeline.lora.facts())
+        return cls(name, pipeline, own)
 
 
 MOST_KEPT = 256 * 2**20  # bytes of pictures that are not drawn again when they are needed again

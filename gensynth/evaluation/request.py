@@ -15,6 +15,7 @@ from gensynth.settings import Settings, option_of
 if TYPE_CHECKING:
     from gensynth.evaluation.measuring.features import Effort, Images
     from gensynth.evaluation.measuring.measured import Measured
+    from gensynth.lora.folder import Wanted
 
 NUM_DRAWN = 50_000  # samples of published numbers
 
@@ -49,6 +50,7 @@ class Request:
     clip: str | None = None
     batch_size: int | None = None
     workers: int = 0
+    lora: tuple[str, ...] = ()
     cross_check: str | None = None
     selfcheck: bool = False
 
@@ -85,6 +87,7 @@ class Request:
         """Whether what is to be read is there, as far as nothing heavy is needed to tell."""
         from gensynth.conditions.prompt_files import READERS, read_prompts
         from gensynth.preflight import measuring
+        from gensynth.preflight.adapters import check_adapters
         from gensynth.preflight.drawing import check_model
 
         if self.metrics is not None:
@@ -92,7 +95,7 @@ class Request:
         if self.protocol is None and not self.selfcheck:
             measuring.check_space(self.extractor, self.weights, self.download)
         if self.model is not None:
-            check_model(self.model, self.drawing)
+            check_model(self.model, self.drawing, lora=check_adapters(self.model, self.lora))
         elif self.samples is not None and not self.selfcheck:
             measuring.check_images(self.samples)
         if self.reference is not None:
@@ -120,7 +123,8 @@ class Request:
 
     def flags_of_drawing(self) -> dict[str, Any]:
         given = {option_of(name): value for name, value in self.drawing.given().items()}
-        return given | {"--labels": self.labels, "--variant": self.variant}
+        flags = {"--labels": self.labels, "--variant": self.variant, "--lora": self.lora or None}
+        return given | flags
 
     def effort(
         self,
@@ -162,6 +166,7 @@ class Request:
         return self._as_asked(effort)
 
     def _by_protocol(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
+        from gensynth.evaluation.drawn import AtHand
         from gensynth.evaluation.protocols.protocols import find_protocol
         from gensynth.evaluation.protocols.runs import check_alone, evaluate_protocol
 
@@ -173,7 +178,7 @@ class Request:
         check_alone(protocol, self.flags_of_drawing() | given)
         return evaluate_protocol(
             protocol,
-            self.model,
+            AtHand.loaded(self.model, None, self._adapters()) if self.lora else self.model,
             self.num,
             reference=self.reference,
             weights=self.weights,
@@ -213,13 +218,18 @@ class Request:
             add_protocol(protocol, found[0].samples, found[1])
         return found
 
+    def _adapters(self) -> "list[Wanted]":
+        from gensynth.lora.folder import Wanted
+
+        return [Wanted.read(one) for one in self.lora]
+
     def _samples(self) -> "str | Images":
         if self.model is None:
             assert self.samples is not None
             return self.samples
         from gensynth.evaluation.drawn import AtHand, DrawnImages  # loads torch and diffusers
 
-        model = AtHand.loaded(self.model, self.variant)
+        model = AtHand.loaded(self.model, self.variant, self._adapters())
         prompts = self._prompts(model.pipeline.condition.reads == "texts")
         number = NUM_DRAWN if prompts is None else len(prompts)
         return DrawnImages(

@@ -44,9 +44,10 @@ class Parts:
     objective: Objective
     regularization: Regularization
 
-    def pipeline(self) -> SavedPipeline:
-        """A pipeline of the model as it is now."""
-        return build_pipeline(self.experiment, self.model, self.condition, self.autoencoder)
+    def pipeline(self, model: Any = None) -> SavedPipeline:
+        """A pipeline of the model as it is now, or of another one in its place."""
+        model = self.model if model is None else model
+        return build_pipeline(self.experiment, model, self.condition, self.autoencoder)
 
 
 def check_named(experiment: Experiment, condition: Condition) -> None:

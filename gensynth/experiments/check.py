@@ -13,6 +13,7 @@ def check_model(experiment: Experiment) -> None:
     import torch
 
     from gensynth.experiments.apply import lay_out
+    from gensynth.experiments.beginning.tuning import check_tuning
     from gensynth.experiments.build import build_condition, build_model, build_scheduler
 
     name, given = experiment.model.name, experiment.model.model_extra or {}
@@ -35,6 +36,7 @@ def check_model(experiment: Experiment) -> None:
             f"{experiment.data.size} with autoencoder.patch {experiment.autoencoder.patch} "
             f"gives {side}."
         )
+    check_tuning(experiment, model)
     if experiment.regularizers:
         from gensynth.experiments.regularization import check_regularizers
 

@@ -10,6 +10,7 @@ from gensynth.config import (
     Experiment,
     Flow,
     LayerSync,
+    Lora,
     Masked,
     Reconstruction,
     Repa,
@@ -30,6 +31,7 @@ VERY_SIMILAR = 0.75  # to be suggested if it stands in another section
 # What people call a key.
 ALSO = {"learning_rate": "lr", "image_size": "size", "resolution": "size"}
 MOST_SHOWN = 100  # characters of a value in a message
+OPTIONAL = {"ema": EMA, "lora": Lora}  # their annotations are unions with None
 REGULARIZERS = {"dispersive": Dispersive, "layersync": LayerSync, "repa": Repa}
 
 
@@ -115,5 +117,5 @@ def _known_keys(location: Iterable[str], tree: dict[str, Any]) -> list[str]:
             section = REGULARIZERS[section[int(part)]["name"]]
         else:
             annotation = section.model_fields[part].annotation
-            section = EMA if part == "ema" else annotation  # its annotation is a union with None
+            section = OPTIONAL.get(part, annotation)
     return list(section.model_fields)

@@ -24,7 +24,7 @@ from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_whole
 from gensynth.models.layers.grid import merge_heads, split_heads
-from gensynth.models.layers.positions import resized_table
+from gensynth.models.layers.positions import Placed, resized_table
 from gensynth.models.layers.text import TextInput, check_settings
 from gensynth.ops.plain import own_forward
 
@@ -96,7 +96,7 @@ class Block(nn.Module):
         return torch.addcmul(tokens, gate_mlp[:, None], hidden)
 
 
-class MaskGIT(ModelMixin, ConfigMixin, Backbone):
+class MaskGIT(ModelMixin, ConfigMixin, Placed, Backbone):
     """Logits of every token of a class-conditional image, of which some are masked.
 
     Args:
@@ -115,6 +115,7 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
     _supports_gradient_checkpointing = True
     _repeated_blocks = ("Block",)
     works_on = "tokens"
+    placed = ("positions",)
 
     @register_to_config
     def __init__(
@@ -276,6 +277,9 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         tokens = rms_norm(tokens, self.final_norm_weight) + self.final_norm_bias
         tokens = modulate(tokens, shift, scale)
         return F.linear(tokens, self.token_table(), self.head_bias)
+
+    def resampled(self, table: Tensor, before: tuple[int, int]) -> Tensor:
+        return resized_table(table[None], before, self.grid_size)[0]
 
     def token_table(self) -> Tensor:
         """The weights [codebook_size + 1, C] of the head: the embeddings of all tokens (tied)."""

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from gensynth.conditions import Condition, Item
+from gensynth.lora.apply import Adapters
 from gensynth.samplers.contract import Sampler, Step
 from gensynth.settings import Settings
 
@@ -65,10 +66,12 @@ class Pipeline(Protocol):
         name: what it was loaded as.
         condition: what its pictures can show.
         channels: of a picture, 1 or 3.
+        lora: the adapters that it was loaded with.
     """
 
     name: str
     condition: Condition
+    lora: Adapters | None
 
     @property
     def channels(self) -> int: ...

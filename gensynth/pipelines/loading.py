@@ -1,13 +1,16 @@
 """A finished model by folder, run, name or hub id."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
 
-from gensynth.errors import InputError
-from gensynth.pipelines import PIPELINES
+from gensynth.errors import InputError, UsageError
+from gensynth.lora.apply import apply
+from gensynth.lora.folder import Adapter, Wanted, checked_scale
+from gensynth.pipelines import PIPELINE_OF, PIPELINES
 from gensynth.pipelines.finding import INDEX as INDEX
 from gensynth.pipelines.finding import about_pipeline
 from gensynth.pipelines.finding import resolve as resolve
@@ -29,6 +32,8 @@ def load(
     model: str | Path = DEFAULT,
     device: str | torch.device = "auto",
     variant: str | None = None,
+    lora: str | Path | Wanted | Sequence[str | Path | Wanted] = (),
+    lora_scale: float | Sequence[float] | None = None,
 ) -> Any:
     """The pipeline of a finished model, ready to be called, in float32.
 
@@ -40,30 +45,79 @@ def load(
         device: "auto" (CUDA if there is one), "cpu", "cuda:1", ...
         variant: of the weights, as diffusers stores them ("fp16"); None: those without a variant,
             or the only one there is. Weights of 16 bits become float32.
+        lora: folder of an adapter, or of the run that trained it; or several. They act in the
+            layers of the model: `pipe.lora.scale(0.5)`, `merge()` and `unmerge()`.
+        lora_scale: how much the adapters count, one number or one for each. [default: 1]
 
     Raises:
-        InputError: there is no such model or variant, or the folder is not one.
+        InputError: there is no such model or variant, or the folder is not one; or an adapter of
+            another model.
         RefusedError: the folder names code from elsewhere, or the file is a pickle.
         CorruptError: the weights are damaged, not finite or belong to another model, or the
             tokenizer is not the one that the model was trained with.
     """
     folder = resolve(model)
     index = read_index(folder)
-    pipeline_class = _pipeline_class(folder, index)
+    pipeline_class: type[SavedPipeline] = _pipeline_class(folder, index)
     entries = checked_entries(folder, index)
     settings = checked_settings(folder, index, pipeline_class)
     variants = check_parts(folder, entries, variant)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     diffusers_logging.disable_progress_bar()
+    wanted = adapters_of(lora, lora_scale)
     with telling_damage(folder):
-        pipeline: Any = pipeline_class(**load_parts(folder, entries, variants), **settings)
-        pipeline.condition = pipeline.condition.load(folder)
+        parts = load_parts(folder, entries, variants)
+    adapters = apply(parts["model"], wanted, str(model)) if wanted else None
+    own = folder
+    if adapters is not None:
+        parts["model"] = adapters.model
+        if adapters.last is not None:
+            own, settings = adapters.last.folder, settings | _as_trained(adapters.last)
+            pipeline_class = _class_for(pipeline_class, settings)
+    with telling_damage(own):
+        pipeline: Any = pipeline_class(**parts, **settings)
+        pipeline.lora = adapters
+        pipeline.condition = pipeline.condition.load(own)
         check_loaded(folder, pipeline)
     pipeline.name = str(model)
     pipeline.model.to(memory_format=torch.channels_last)  # the layout, not the values
     pipeline.model.eval()
     return pipeline.to(device)
+
+
+def adapters_of(
+    lora: str | Path | Wanted | Sequence[str | Path | Wanted],
+    scale: float | Sequence[float] | None,
+) -> list[Wanted]:
+    """Adapters as they are given to `load`, each with its scale.
+
+    Raises:
+        UsageError: another number of scales than of adapters.
+    """
+    given = [lora] if isinstance(lora, str | Path | Wanted) else list(lora)
+    wanted = [one if isinstance(one, Wanted) else Wanted(Path(one)) for one in given]
+    if scale is None:
+        return wanted
+    scales = [scale] * len(wanted) if isinstance(scale, int | float) else list(scale)
+    if len(scales) != len(wanted):
+        raise UsageError(
+            f"lora_scale has {len(scales)} numbers for {len(wanted)} adapters; give one for each."
+        )
+    pairs = zip(wanted, scales, strict=True)
+    return [Wanted(one.folder, checked_scale(number)) for one, number in pairs]
+
+
+def _as_trained(adapter: Adapter) -> dict[str, Any]:
+    """The settings of a pipeline that an adapter was trained with."""
+    given = {key: adapter.base.get(key) for key in ("size", "condition_kind")}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _class_for(
+    pipeline_class: type[SavedPipeline], settings: dict[str, Any]
+) -> type[SavedPipeline]:
+    return PIPELINE_OF.get(str(settings.get("condition_kind")), pipeline_class)
 
 
 def with_guide(settings: Settings, device: str | torch.device = "auto") -> Settings:

@@ -10,6 +10,8 @@ from huggingface_hub import snapshot_download
 
 from gensynth.conditions import Condition
 from gensynth.errors import RefusedError
+from gensynth.lora.apply import Adapters
+from gensynth.lora.layers import plain_copy
 from gensynth.pipelines.parts import (
     check_loaded,
     check_parts,
@@ -31,10 +33,13 @@ class SavedPipeline(DiffusionPipeline):
 
     Attributes:
         name: what it was loaded as.
+        lora: the adapters that it was loaded with.
     """
 
     condition: Condition
     name: str = ""
+    lora: Adapters | None = None
+    model: Any
 
     def check(self) -> None:
         """Raises UsageError if its parts cannot work together."""
@@ -74,8 +79,19 @@ class SavedPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Writes the folder that `gensynth.load` reads: safetensors, configs and the condition.
 
-        Weights of an earlier save there are replaced, those of another `variant` stay.
+        Weights of an earlier save there are replaced, those of another `variant` stay. Adapters are
+        written merged.
         """
+        if self.lora is not None:
+            adapted, self.model = self.model, plain_copy(self.model)
+            try:
+                self._write(save_directory, **kwargs)
+            finally:
+                self.model = adapted
+        else:
+            self._write(save_directory, **kwargs)
+
+    def _write(self, save_directory: str | Path, **kwargs: Any) -> None:
         folder = Path(save_directory)
         weighty = [name for name, part in self.components.items() if isinstance(part, ModelMixin)]
         before = [folder / name for name in weighty if (folder / name).is_dir()]

@@ -9,6 +9,7 @@ from gensynth.conditions.classes import LABELS_FILE
 from gensynth.conditions.texts import RECORD
 from gensynth.errors import InputError, UsageError
 from gensynth.files import json_in
+from gensynth.lora.folder import Wanted
 from gensynth.models.known import check_area, impossible_size
 from gensynth.models.presets import PRESETS
 from gensynth.pipelines.finding import INDEX, about_pipeline, resolve
@@ -35,13 +36,18 @@ def check_numbers(num: int, seed: int, batch_size: int, kind: str = FORMATS[0]) 
 
 
 def check_model(
-    model: str, settings: Settings, shown: str | None = None, prompts: Sequence[str] = ()
+    model: str,
+    settings: Settings,
+    shown: str | None = None,
+    prompts: Sequence[str] = (),
+    lora: Sequence[Wanted] = (),
 ) -> None:
     """Whether there is such a model, and whether it can draw so, as far as its JSON files tell.
 
     Args:
         shown: the classes that the pictures are to show, as a person types them.
         prompts: what they are to show in words.
+        lora: adapters, which may have taught the model to show something else.
 
     Raises:
         InputError, RefusedError: there is no such model.
@@ -57,7 +63,8 @@ def check_model(
     if isinstance(name, str) and name not in known:
         about = about_pipeline(folder, name, index)
         raise InputError(f"{about} Its own pipelines: {', '.join(known)}.")
-    _check_shown(folder, index, settings, shown, prompts)
+    if not lora:  # loading says what a model with adapters knows
+        _check_shown(folder, index, settings, shown, prompts)
     prediction, own = index.get("prediction"), _class_of(index, "scheduler")
     if isinstance(prediction, str) and settings.scheduler not in (None, own):
         path = str(index.get("path", "linear"))

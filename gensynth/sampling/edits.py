@@ -14,6 +14,7 @@ from gensynth.data.colour import in_srgb
 from gensynth.data.images import UNREADABLE, grid, open_frame
 from gensynth.errors import InputError, UsageError
 from gensynth.files import new_folder
+from gensynth.lora.folder import Wanted
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.editing.canvas import Canvas
 from gensynth.pipelines.editing.edit import Edit, Plan, draw, make_plan, most_different, structures
@@ -46,6 +47,7 @@ class EditJob:
         batch_size: pictures drawn together.
         changes: the further keywords of `pipelines.editing.Edit`.
         variant: of the weights, see `gensynth.load`.
+        lora: adapters of the model.
     """
 
     model: str
@@ -57,6 +59,7 @@ class EditJob:
     batch_size: int = 16
     changes: dict[str, Any] = field(default_factory=dict)
     variant: str | None = None
+    lora: Sequence[Wanted] = ()
 
 
 def run(job: EditJob, out: Path) -> Path:
@@ -70,7 +73,7 @@ def run(job: EditJob, out: Path) -> Path:
     as_file = check(job, out)
     (image, image_hash), (mask, mask_hash) = read(job.image), read(job.mask)
     assert image is not None
-    pipeline = load(job.model, processes().device, job.variant)
+    pipeline = load(job.model, processes().device, job.variant, job.lora)
     settings = with_guide(job.changes.get("settings", Settings()), processes().device)
     with reporting_memory(1, SMALLER_PICTURE):
         plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))

@@ -13,6 +13,7 @@ from PIL import Image
 from gensynth.conditions import Condition, Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
+from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
@@ -35,6 +36,7 @@ class Job:
         shown: the classes that the pictures show in turn, as a person types them: "0-9", "Bag,3".
         variant: of the weights, see `gensynth.load`.
         prompts: what they show in turn in words, instead. Without both: everything in turn.
+        lora: adapters of the model.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Job:
     metadata: bool = True
     variant: str | None = None
     prompts: Sequence[str] = ()
+    lora: Sequence[Wanted] = ()
 
     def items(self, condition: Condition) -> list[Item]:
         """What is shown in turn.
@@ -71,7 +74,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     """
     check_numbers(job.num, job.seed, job.batch_size, job.kind)
     state = processes()
-    pipeline = load(job.model, state.device, job.variant)
+    pipeline = load(job.model, state.device, job.variant, job.lora)
     settings = with_guide(job.settings, state.device)
     resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
     if state.is_main_process:
@@ -144,6 +147,8 @@ def describe(
         "format": job.kind,
         **resolved.settings.to_json(),
     }
+    if pipeline.lora is not None:
+        described["lora"] = pipeline.lora.facts()
     if job.variant is not None:
         described["variant"] = job.variant
     if job.settings.guide is not None:

@@ -39,6 +39,7 @@ def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str
         **pipeline.condition.recipe(picture.item),
         "seed": picture.seed,
         **settings.to_json(),
+        **({} if pipeline.lora is None else {"lora": pipeline.lora.facts()}),
         "gensynth": __version__,
     }
 

@@ -15,7 +15,8 @@ from gensynth.data.sources import Source
 from gensynth.data.training import Batch
 from gensynth.errors import DivergedError, GensynthError, ProcessLost
 from gensynth.experiments.assemble import assemble
-from gensynth.experiments.begin import begin_from, check_beginning
+from gensynth.experiments.beginning.begin import begin_from, check_beginning, words_of
+from gensynth.experiments.beginning.tuning import tune
 from gensynth.experiments.build import reads_texts
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import WeightAverage
@@ -25,6 +26,7 @@ from gensynth.training.learning.accelerating import create_accelerator
 from gensynth.training.learning.learner import Learner
 from gensynth.training.learning.optim import learning_rate, set_learning_rate
 from gensynth.training.session import output
+from gensynth.training.session.adapters import check_base_stayed, keep_state_small, write_model
 from gensynth.training.session.checkpoint import Checkpoints
 from gensynth.training.session.faults import Abandoned, StopRequest
 from gensynth.training.session.together import settled
@@ -47,9 +49,10 @@ class Run:
         self.checkpoints = Checkpoints(
             folder / "checkpoints", experiment.checkpoint.keep, self.together
         )
-        new = not self.checkpoints.all()
+        self.new = not self.checkpoints.all()
+        needed = self.new or experiment.lora is not None  # adapters keep to their model
         beginning = self.together.from_main(
-            lambda: check_beginning(experiment.init_from if new else None)
+            lambda: check_beginning(experiment.init_from if needed else None)
         )
         begun_with = output.recorded_classes(folder)
         texts = reads_texts(experiment)
@@ -63,16 +66,20 @@ class Run:
             self.device,
             self.accelerator.num_processes,
             self.source.some_captions() if texts else (),
-            output.newest_model(folder),
+            output.newest_model(folder) or words_of(beginning, experiment),
         )
         # In the main process only: wrapped for several, the others get the weights from there.
-        self.begun = self.together.from_main(
-            lambda: begin_from(beginning, self.parts.model, self.parts.condition)
-        )
-        self.learner = Learner(self.parts, self.accelerator)
+        self.begun = self.together.from_main(lambda: begin_from(beginning, self.parts))
+        self.tuning = tune(experiment, self.parts.model, self.begun)
+        self.learner = Learner(self.parts, self.accelerator, self.tuning)
         if experiment.data.source == "encoded":
             check_encoding(experiment.data, self.learner.autoencoder)
-        self.average = WeightAverage(self.learner.bare_model, experiment.ema)
+        adapted = self.tuning.base is not None
+        if adapted:
+            keep_state_small(self.accelerator, self.learner.bare_model, self.tuning)
+        self.average = WeightAverage(
+            self.learner.bare_model, experiment.ema, self.tuning.frozen, apart=adapted
+        )
         self.feed = Feed(experiment, self.source, stop)
         self.step = 0
         self.saved = self.reported = 0  # steps of the newest checkpoint and the last report
@@ -85,6 +92,7 @@ class Run:
         """Continues from the newest valid checkpoint."""
         checkpoint = self.checkpoints.newest()
         if checkpoint is not None:
+            check_base_stayed(checkpoint, self.tuning)
             self.accelerator.load_state(str(checkpoint / "state"))
             saved = json.loads((checkpoint / "training.json").read_text())
             self.step = self.saved = self.reported = saved["step"]
@@ -99,7 +107,7 @@ class Run:
             changes = output.record(self.experiment, self.folder, self.step, self.feed.changed)
             drop_later(self.folder, self.step)
         self.log = TrainingLog(self.folder, self.step, self.experiment.training.steps, is_main)
-        for line in self.begun:
+        for line in [*self.begun.lines, *self.tuning.lines] if self.new else ():
             self.log.say(line)
         self.evaluations.resume(self.step, self.log)
         if checkpoint is not None:
@@ -244,7 +252,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         with self.average.applied():
-            self.parts.pipeline().save_pretrained(folder / "model")
+            write_model(folder, self.parts, self.tuning)
         self.average.save(folder)
         place = {
             "step": self.step,

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from gensynth.errors import UsageError
+from gensynth.lora.folder import Wanted
 from gensynth_serve.web.access import Access, Proxies, read_root
 from gensynth_serve.web.folder import PrivateFolder
 from gensynth_serve.web.headers import SecurityHeaders
@@ -35,6 +36,7 @@ def serve(
     root_path: str = "",
     proxies: Sequence[str] = (),
     variant: str | None = None,
+    lora: Sequence[Wanted] = (),
 ) -> None:
     """Serves the page until Ctrl-C or SIGTERM.
 
@@ -56,7 +58,7 @@ def serve(
                 file=sys.stderr,
                 flush=True,
             )
-        app = create_app(models, hosts, optimize, root_path, proxies, variant)
+        app = create_app(models, hosts, optimize, root_path, proxies, variant, lora)
         run(app, socket, f"gensynth serves {', '.join(app.state.engine.pipelines)}", host)
 
 
@@ -67,6 +69,7 @@ def create_app(
     root_path: str = "",
     proxies: Sequence[str] = (),
     variant: str | None = None,
+    lora: Sequence[Wanted] = (),
 ) -> FastAPI:
     """The application for models by name, folder or hub id, loaded.
 
@@ -80,6 +83,7 @@ def create_app(
         proxies: addresses or networks of proxies whose X-Forwarded-Host, -Proto and -Prefix are
             believed; those on loopback always are.
         variant: of the weights of every model, see `gensynth.load`.
+        lora: adapters of every one of the models, so of one as a rule.
     """
     # Only here: what is wrong without them is said at once.
     from gensynth.pipelines.loading import load
@@ -88,7 +92,8 @@ def create_app(
     if not models:
         raise UsageError("name at least one model to serve.")
     names, root, trusted = Names(hosts), read_root(root_path), Proxies(proxies)
-    pipelines = {name: load(model, variant=variant) for name, model in shown_names(models).items()}
+    shown = shown_names(models)
+    pipelines = {name: load(model, "auto", variant, lora) for name, model in shown.items()}
     for name, pipeline in pipelines.items():
         pipeline.resolve()  # a tokenizer, which draws nothing, refuses
         pipeline.condition.none(pipeline.device)  # kept: only one thread may encode later

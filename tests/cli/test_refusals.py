@@ -34,6 +34,17 @@ REFUSED = [
     (["edit", "PICTURE", "--model", "nowhere", "--out", "NEW"], 3, "there is no model"),
     (["models", "nope"], 2, "no model's name contains 'nope'"),
     (["models", "DiT-nano", "--mixer", "liner"], 2, "unknown mixer 'liner'"),
+    # adapters
+    (["sample", "--lora", "nowhere"], 3, "there is no adapter at nowhere: it is no folder"),
+    (["sample", "--lora", "PICTURES:0.5"], 3, "has no adapter_config.json"),
+    (["sample", "--lora", "PICTURES:much"], 2, "the scale 'much' is no number"),
+    (["evaluate", "--model", "maskgit-fashion", "--lora", "nowhere", *EVALUATE[2:]], 3, "adapter"),
+    ([*EVALUATE, "--lora", "nowhere"], 2, "--lora are for --model"),
+    ([*EDIT, "--lora", "nowhere"], 3, "there is no adapter"),
+    (["serve", "--lora", "nowhere"], 2, "--lora is of one model"),
+    (["serve", "dico-nano-fashion", "--lora", "nowhere"], 3, "there is no adapter"),
+    (["lora", "merge", "dico-nano-fashion", "nowhere", "--out", "NEW"], 3, "there is no adapter"),
+    ([*TRAIN, "lora={rank: 4}"], 2, "set init_from to one"),
     # values of options
     (["sample", "--num", "0"], 2, "--num must be at least 1"),
     (["sample", "--seed", "-1"], 2, "--seed must be a whole number from 0"),

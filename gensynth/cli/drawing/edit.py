@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import VARIANT, drawing_options
+from gensynth.cli.options import LORA, VARIANT, drawing_options
 from gensynth.models.known import check_area
 from gensynth.settings import OF_THE_WALK, Settings
 from gensynth.values import read_size
@@ -48,6 +48,7 @@ def edit(
     ),
     model: str = typer.Option("maskgit-fashion", "--model", help="A model of tokens."),
     variant: str = VARIANT,
+    lora: list[str] = LORA,
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder, or for one result a .png or .webp."),
 ) -> None:
@@ -69,15 +70,19 @@ def edit(
     changes |= {"anchor": anchor, "edge": edge}
     changes["settings"] = settings
     from gensynth.preflight import editing
+    from gensynth.preflight.adapters import check_adapters
     from gensynth.preflight.drawing import check_model
 
     editing.check_place(num_variants, seed, batch_size, out)
     for picture in filter(None, (image, mask)):
         editing.check_picture(picture)
     editing.check_change(anchor, strength, edge)
-    check_model(model, settings, label, () if prompt is None else (prompt,))
+    adapters = check_adapters(model, lora)
+    check_model(model, settings, label, () if prompt is None else (prompt,), adapters)
     editing.check_tokens(model)
     from gensynth.sampling.edits import EditJob, run
 
-    job = EditJob(model, image, mask, num_variants, seed, similar, batch_size, changes, variant)
+    job = EditJob(
+        model, image, mask, num_variants, seed, similar, batch_size, changes, variant, adapters
+    )
     print(run(job, out))

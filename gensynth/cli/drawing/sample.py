@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from gensynth.cli.options import PROMPT_FILE, PROMPTS, VARIANT, drawing_options
+from gensynth.cli.options import LORA, PROMPT_FILE, PROMPTS, VARIANT, drawing_options
 from gensynth.settings import Settings
 
 NUM = 40  # pictures, where no prompts say how many
@@ -19,6 +19,7 @@ def sample(
         "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
     ),
     variant: str = VARIANT,
+    lora: list[str] = LORA,
     shown: str = typer.Option(
         None,
         "--labels",
@@ -49,18 +50,22 @@ def sample(
     (torchrun takes --num for an option of its own; -n is the same).
     """
     from gensynth.conditions.prompt_files import all_prompts
+    from gensynth.preflight.adapters import check_adapters
     from gensynth.preflight.drawing import check_model, check_numbers
     from gensynth.system.disk import check_writable
 
     told = all_prompts(prompt, prompts)
     num = (len(told) or NUM) if num is None else num
     check_numbers(num, seed, batch_size, kind)
-    check_model(model, settings, shown, told)
+    adapters = check_adapters(model, lora)
+    check_model(model, settings, shown, told, adapters)
     check_writable(out or Path("samples"))
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
-    job = Job(model, shown, num, seed, settings, batch_size, kind, metadata, variant, told)
+    job = Job(
+        model, shown, num, seed, settings, batch_size, kind, metadata, variant, told, adapters
+    )
     folder = run(job, out, optimize)
     if processes().is_main_process:
         print(folder)

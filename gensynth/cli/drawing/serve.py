@@ -2,7 +2,9 @@
 
 import typer
 
-from gensynth.cli.options import VARIANT
+from gensynth.cli.options import LORA, VARIANT
+from gensynth.errors import UsageError
+from gensynth.lora.folder import Wanted
 from gensynth.settings import Settings
 
 
@@ -17,6 +19,7 @@ def serve(
         help="Names, folders or hub ids. [default: those that come along]",
     ),
     variant: str = VARIANT,
+    lora: list[str] = LORA,
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
     optimize: bool = typer.Option(
@@ -48,14 +51,20 @@ def serve(
 
     gensynth serve runs/demo --port 8000
     """
+    from gensynth.preflight.adapters import check_adapters
     from gensynth.preflight.drawing import check_model
     from gensynth.pretrained import PRETRAINED
 
+    if lora and len(models or PRETRAINED) != 1:
+        raise UsageError("--lora is of one model; name the one that it was trained on.")
+    adapters: tuple[Wanted, ...] = ()
     for model in models or PRETRAINED:
+        adapters = check_adapters(model, lora)
         check_model(model, Settings())
     from gensynth_serve.web.server import listen
 
     listen(host, port).close()  # refuses a port in use before torch and Gradio are imported
     from gensynth_serve.web.app import serve as run
 
-    run(models or list(PRETRAINED), host, port, optimize, public_host, root_path, proxy, variant)
+    names, page = models or list(PRETRAINED), (optimize, public_host, root_path, proxy)
+    run(names, host, port, *page, variant, adapters)

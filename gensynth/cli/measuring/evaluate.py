@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import VARIANT, drawing_options
+from gensynth.cli.options import LORA, VARIANT, drawing_options
 from gensynth.evaluation.request import Request
 from gensynth.settings import Settings
 from gensynth.system.disk import check_writable
@@ -32,6 +32,7 @@ def evaluate(
         None, "--model", help="Draw the samples with this model; no picture is stored."
     ),
     variant: str = VARIANT,
+    lora: list[str] = LORA,
     num: int = typer.Option(
         None,
         "--num",
@@ -149,6 +150,7 @@ def evaluate(
         class_level=class_level,
         batch_size=batch_size,
         workers=workers,
+        lora=tuple(lora),
         cross_check=cross_check,
         selfcheck=selfcheck,
     )

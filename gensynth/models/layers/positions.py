@@ -1,5 +1,7 @@
 """Where a token is: sinusoids, rotary tables, and positions drawn at random (RPE-2D)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,6 +66,22 @@ def resized_table(table: Tensor, before: tuple[int, int], after: tuple[int, int]
     return image.flatten(2).transpose(1, 2)
 
 
+class Placed:
+    """What a module is that has tables with an entry for each place of a grid.
+
+    Attributes:
+        grid_size: height and width in tokens that its tables are of.
+        placed: the names of its own weights that are such tables.
+    """
+
+    grid_size: tuple[int, int]
+    placed: ClassVar[tuple[str, ...]] = ()
+
+    def resampled(self, table: Tensor, before: tuple[int, int]) -> Tensor | None:
+        """A table of the grid `before` for the own grid; None if the own one is computed anew."""
+        raise NotImplementedError
+
+
 def places(count: int, position_range: int | None, device: torch.device | None) -> Tensor:
     """Positions [count] along one axis when sampling: 0, 1, ... or, in a range, evenly spread.
 
@@ -94,7 +112,7 @@ def random_places(noise: Tensor, count: int) -> Tensor:
     return noise.topk(count).indices.sort().values.float()
 
 
-class Positions(nn.Module):
+class Positions(nn.Module, Placed):
     """What tells a transformer where its tokens are.
 
     Args:
@@ -109,6 +127,7 @@ class Positions(nn.Module):
     """
 
     KINDS = ("sincos", "rope", "none")
+    placed = ("table",)
 
     def __init__(
         self,
@@ -178,6 +197,9 @@ class Positions(nn.Module):
         if self.learned:
             return resized_table(self.table, self.grid_size, (height, width))
         return sincos_2d(self.width, rows, columns).to(self.table.dtype)
+
+    def resampled(self, table: Tensor, before: tuple[int, int]) -> Tensor | None:
+        return resized_table(table, before, self.grid_size) if self.learned else None
 
     def tables(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor] | None:
         """Rotary cosines and sines, or None."""

@@ -1,6 +1,6 @@
 """Running averages of a model's weights: several decay rates and power functions at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -52,12 +52,24 @@ class WeightAverage:
     """The averages of `model`'s weights that `config` asks for; nothing is averaged if it is None.
 
     The first is the one that `applied` shows, and that the checkpoints' `model/` holds.
+
+    Args:
+        frozen: names of weights that are not trained; they are their own average.
+        apart: whether the first is stored like the others, since `model/` has it merged.
     """
 
-    def __init__(self, model: nn.Module, config: EMA | None):
-        self.model = model
+    def __init__(
+        self,
+        model: nn.Module,
+        config: EMA | None,
+        frozen: Collection[str] = (),
+        apart: bool = False,
+    ):
+        self.model, self.apart = model, apart
         self.num_updates = 0
-        self.weights: list[Tensor] = list(model.parameters())
+        trained = {n: weight for n, weight in model.named_parameters() if n not in frozen}
+        self.names = list(trained)
+        self.weights: list[Tensor] = list(trained.values())
         self.averages: list[Average] = []
         self.powers: list[Average] = []  # those that other widths can be reconstructed from
         if config is None:
@@ -102,8 +114,8 @@ class WeightAverage:
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def save(self, checkpoint: Path) -> None:
-        """Writes every average but the first into `checkpoint/averages/`."""
-        for average in self.averages[1:]:
+        """Writes every average that `model/` does not hold into `checkpoint/averages/`."""
+        for average in self.averages[0 if self.apart else 1 :]:
             (checkpoint / AVERAGES).mkdir(exist_ok=True)
             tensors = {name: tensor.contiguous() for name, tensor in self._named(average)}
             save_file(tensors, checkpoint / AVERAGES / f"{average.name}.safetensors")
@@ -112,7 +124,7 @@ class WeightAverage:
         """Continues from a checkpoint: the first average from its model, the others from theirs."""
         for index, average in enumerate(self.averages):
             other = Path(AVERAGES, f"{average.name}.safetensors")
-            saved = load_file(checkpoint / (other if index else MODEL_FILE))
+            saved = load_file(checkpoint / (other if index or self.apart else MODEL_FILE))
             for name, tensor in self._named(average):
                 tensor.copy_(saved[name])
         self.num_updates = num_updates
@@ -123,5 +135,4 @@ class WeightAverage:
             write_snapshot(run, step, average.name, dict(self._named(average)), self.num_updates)
 
     def _named(self, average: Average) -> Iterator[tuple[str, Tensor]]:
-        names = (name for name, _ in self.model.named_parameters())
-        return zip(names, average.tensors, strict=True)
+        return zip(self.names, average.tensors, strict=True)

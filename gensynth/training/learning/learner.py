@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gensynth.data.training import Batch
 from gensynth.experiments.apply import compile_blocks
 from gensynth.experiments.assemble import Parts
+from gensynth.experiments.beginning.tuning import Tuning
 from gensynth.objectives import Loss
 from gensynth.seeding import StepRandom
 from gensynth.training.learning.optim import create_optimizer
@@ -19,11 +20,12 @@ class Learner:
 
     Attributes:
         model, bare_model: with and without the wrapper of several processes.
-        weights: all that are trained, also those of the objective and of regularizers.
+        weights: all that are trained, also those of the objective and of regularizers; of the
+            model those that `tuning` does not freeze.
         images: those of the newest batch, if the data hold any, uint8 [B, C, H, W].
     """
 
-    def __init__(self, parts: Parts, accelerator: Accelerator):
+    def __init__(self, parts: Parts, accelerator: Accelerator, tuning: Tuning | None = None):
         self.accelerator, self.device = accelerator, accelerator.device
         self.images: Tensor | None = None
         experiment = parts.experiment
@@ -34,8 +36,10 @@ class Learner:
         # What the objective trains beside the model, such as a discriminator.
         self.beside: nn.Module = self.objective.trained or nn.Identity()
         trained = nn.ModuleList([parts.model, self.regularization.module, self.beside])
-        self.weights = list(trained.parameters())
-        optimizer = create_optimizer(trained, experiment.optimizer)
+        frozen = tuning.frozen if tuning is not None else frozenset()
+        left_out = {id(w) for name, w in parts.model.named_parameters() if name in frozen}
+        self.weights = [w for w in trained.parameters() if id(w) not in left_out]
+        optimizer = create_optimizer(nn.ParameterList(self.weights), experiment.optimizer)
         self.model, self.optimizer = accelerator.prepare(parts.model, optimizer)
         self.bare_model = accelerator.unwrap_model(self.model)
         self.regularization.prepare(accelerator)

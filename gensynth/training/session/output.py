@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from gensynth.config import Experiment, parse_yaml
 from gensynth.errors import OutputError, RefusedError
 from gensynth.files import json_in, leftovers, temporary_for, write_text
+from gensynth.lora.folder import FOLDER as ADAPTER
 from gensynth.system.locks import Lock, claim, token_in
 from gensynth.training.averages.ema import AVERAGES
 from gensynth.training.session.together import Together
 
 EXPERIMENT = "experiment.yaml"
 LOCK = ".lock"
-PUBLISHED = (AVERAGES, "model")  # the model last: it means that the run is finished
+PUBLISHED = (AVERAGES, ADAPTER, "model")  # the model last: it means that the run is finished
 SHOWS_SECONDS = 30.0  # until a network disk shows the other machines what was written
 # What may change between two sessions of one run without making it another run.
 MAY_CHANGE = (

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
+from gensynth.models.layers.positions import Placed
 
 
 class SoftmaxAttention(nn.Module):
@@ -27,12 +28,14 @@ class SoftmaxAttention(nn.Module):
         return None
 
 
-class BiasedSoftmaxAttention(SoftmaxAttention):
+class BiasedSoftmaxAttention(SoftmaxAttention, Placed):
     """With a learned bias for each head and offset between two tokens (BEiT, arXiv 2106.08254).
 
     Args:
         grid_size: height and width in tokens at which the table has an entry for each offset.
     """
+
+    placed = ("bias_table",)
 
     def __init__(self, hidden_size: int, num_heads: int, grid_size: tuple[int, int]):
         super().__init__(hidden_size, num_heads)
@@ -45,17 +48,26 @@ class BiasedSoftmaxAttention(SoftmaxAttention):
         """[1 or B, H, N or K, N or K]; for another grid the table is interpolated."""
         table: Tensor = self.bias_table
         if (grid.height, grid.width) != self.grid_size:
-            before = [2 * side - 1 for side in self.grid_size]
-            image = table[: before[0] * before[1]].unflatten(0, before).permute(2, 0, 1)[None]
-            after = (2 * grid.height - 1, 2 * grid.width - 1)
-            # [1, H, 2h - 1, 2w - 1]; with the corners aligned the largest offsets stay at the edges
-            image = F.interpolate(image, after, mode="bicubic", align_corners=True)
-            table = image[0].flatten(1).transpose(0, 1)
+            table = resized_bias(table, self.grid_size, (grid.height, grid.width))
         assert grid.relative is not None
         index = grid.relative
         if grid.kept is not None:
             index = index[grid.kept[:, :, None], grid.kept[:, None, :]]  # [B, K, K]
         return table[index].movedim(-1, -3)
+
+    def resampled(self, table: Tensor, before: tuple[int, int]) -> Tensor:
+        own = resized_bias(table, before, self.grid_size)
+        return torch.cat([own, table[-3:]])  # the rows that are never used
+
+
+def resized_bias(table: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
+    """A bias table of one grid, interpolated for another: [(2h - 1) * (2w - 1), H]."""
+    sides = [2 * side - 1 for side in before]
+    image = table[: sides[0] * sides[1]].unflatten(0, sides).permute(2, 0, 1)[None]
+    target = (2 * after[0] - 1, 2 * after[1] - 1)
+    # [1, H, 2h - 1, 2w - 1]; with the corners aligned the largest offsets stay at the edges
+    image = F.interpolate(image, target, mode="bicubic", align_corners=True)
+    return image[0].flatten(1).transpose(0, 1)
 
 
 def relative_index(height: int, width: int, device: torch.device | None = None) -> Tensor:

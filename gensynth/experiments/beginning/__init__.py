@@ -1,0 +1,1 @@
+"""What a run begins with, and which weights it trains."""
