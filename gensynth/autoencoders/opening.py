@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from gensynth.autoencoders.dc import DCAutoencoder
 from gensynth.autoencoders.kl import KLAutoencoder
+from gensynth.autoencoders.latent_vq import LatentVQ
 from gensynth.autoencoders.taesd import TaesdAutoencoder
 from gensynth.autoencoders.tiny import TinyAutoencoder, is_published, read_published
 from gensynth.autoencoders.vq import VQAutoencoder
@@ -31,6 +32,7 @@ CLASSES: dict[str, dict[str, type[ModelMixin]]] = {
     },
     "vq": {
         "VQAutoencoder": VQAutoencoder,
+        "LatentVQ": LatentVQ,
         "VQModel": VQModelAutoencoder,
         "VQModelAutoencoder": VQModelAutoencoder,
     },

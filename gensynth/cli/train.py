@@ -48,7 +48,7 @@ def checked_experiment(config: str, overrides: list[str] | None) -> Any:
 
 def next_command(experiment: Any, folder: Path) -> str:
     """What to do with the model of a finished run."""
-    if experiment.objective.works_on == "pixels":
+    if not experiment.objective.draws:
         given = f"autoencoder.kind=vq autoencoder.path={folder}"
         return f"gensynth train --config fashion_mnist/maskgit_nano {given}"
     return f"gensynth sample --model {folder}"

@@ -68,7 +68,7 @@ def begin_from(where: str | None, model: ModelMixin, condition: Condition) -> li
 
 
 def _tables_of(model: Any) -> tuple[str, ...]:
-    return () if model.works_on == "pixels" else tuple(model.tables)
+    return () if not model.draws else tuple(model.tables)
 
 
 def _same_rows(condition: Condition, other: Condition) -> dict[str | None, tuple[int, int]]:
