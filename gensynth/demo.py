@@ -46,8 +46,8 @@ def run(out: Path, quick: bool = False) -> None:
     if not latents.exists():
         encode(load_experiment("emoji/demo", changes), latents)
     _train("emoji/demo", [*changes, "data.source=encoded", f"data.path={latents}"], out)
-    classes, drawn = _draw(out, 99 if quick else 990)
-    captioned_grid(list(zip(classes, drawn, strict=False)), columns=11).save(out / "samples.png")
+    classes, drawn = _draw(out, 1 if quick else 10)
+    captioned_grid(list(zip(classes, drawn, strict=False)), columns=14).save(out / "samples.png")
     measured = _measure(out, "emoji:train")
     print(f"\n{out / 'samples.png'}: a picture of each class")
     print(measured)
@@ -75,7 +75,7 @@ def run_masked(out: Path, quick: bool = False) -> None:
     rows = {"test image": list(map(to_pil, shown)), "from tokens": list(map(to_pil, again))}
     labelled_grid(rows).save(out / "reconstructions.png")
     _edit(out)
-    classes, drawn = _draw(out, 100 if quick else 1000)
+    classes, drawn = _draw(out, 10 if quick else 100)
     rows = {name: drawn[label::10] for label, name in enumerate(classes)}
     labelled_grid(rows).save(out / "samples.png")
     measured = _measure(out, "fashion_mnist:test")
@@ -93,11 +93,12 @@ def _train(name: str, overrides: list[str], out: Path) -> None:
     plot_loss(out / "log.jsonl", out / "loss.png")
 
 
-def _draw(out: Path, num: int) -> tuple[list[str], list[Image.Image]]:
-    """The classes of the model of a run, and the first hundred pictures of `num` that it draws."""
+def _draw(out: Path, each: int) -> tuple[list[str], list[Image.Image]]:
+    """The classes of the model of a run, drawn in turn so many times, and the first pictures."""
+    classes = json.loads((out / "model" / "labels.json").read_text(encoding="utf-8"))
+    num = each * len(classes)
     job = Job(str(out), shown=None, num=num, seed=0, batch_size=100, kind="npz")
     images = open_images(str(sample(job, out / "samples")))
-    classes = json.loads((out / "model" / "labels.json").read_text(encoding="utf-8"))
     return classes, [to_pil(images.read(index)) for index in range(min(num, 100))]
 
 

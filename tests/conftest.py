@@ -223,6 +223,53 @@ def tiny_model_folder(tiny_pipeline, tmp_path_factory) -> Path:
     return folder
 
 
+CAPTIONS = ["red apple, fluent", "green apple, noto", "cat face, blob", "cat face, fluent"]
+
+
+@pytest.fixture(scope="session")
+def text_pipeline():
+    """32 x 32 grey pixels of prompts, read by an encoder of the model's own. No weight is zero."""
+    from gensynth import create_model
+    from gensynth.autoencoders import PixelAutoencoder
+    from gensynth.conditions import Texts
+    from gensynth.config import Shown
+    from gensynth.pipelines.text_conditional import TextConditionalPipeline
+    from gensynth.samplers.registry import create_scheduler
+
+    sizes = {"length": 8, "width": 16, "layers": 1, "heads": 2, "vocabulary": 400}
+    texts = Texts.of_experiment(Shown(kind="text", **sizes), [], CAPTIONS)
+    told = texts.model_keywords()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = create_model(
+            "DiCo-nano", learn_sigma=False, hidden_size=8, depth=[1, 1, 1, 1, 1], **told
+        )
+        for parameter in model.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+    pipeline = TextConditionalPipeline(
+        model.eval(),
+        create_scheduler(None, "velocity"),
+        PixelAutoencoder(1, 2),
+        size=32,
+        steps=2,
+        guidance=2.0,
+        time_scale=1000.0,
+        condition_kind="text",
+    )
+    pipeline.condition = texts.for_model(model)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def text_model_folder(text_pipeline, tmp_path_factory) -> Path:
+    """It, saved. Copy it before changing anything in it."""
+    folder = tmp_path_factory.mktemp("model") / "words"
+    text_pipeline.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_vae_folder(tmp_path_factory) -> Path:
     """An AutoencoderKL with random weights, as diffusers saves one: 8 pixels a position."""

@@ -11,7 +11,9 @@ from packaging.utils import canonicalize_name
 
 from gensynth.config import shipped
 from gensynth.config.shipped import find_config, shipped_configs
+from gensynth.data.tables import BUNDLED_SETS
 from gensynth.errors import InputError
+from gensynth.pretrained import CODECS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -97,7 +99,12 @@ def test_every_folder_of_code_is_installed():
 
 def test_files_beside_the_code_are_installed():
     wanted = {
-        "gensynth": [ROOT / "gensynth" / "py.typed", ROOT / "gensynth/pretrained/__init__.py"],
+        "gensynth": [
+            ROOT / "gensynth" / "py.typed",
+            ROOT / "gensynth/pretrained/__init__.py",
+            *(file for folder in CODECS.values() for file in folder.iterdir()),
+            *(file for folder in BUNDLED_SETS.values() for file in folder.glob("*.parquet")),
+        ],
         "gensynth_configs": list(shipped_configs().values()),
         "gensynth_serve": [ROOT / "serve" / "Dockerfile"],
     }
@@ -108,6 +115,12 @@ def test_files_beside_the_code_are_installed():
             for path in folders()[package].glob(pattern)
         }
         assert files and set(files) <= found
+
+
+def test_what_is_of_others_comes_with_its_licence():
+    given = {ROOT / name for name in PROJECT["project"]["license-files"]}
+    for folder in (*CODECS.values(), *BUNDLED_SETS.values()):
+        assert folder / "LICENSE" in given and (folder / "LICENSE").is_file()
 
 
 def test_every_experiment_is_found_by_name_from_anywhere(tmp_path, monkeypatch):

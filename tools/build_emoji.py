@@ -209,6 +209,10 @@ def key(style: str, thing: Thing) -> str:
     return f"{style}/{thing['codepoints'].lower().replace(' ', '-')}"
 
 
+def style_of(pair: str) -> str:
+    return pair.partition("/")[0]
+
+
 def joined(names: str, packages: dict[str, dict[str, Any]]) -> dict[str, tuple[Thing, str]]:
     """Every pair of a thing and a style that has a drawing of it: `style/codepoints` -> both."""
     known = list(things(names))
@@ -224,7 +228,7 @@ def rows_of(
     rows = []
     pictures = pool.map(draw, [pairs[pair][1] for pair in split], chunksize=32)
     for pair, data in zip(split, pictures, strict=True):
-        thing, style = pairs[pair][0], pair.partition("/")[0]
+        thing, style = pairs[pair][0], style_of(pair)
         image = {"bytes": data, "path": f"{pair}.png"}
         rows.append({"image": image, "text": f"{thing['name']}, {style}", "style": style, **thing})
     return rows
@@ -285,13 +289,15 @@ def main() -> int:
     splits = {name: split_of(name) for name in ("train", "test")}
     if unlike := set(pairs) ^ {pair for split in splits.values() for pair in split}:
         parser.error(f"other names than those of Unicode 15.0: {', '.join(sorted(unlike)[:9])}.")
-    subgroups = sorted({thing["subgroup"] for thing, _ in pairs.values()}) if args.bundle else None
+    subgroups = None
+    if args.bundle:
+        pairs = {pair: found for pair, found in pairs.items() if style_of(pair) in BUNDLED_STYLES}
+        subgroups = sorted({thing["subgroup"] for thing, _ in pairs.values()})
     draw = partial(picture, size=args.size, webp=args.bundle)
     differing = []
     with ProcessPoolExecutor() as pool:
         for name, split in splits.items():
-            if args.bundle:
-                split = [pair for pair in split if pair.partition("/")[0] in BUNDLED_STYLES]
+            split = [pair for pair in split if pair in pairs]
             table, file = (
                 table_of(rows_of(split, pairs, pool, draw), subgroups),
                 out / f"{name}.parquet",

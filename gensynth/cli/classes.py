@@ -1,5 +1,6 @@
 """`gensynth classes`."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -27,15 +28,36 @@ def classes(
     from gensynth.errors import UsageError, did_you_mean
 
     condition = condition_of(model)
+    text = " ".join(words or [])
+    if condition.reads == "texts":
+        show_prompts(model, condition.every(), text.casefold().split())
+        return
     if not condition.choices():
         raise UsageError(f"{model} has no classes to choose from.")
-    text = " ".join(words or [])
     found = condition.search(text)
     if not found:
         known = [word for line, _ in condition.choices() for word in line.replace(",", "").split()]
         hint = did_you_mean(text, known, any_case=True)
         raise UsageError(f"no class of {model} contains {text!r}.{hint}")
     print(*(line for line, _ in found), sep="\n")
+
+
+def show_prompts(model: str, examples: list[str], words: list[str]) -> None:
+    """Prints the examples that hold all words, and on stderr what they are.
+
+    Raises:
+        UsageError: there are none.
+    """
+    from gensynth.errors import UsageError
+
+    found = [one for one in examples if all(word in one.casefold() for word in words)]
+    if not found:
+        raise UsageError(
+            f"none of the {len(examples)} examples of {model} contains {' '.join(words)!r}, but it "
+            'is told prompts: anything may be written, --prompt "...".'
+        )
+    print(f"{model} is told prompts (--prompt), such as these:", file=sys.stderr)
+    print(*found, sep="\n")
 
 
 def condition_of(model: str) -> "Condition":
@@ -51,12 +73,19 @@ def condition_of(model: str) -> "Condition":
     from gensynth.conditions import condition_kind
     from gensynth.errors import CorruptError
     from gensynth.pipelines.finding import INDEX, resolve
+    from gensynth.preflight.drawing import condition_in
     from gensynth.stored import read_json
 
     folder = resolve(model)
     index, config = read_json(folder / INDEX), read_json(folder / "model" / "config.json")
+    about = index if isinstance(index, dict) else {}
+    kind = condition_kind(str(about.get("condition_kind", "classes")))
+    if kind.reads == "texts":  # without its tokenizer, which imports torch
+        condition = condition_in(folder, kind)
+        if condition is None:
+            raise CorruptError(f"{folder} does not say which prompts its model is told.")
+        return condition
     count = config.get("num_classes") if isinstance(config, dict) else None
     if not isinstance(index, dict) or not isinstance(count, int):
         raise CorruptError(f"{folder} does not say how many classes its model knows.")
-    kind = condition_kind(str(index.get("condition_kind", "classes")))
     return kind.of_model(SimpleNamespace(config=FrozenDict(config))).load(folder)

@@ -15,6 +15,8 @@ from gensynth.system import outline
 if TYPE_CHECKING:
     from gensynth.models.catalogue import Entry
 
+EXAMPLES = 8  # prompts in the JSON list
+
 
 def register(app: typer.Typer) -> None:
     app.command("models")(models)
@@ -60,28 +62,46 @@ def plugged_in() -> bool:
 
 def describe(name: str, folder: Path) -> dict[str, Any]:
     """What is known of a model that can be used at once, from its folder."""
+    from gensynth.conditions import condition_kind
     from gensynth.pipelines.finding import INDEX
+    from gensynth.preflight.drawing import condition_in
 
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    condition = condition_in(folder, condition_kind(index.get("condition_kind", "classes")))
+    assert condition is not None  # what comes along is whole
+    prompts = condition.every()[:EXAMPLES] if condition.reads == "texts" else []
+    classes = [condition.name(item) for _, item in condition.choices()]
+    told = "prompts" if prompts else "classes" if classes else "nothing"
     return {
         "usable": True,
         "name": name,
         "architecture": index["model"][1],
         "size": index["size"],
-        "classes": labels,
+        "told": told,
+        "classes": classes,
+        "prompts": prompts,
         "steps": index["steps"],
         "use": f"gensynth sample --model {name}",
     }
 
 
+def in_words(described: dict[str, Any]) -> str:
+    """What a model is told."""
+    if described["told"] == "prompts":
+        return f"prompts: {described['prompts'][0]!r}, ..."
+    if described["told"] == "classes":
+        classes = described["classes"]
+        return f"{len(classes)} classes: {', '.join(classes[:3])}, ..."
+    return "whatever it has seen"
+
+
 def print_usable(described: Sequence[dict[str, Any]]) -> None:
     """The models that draw at once."""
-    columns = ("model", "draws", "pixels", "architecture", "steps")
+    columns = ("model", "is told", "pixels", "architecture", "steps")
     rows = [
         (
             one["name"],
-            f"{len(one['classes'])} classes: {', '.join(one['classes'][:3])}, ...",
+            in_words(one),
             f"{one['size']}x{one['size']}",
             one["architecture"],
             str(one["steps"]),

@@ -15,6 +15,19 @@ VARIANT = typer.Option(
     "--variant",
     help='Of a model\'s weights, such as "fp16". [default: the plain or only one]',
 )
+PROMPTS = typer.Option(
+    None,
+    "--prompt",
+    metavar="TEXT",
+    help="What to show, in words; repeatable. For models of prompts; of others a class's name.",
+)
+PROMPT_FILE = typer.Option(
+    None,
+    "--prompts",
+    metavar="FILE",
+    help="Prompts in turn: the lines of a .txt, or the column prompt, text or caption of a .csv, "
+    ".jsonl or .parquet.",
+)
 PLACE = "settings"  # the parameter of a command where the options are to stand
 
 

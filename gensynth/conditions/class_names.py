@@ -68,6 +68,22 @@ class ClassNames:
             raise self.unknown(wanted, how, by_number)
         return named[0] if number is None else number
 
+    def prompted(self, prompt: str) -> int:
+        """The number of the class that has a prompt for its name.
+
+        Raises:
+            UsageError: none has, or several have.
+        """
+        named = self.called(prompt)
+        if len(named) > 1:
+            raise self.several(prompt, named)
+        if not named:
+            raise UsageError(
+                f"this model is told classes, not prompts, and none is called {short(prompt)!r}."
+                f"{self.similar(prompt)} Classes: {self.some()}."
+            )
+        return named[0]
+
     def parse(self, line: str) -> list[int]:
         """The numbers of the classes in "0-9", "3,5", "Sneaker,Bag" or a mixture.
 
@@ -204,11 +220,18 @@ class ClassNames:
         if number is not None and how == "":  # the names are numbers, and this is none of them
             hint = f" By number: {self.described(number)}."
         else:
-            wanted = text.strip()[:MOST_SHOWN]
-            hint = did_you_mean(wanted, self.clear_words(), SIMILAR, any_case=True)
+            hint = self.similar(text)
+        return UsageError(f"there is no class {short(text)!r}.{hint} Classes: {self.some()}.")
+
+    def similar(self, text: str) -> str:
+        """A question that names the class called most like a text; "" if none is."""
+        wanted = text.strip()[:MOST_SHOWN]
+        return did_you_mean(wanted, self.clear_words(), SIMILAR, any_case=True)
+
+    def some(self) -> str:
+        """The first names."""
         between = "; " if any("," in name for name in self.names) else ", "
-        known = between.join([*self.names[:SOME], *(["..."] if last >= SOME else [])])
-        return UsageError(f"there is no class {short(text)!r}.{hint} Classes: {known}.")
+        return between.join([*self.names[:SOME], *(["..."] if len(self.names) > SOME else [])])
 
     def clear_words(self) -> list[str]:
         """Every name and WordNet id that means one class alone."""

@@ -79,6 +79,15 @@ class Classes(Condition):
         """
         return self.known_names().parse(text)
 
+    def prompted(self, prompts: Sequence[str]) -> list[Item]:
+        """The classes that are called as the prompts say, case and blanks aside.
+
+        Raises:
+            UsageError: no class is called so, or several are; the message names the nearest.
+        """
+        known = self.known_names()
+        return [known.prompted(prompt) for prompt in prompts]
+
     def known_names(self) -> ClassNames:
         return ClassNames(self.names, self.synsets)  # made anew, since names may be changed
 
@@ -125,7 +134,9 @@ class Classes(Condition):
 
     def from_recipe(self, recipe: Mapping[str, Any]) -> int:
         """The class by its number."""
-        label = recipe.get("label")
+        label, prompt = recipe.get("label"), recipe.get("prompt")
+        if label is None and isinstance(prompt, str):  # of a model of prompts
+            return self.known_names().prompted(prompt)
         if isinstance(label, bool) or not isinstance(label, int | str):  # True is an int
             raise UsageError(f"a class is a number or a name, got {label!r}.")
         return self.item(label)

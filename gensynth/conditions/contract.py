@@ -84,6 +84,14 @@ class Condition(ABC):
             UsageError: it cannot be read, or asks for something that does not exist.
         """
 
+    def prompted(self, prompts: Sequence[str]) -> list[Item]:
+        """The items that a person describes in words, one for each text.
+
+        Raises:
+            UsageError: the model cannot be told so; the message says what it can be told.
+        """
+        return [self.item(prompt) for prompt in prompts]
+
     @abstractmethod
     def name(self, item: Item) -> str:
         """An item in words."""

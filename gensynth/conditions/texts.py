@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gensynth.conditions.contract import Condition, Item
+from gensynth.conditions.cutting import unread
+from gensynth.conditions.emoji import in_words
 from gensynth.conditions.text_encoder import FrozenTextEncoder
 from gensynth.conditions.tokens import (
     FILE,
@@ -29,6 +31,7 @@ SMALL = "small"  # the encoder that is trained with the model
 TOKENIZER, RECORD = "tokenizer", "condition.json"
 LENGTH = 32  # tokens of a prompt for an encoder of the model's own, unless told
 LONGEST = 10_000  # characters of a prompt
+MOST_WRITTEN = 4096  # characters of all prompts that the description of a job holds in full
 EXAMPLES = 64  # captions that are kept to show what can be asked for
 IDS = ("input_ids", "attention_mask")
 STATES = ("encoder_hidden_states", "encoder_attention_mask", "pooled_projections")
@@ -149,12 +152,20 @@ class Texts(Condition):
             )
         if "\0" in wish:
             raise UsageError("a prompt cannot hold the character NUL.")
+        if any("\ud800" <= character <= "\udfff" for character in wish):
+            raise UsageError("the prompt holds bytes that are no UTF-8; type it anew.")
         return " ".join(unicodedata.normalize("NFC", wish).split())
 
     def parse(self, text: str) -> list[Item]:
-        """The prompts of a text, one in each line; empty lines are left out."""
-        lines = [self.item(line) for line in text.splitlines()]
-        return [line for line in lines if line] or [""]
+        """
+        Raises:
+            UsageError: always; a line of classes is no prompt.
+        """
+        example = shortened(self.examples[0] if self.examples else "red apple")
+        raise UsageError(
+            f"this model is told prompts and knows no classes: instead of the class "
+            f"{shortened(text)!r} give a prompt, such as --prompt {example!r}."
+        )
 
     def name(self, item: Item) -> str:
         return item or "anything"
@@ -168,28 +179,31 @@ class Texts(Condition):
 
     def notes(self, items: Sequence[Item]) -> list[str]:
         """A sentence for each prompt that is cut, with the words that are lost."""
-        said = []
-        for item in dict.fromkeys(items):
-            lost = self.lost(item)
-            if lost:
-                said.append(
-                    f"the prompt is cut after {self.length} tokens; not read: {shortened(lost)!r}."
-                )
-        return said
+        prompts = list(dict.fromkeys(items))
+        told = self.tokenizer(list(map(self.words, prompts)))["input_ids"] if prompts else []
+        return [
+            f"the prompt is cut after {self.length} tokens; not read: "
+            f"{shortened(self.lost(prompt))!r}."
+            for prompt, tokens in zip(prompts, told, strict=True)
+            if len(tokens) > self.length
+        ]
+
+    def words(self, prompt: str) -> str:
+        """A prompt as the encoder reads it: one of the model's own reads emoji by their names.
+
+        It has seen captions, which say "red apple" and not its picture. An emoji that the captions
+        were written with is a word itself, of a token or two, and stays.
+        """
+        if self.frozen is not None:
+            return prompt
+        return in_words(prompt, lambda emoji: self._tokens_of(emoji) <= 2 + 1 + len(emoji))
+
+    def _tokens_of(self, text: str) -> int:
+        return len(self.tokenizer(text)["input_ids"])
 
     def lost(self, prompt: str) -> str:
         """The end of a prompt that is not read; "" if all of it is."""
-        whole = self.tokenizer(prompt)["input_ids"]
-        if len(whole) <= self.length:
-            return ""
-        # by trial, since not every tokenizer says which characters a token stands for
-        words = prompt.split(" ")
-        kept = next(
-            count
-            for count in range(len(words), -1, -1)
-            if len(self.tokenizer(" ".join(words[:count]))["input_ids"]) <= self.length
-        )
-        return " ".join(words[kept:])
+        return unread(self.words(prompt), self._tokens_of, self.length)
 
     def encode(self, items: Sequence[Item] | Tensor, device: torch.device) -> dict[str, Tensor]:
         """Of prompts or captions, `input_ids` int64 [B, L] and `attention_mask` bool [B, L].
@@ -203,7 +217,7 @@ class Texts(Condition):
         if self.frozen is not None:
             return self.frozen.encode(items, device)
         told = self.tokenizer(
-            list(items),
+            list(map(self.words, items)),
             padding="max_length",
             truncation=True,
             max_length=self.length,
@@ -229,7 +243,12 @@ class Texts(Condition):
         return self.item(recipe["prompt"])
 
     def job(self, items: Sequence[Item]) -> dict[str, Any]:
-        return {"prompts": list(items)}
+        """The prompts, or of many their number, the first and a hash."""
+        if sum(map(len, items)) <= MOST_WRITTEN:
+            return {"prompts": list(items)}
+        digest = hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()[:16]
+        first = shortened(items[0])
+        return {"prompts": {"number": len(items), "first": first, "sha256": digest}}
 
     def describe(self) -> dict[str, Any]:
         words = repr(sorted(self.tokenizer.get_vocab().items()))

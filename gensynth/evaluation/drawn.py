@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gensynth.conditions import Item
+from gensynth.conditions import Condition, Item
 from gensynth.data.images import to_tensor
 from gensynth.errors import UsageError
 from gensynth.evaluation.protocols.protocols import LabelRule
@@ -40,6 +40,9 @@ class AtHand:
         return cls(name, load(name, processes().device, variant), own)
 
 
+MOST_KEPT = 256 * 2**20  # bytes of pictures that are not drawn again when they are needed again
+
+
 class DrawnImages:
     """Picture `index` of a model has seed `seed + index` and a label of its own.
 
@@ -53,6 +56,7 @@ class DrawnImages:
         batch_size: pictures that the model draws together.
         settings: of the pipeline's call, such as steps and guidance.
         on_step: called after every step of a batch; what it raises ends the drawing.
+        prompts: what is drawn in turn, for a model of texts; None: what the model itself would.
 
     Raises:
         UsageError: fewer than one picture, an unknown rule, or settings the model cannot draw with.
@@ -69,6 +73,7 @@ class DrawnImages:
         batch_size: int = 16,
         settings: Settings | None = None,
         on_step: OnStep | None = None,
+        prompts: Sequence[str] | None = None,
     ):
         if num < 1:
             raise UsageError(f"--num must be at least 1, got {num}.")
@@ -80,13 +85,23 @@ class DrawnImages:
         self.pipeline = model.pipeline
         self.settings = with_guide(settings or Settings(), self.pipeline.device)
         self.on_step = on_step
+        self._kept: dict[int, Tensor] = {}
         condition = self.pipeline.condition
         self.items = condition.every()
+        if prompts is not None:
+            check_reads_texts(model.name, condition)
+            self.items = [condition.item(prompt) for prompt in prompts]
         if not self.items:
             raise UsageError(f"{model.name} shows whatever is written; draw its pictures first.")
-        self.classes: list[str] | None = [condition.name(item) for item in self.items]
         self.label_of = partial(label_of, label_rule, seed, len(self.items))
-        self.labels: Callable[[int], int] | None = self.label_of
+        self.classes: list[str] | None = None
+        self.labels: Callable[[int], int] | None = None
+        self.texts: list[str] | None = None
+        if condition.reads == "texts":
+            self.texts = [self.items[self.label_of(index)] for index in range(num)]
+        else:
+            self.classes = [condition.name(item) for item in self.items]
+            self.labels = self.label_of
         self.resolved = self.pipeline.resolve(self.settings)
         self.name = f"pictures of {model.name}"
         # All that decides the pixels, and not how many pictures: 1,000 of them begin like 10,000.
@@ -96,6 +111,8 @@ class DrawnImages:
             "labels": label_rule,
             **self.protocol,
         }
+        if self.texts is not None:
+            described["prompts"] = self.items
         if self.settings.guide is not None:  # its weights count, not its name
             described["guide"] = fingerprint_of(self.settings.guide.name)
         text = json.dumps(described, sort_keys=True, default=str)
@@ -126,14 +143,36 @@ class DrawnImages:
         def draw(items: list[Item], seeds: list[int]) -> list[Image.Image]:
             return self.pipeline.draw(items, seeds, self.settings, self.on_step)
 
-        pictures = [
-            Picture(index, self.items[self.label_of(index)], self.seed + index) for index in indices
-        ]
-        for first in range(0, len(pictures), self.batch_size):
-            batch = pictures[first : first + self.batch_size]
-            drawn = generate(draw, batch, self.batch_size)
-            pixels = torch.stack([to_tensor(image) for _, image in drawn])
-            yield torch.tensor([picture.index for picture in batch]), pixels
+        for first in range(0, len(indices), self.batch_size):
+            batch = list(indices[first : first + self.batch_size])
+            new = [
+                Picture(index, self.items[self.label_of(index)], self.seed + index)
+                for index in batch
+                if index not in self._kept
+            ]
+            drawn = generate(draw, new, self.batch_size) if new else ()
+            found = {picture.index: to_tensor(image) for picture, image in drawn}
+            yield torch.tensor(batch), torch.stack([self._kept.get(i, found.get(i)) for i in batch])
+            self._keep(found)
+
+    def _keep(self, found: dict[int, Tensor]) -> None:
+        """Keeps pictures for the next reader, such as another feature space or the page."""
+        for index, pixels in found.items():
+            if (len(self._kept) + 1) * pixels.numel() <= MOST_KEPT:
+                self._kept[index] = pixels
+
+
+def check_reads_texts(name: str, condition: Condition) -> None:
+    """
+    Raises:
+        UsageError: prompts for a model of classes.
+    """
+    if condition.reads != "texts":
+        known = ", ".join(condition.name(item) for _, item in condition.choices()[:5])
+        raise UsageError(
+            f"{name} takes no prompts{f'; it knows classes such as {known}' if known else ''}. "
+            "Leave out --prompts."
+        )
 
 
 def label_of(rule: LabelRule, seed: int, num_items: int, index: int) -> int:

@@ -3,12 +3,14 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gensynth.data.files.image_set import ImageSet, open_images
-from gensynth.errors import UsageError
+from gensynth.errors import InputError, UsageError
+from gensynth.evaluation.measuring.beside import Beside
 from gensynth.evaluation.measuring.features import Effort, Images
 from gensynth.evaluation.measuring.measure import measure
 from gensynth.evaluation.measuring.measured import Measured
@@ -21,6 +23,7 @@ from gensynth.evaluation.references.reference import (
 )
 from gensynth.evaluation.report.report import describe
 from gensynth.metrics.extractors import Extractor, open_extractor
+from gensynth.metrics.extractors.pairs import open_clip_pairs
 from gensynth.preflight.measuring import check_reference
 from gensynth.processes import processes
 
@@ -37,6 +40,22 @@ class Fit:
     level: int | None = None
 
 
+@dataclass(frozen=True)
+class Texts:
+    """What is measured of samples that were drawn for prompts.
+
+    Attributes:
+        prompts: where the prompts of samples that are at hand stand, see `prompts_at`; None: with
+            the samples, if at all.
+        trained_on: pictures the model was trained on, with their captions, see `open_images`.
+        clip: folder or hub id of a CLIP, for CLIP score.
+    """
+
+    prompts: str | None = None
+    trained_on: str | None = None
+    clip: str | None = None
+
+
 def evaluate(
     samples: str | Path | Images,
     reference: str,
@@ -50,6 +69,7 @@ def evaluate(
     floor: str | None = None,
     fit: Fit | None = None,
     effort: Effort | None = None,
+    texts: Texts | None = None,
 ) -> tuple[Measured, dict[str, Any]] | None:
     """The numbers of samples, and their report; None in all processes but the main one.
 
@@ -61,7 +81,9 @@ def evaluate(
         weights: file or folder of the extractor's weights, where they do not come with a package.
         download: whether missing weights may be fetched.
         metrics: some of `measures.METRICS`; None for all.
-        floor: other real images, whose score is the floor; None: see `measure`.
+        floor: other real images, whose score is the floor; None: the training pictures of `texts`,
+            or see `measure`.
+        texts: prompts, training pictures and a CLIP.
 
     Raises:
         InputError: images, weights or a reference that are missing or unreadable.
@@ -74,17 +96,71 @@ def evaluate(
     effort = effort or Effort()
     own = Fit(level=fit.level)
     drawn = open_pictures(str(samples), own) if isinstance(samples, str | Path) else samples
+    texts = texts or Texts()
+    if texts.prompts is not None and isinstance(drawn, ImageSet):
+        drawn = with_prompts(drawn, texts.prompts)
+    beside = open_beside(texts, fit, download)
     of_file = floor is not None and is_reference(reference)  # the size is then the floor's alone
     real = open_real(reference, network, Fit() if of_file else fit)
     if floor is not None:
-        others: ImageSet | None = open_pictures(floor, fit)
+        others: Images | None = open_pictures(floor, fit)
     else:
         others = other_images(reference, fit) if space_of(network).floor else None
-    _say_what_is_read({"samples": drawn, "reference": real, "floor": others}, effort)
-    found = measure(drawn, real, network, num, metrics, seed, others, effort)
+        others = others or unseen(beside.training, real, network)
+    sets = {"samples": drawn, "reference": real, "trained on": beside.training}
+    _say_what_is_read(sets | ({} if others is beside.training else {"floor": others}), effort)
+    found = measure(drawn, real, network, num, metrics, seed, others, effort, beside)
     if found is None:
         return None
     return found, describe(found, command_line(), seed)
+
+
+def open_beside(texts: Texts, fit: Fit, download: bool) -> Beside:
+    """The training pictures and the CLIP of `texts`.
+
+    Raises:
+        InputError, UsageError: one of them is missing, unreadable or something else.
+    """
+    training = None if texts.trained_on is None else open_pictures(texts.trained_on, fit)
+    clip = None if texts.clip is None else open_clip_pairs(texts.clip, download=download)
+    return Beside((), training, clip)
+
+
+def prompts_at(where: str) -> list[str]:
+    """The lines of a .txt, or the captions of the pictures at a place, see `open_images`.
+
+    Raises:
+        InputError: nothing there, or not readable.
+        UsageError: there are no prompts.
+    """
+    if Path(where).suffix.lower() == ".txt":
+        try:
+            lines = Path(where).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the prompts in {where}: {error}.") from error
+        found = [line.strip() for line in lines if line.strip()]
+    else:
+        found = [text for text in open_images(where).texts or [] if text]
+    if not found:
+        raise UsageError(
+            f"{where} has no prompts: give a .txt with one in each line, or pictures with captions."
+        )
+    return found
+
+
+def with_prompts(images: ImageSet, where: str) -> ImageSet:
+    """Samples with the prompts they were drawn for, in their order.
+
+    Raises:
+        UsageError: there are not as many prompts as samples.
+    """
+    prompts = prompts_at(where)
+    if len(prompts) != images.length:
+        raise UsageError(
+            f"{where} has {len(prompts):,} prompts and {images.name} {images.length:,} samples; "
+            "give one for each, in their order."
+        )
+    return replace(images, captions=partial(list, prompts))
 
 
 def _say_what_is_read(sets: dict[str, Any], effort: Effort) -> None:
@@ -99,6 +175,18 @@ def other_images(reference: str, fit: Fit) -> ImageSet | None:
         return None
     # The training images: as many of them as there are samples score what a perfect model would.
     return open_images("fashion_mnist:train", fit.size, fit.how)
+
+
+def unseen(
+    training: Images | None, real: ImageSet | Reference, extractor: Extractor
+) -> Images | None:
+    """The training pictures as real images that are not in the reference, unless they are it.
+
+    What a file of statistics was made of is not known: perhaps of these.
+    """
+    if training is None or isinstance(real, Reference) or not space_of(extractor).floor:
+        return None
+    return None if real.fingerprint == training.fingerprint else training
 
 
 def open_pictures(where: str, fit: Fit | None = None) -> ImageSet:

@@ -44,6 +44,9 @@ class Request:
     fit: str = "crop"
     class_level: int | None = None
     floor: str | None = None
+    prompts: str | None = None
+    trained_on: str | None = None
+    clip: str | None = None
     batch_size: int | None = None
     workers: int = 0
     cross_check: str | None = None
@@ -93,8 +96,11 @@ class Request:
             measuring.check_images(self.samples)
         if self.reference is not None:
             measuring.check_reference(self.reference)
-        if self.floor is not None:
-            measuring.check_images(self.floor)
+        for place in (self.floor, self.trained_on):
+            if place is not None:
+                measuring.check_images(place)
+        if self.prompts is not None and not self.prompts.endswith(".txt"):
+            measuring.check_images(self.prompts)
 
     def _metrics(self) -> list[str]:
         return [name.strip() for name in (self.metrics or "").split(",")]
@@ -160,6 +166,7 @@ class Request:
         protocol = find_protocol(self.protocol)
         given: dict[str, Any] = {"--extractor": self.extractor, "--metrics": self.metrics}
         given |= {"--seed": self.seed, "--size": self.size}  # a protocol fixes these
+        given |= {"--prompts": self.prompts, "--trained-on": self.trained_on, "--clip": self.clip}
         check_alone(protocol, self.flags_of_drawing() | given)
         return evaluate_protocol(
             protocol,
@@ -173,7 +180,7 @@ class Request:
         )
 
     def _as_asked(self, effort: "Effort") -> "tuple[Measured, dict[str, Any]] | None":
-        from gensynth.evaluation.evaluate import Fit, evaluate
+        from gensynth.evaluation.evaluate import Fit, Texts, evaluate
         from gensynth.evaluation.protocols.protocols import find_protocol
         from gensynth.evaluation.protocols.runs import add_protocol
 
@@ -182,8 +189,11 @@ class Request:
         if protocol is not None:
             reference, extractor = reference or protocol.reference, protocol.extractor
         assert reference is not None
+        samples = self._samples()
+        if not isinstance(samples, str) and self.num is None and protocol is None:
+            effort.say(f"note: {samples.length:,} pictures are drawn; --num takes fewer.")
         found = evaluate(
-            self._samples(),
+            samples,
             reference,
             self.num,
             extractor=extractor,
@@ -194,6 +204,7 @@ class Request:
             floor=self.floor,
             fit=Fit(self.size, self.fit, self.class_level),
             effort=effort,
+            texts=Texts(self.prompts, self.trained_on, self.clip),
         )
         if found is not None and protocol is not None:
             add_protocol(protocol, found[0].samples, found[1])
@@ -205,11 +216,32 @@ class Request:
             return self.samples
         from gensynth.evaluation.drawn import AtHand, DrawnImages  # loads torch and diffusers
 
+        model = AtHand.loaded(self.model, self.variant)
+        prompts = self._prompts(model.pipeline.condition.reads == "texts")
+        number = NUM_DRAWN if prompts is None else len(prompts)
         return DrawnImages(
-            AtHand.loaded(self.model, self.variant),
-            NUM_DRAWN if self.num is None else self.num,
+            model,
+            number if self.num is None else self.num,
             self.seed or 0,
             self.labels or "balanced",  # type: ignore[arg-type]
             settings=self.drawing,
+            prompts=prompts,
             **self._batches(),
         )
+
+    def _prompts(self, reads_texts: bool) -> list[str] | None:
+        """What a model is to draw: --prompts, or for a model of texts the reference's captions."""
+        from gensynth.evaluation.evaluate import prompts_at
+        from gensynth.evaluation.references.reference import is_reference
+
+        if self.prompts is not None:
+            return prompts_at(self.prompts)
+        if not reads_texts:
+            return None
+        assert self.reference is not None
+        if is_reference(self.reference):
+            raise UsageError(
+                f"{self.reference} holds statistics and no captions. Give what is to be drawn with "
+                "--prompts FILE."
+            )
+        return prompts_at(self.reference)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gensynth.config import Dispersive, Experiment, LayerSync, Repa
 from gensynth.errors import UsageError
 from gensynth.experiments.encoders import create_encoder
-from gensynth.models import example_inputs
+from gensynth.models import example_inputs, example_text
 from gensynth.objectives import Loss
 from gensynth.objectives.hidden_states import hidden_shapes, hidden_states, token_shape
 from gensynth.objectives.regularizers import (
@@ -45,7 +45,7 @@ def check_regularizers(
     settings = experiment.training
     micro_batch = settings.batch_size // (settings.gradient_accumulation * processes)
     side = experiment.data.size // experiment.autoencoder.patch
-    shapes = hidden_shapes(model, *example_inputs(model, side, side))
+    shapes = hidden_shapes(model, *example_inputs(model, side, side), **example_text(model))
     for config in experiment.regularizers:
         check_states(config, shapes)
         if config.name == "dispersive" and micro_batch % config.group_size:

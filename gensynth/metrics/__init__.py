@@ -5,10 +5,12 @@ Each metric is a function of features and, for a loop of your own, a torchmetric
 
 from typing import TYPE_CHECKING, Any
 
+from gensynth.metrics.copies import copied
 from gensynth.metrics.frechet import FrechetEstimate, frechet_distance, frechet_estimate
 from gensynth.metrics.kernel import cmmd, kernel_distance, polynomial, rbf
 from gensynth.metrics.manifold import density_coverage, nearest, precision_recall, realism
 from gensynth.metrics.moments import GroupedSums, Statistics, root_of
+from gensynth.metrics.retrieval import clip_scores, own_ranks, recall
 from gensynth.metrics.scores import inception_score, inception_score_in_order
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ __all__ = [
     "KernelDistance",
     "PrecisionRecall",
     "Statistics",
+    "clip_scores",
     "cmmd",
+    "copied",
     "density_coverage",
     "frechet_distance",
     "frechet_estimate",
@@ -39,10 +43,12 @@ __all__ = [
     "inception_score_in_order",
     "kernel_distance",
     "nearest",
+    "own_ranks",
     "polynomial",
     "precision_recall",
     "rbf",
     "realism",
+    "recall",
     "root_of",
 ]
 

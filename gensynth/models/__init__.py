@@ -17,10 +17,18 @@ if TYPE_CHECKING:
         constructor_keywords,
         create_model,
         example_inputs,
+        example_text,
         preset,
     )
 
-__all__ = ["MODELS", "constructor_keywords", "create_model", "example_inputs", "preset"]
+__all__ = [
+    "MODELS",
+    "constructor_keywords",
+    "create_model",
+    "example_inputs",
+    "example_text",
+    "preset",
+]
 
 _submodule, _submodules = submodules(__name__)
 

@@ -1,13 +1,14 @@
 """What a model of latents or tokens is to the rest of the house."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gensynth.conditions import Conditions
-from gensynth.models.layers.text import TextInput, Words
+from gensynth.models.layers.conditioning import labels_or_null
+from gensynth.models.layers.text import MISSING, TextInput, Words
 from gensynth.seeding import StepRandom
 
 
@@ -76,7 +77,32 @@ class Backbone(Protocol):
                 raise ValueError(f"this model takes no {', '.join(text)}: it is not one of texts")
             return text, None
         text = reader.encoded(text)
-        return text, reader.words(text)
+        return text, reader.words(text, self.dtype)
+
+    def told(
+        self,
+        tables: Iterable[nn.Module],
+        timestep: Tensor,
+        class_labels: Tensor | None,
+        pooled: Tensor | None,
+    ) -> list[Tensor]:
+        """What the blocks are told beside the time, for every width: a vector of a class or text.
+
+        Args:
+            tables: of the classes, one for each width; not looked at in a model of texts.
+            class_labels: [B]; None: the null label.
+            pooled: [B, P] summaries of texts.
+
+        Raises:
+            ValueError: a class for a model of texts, or no text.
+        """
+        reader = self.text_reader
+        if reader is None:
+            labels = labels_or_null(class_labels, timestep, self.config.num_classes)
+            return [embed_class(labels) for embed_class in tables]
+        if class_labels is not None:
+            raise ValueError(f"this model takes no class_labels: it is one of texts. {MISSING}")
+        return reader.steering(pooled, timestep)
 
     def embed(self, timestep: Tensor, *conditions: Any, **keywords: Any) -> list[Tensor]:
         """What steers the blocks: a vector [B, C] for each width C."""

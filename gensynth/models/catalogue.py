@@ -21,6 +21,7 @@ class Family:
 FAMILIES = {
     "DiT": Family("arXiv 2212.09748", "facebookresearch/DiT", "CC-BY-NC-4.0"),
     "SiT": Family("arXiv 2401.08740", "willisma/SiT", "MIT"),
+    "PixArt": Family("arXiv 2310.00426", "PixArt-alpha/PixArt-alpha", "Apache-2.0"),
     "DiC": Family("arXiv 2501.00603", "YuchuanTian/DiC", "CC-BY-NC-4.0"),
     "DiCo": Family("arXiv 2505.11196", "shallowdream204/DiCo", "Apache-2.0"),
     "MDTv2": Family("arXiv 2303.14389", "sail-sg/MDT", "Apache-2.0"),

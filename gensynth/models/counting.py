@@ -5,7 +5,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from gensynth.errors import UsageError
-from gensynth.models import constructor_keywords, create_model, example_inputs
+from gensynth.models import constructor_keywords, create_model, example_inputs, example_text
 from gensynth.models.layers.mixers import MIXERS
 
 # What a model works on -> pixels of a side that one of its positions stands for: those of the 8x
@@ -39,8 +39,8 @@ def count(name: str, mixer: str | None = None) -> tuple[int, int, int, int, str]
 def multiply_adds(model: ModelMixin, pixels: int) -> int:
     """Multiply-adds of one forward pass over what a square image becomes."""
     side = pixels // PIXELS[model.works_on]
-    inputs = example_inputs(model, side, side)
+    inputs, text = example_inputs(model, side, side), example_text(model)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        model(*inputs)
+        model(*inputs, **text)
     return int(counter.get_total_flops()) // 2  # a multiply-add counts as two operations

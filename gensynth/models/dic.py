@@ -8,9 +8,8 @@ What is unusual:
   a name the blocks do not have; `zero_gate` does what was meant.
 """
 
-from collections.abc import Sequence
-from itertools import count, islice
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -19,78 +18,34 @@ from torch import Tensor, nn
 
 from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_classes, check_whole
+from gensynth.models.layers.checks import check_classes, check_levels, check_whole
 from gensynth.models.layers.conditioning import (
     TimestepEmbedder,
     channel_norm,
-    labels_or_null,
     modulate,
     over_batch,
     stage_conditions,
 )
+from gensynth.models.layers.group_norms import check_width, group_norm
 from gensynth.models.layers.resample import downsample, upsample
+from gensynth.models.layers.text import COARSE, CrossAttention, TextInput, Words, words_width
 
 SKIP_STRIDE = 3  # every third block of the encoder has a skip, and every third of the decoder
 
 
-def num_groups(channels: int) -> int:
-    """Groups of a norm: at most 32, of at least 4 channels each; 0 for fewer than 4 channels."""
-    return min(32, channels // 4)
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(num_groups(channels), channels)
-
-
-# Widths of the norms of a level and its mirror, in units of C. The first decoder block of a level
-# takes a skip beside its input, so it sees twice the level's width.
-NORMED = ((1, 2), (2, 4), (4,))
-
-
-def runs(hidden_size: int, depth: Sequence[int]) -> bool:
-    """Whether the published model of that width runs: halving and norms must come out even."""
-    channels = [
-        times * hidden_size
-        for level, multiples in enumerate(NORMED)
-        if depth[level]  # a level without blocks has no norm
-        for times in multiples
-    ]
-    divides = all(num_groups(c) > 0 and c % num_groups(c) == 0 for c in channels)
-    return hidden_size % 2 == 0 and divides  # unshuffling makes four channels of each of C/2
-
-
-def check_depth(depth: object) -> None:
+def check_depth(depth: Sequence[int]) -> None:
     """Raises ValueError unless there are five numbers of blocks, mirrored about the middle."""
-    if (
-        not isinstance(depth, Sequence)
-        or len(depth) != 5
-        or not all(isinstance(n, int) and n >= 0 for n in depth)
-    ):
-        raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")
+    check_levels(depth)
     if depth[0] != depth[4] or depth[1] != depth[3]:
         raise ValueError(f"depth must be the same on both sides of its middle, got {depth!r}")
-
-
-def check_width(hidden_size: object, depth: Sequence[int]) -> None:
-    """Raises ValueError for a width that the published model cannot have; names the nearest."""
-    check_whole(hidden_size=hidden_size)
-    assert isinstance(hidden_size, int)
-    if runs(hidden_size, depth):
-        return
-    below = (width for width in range(hidden_size - 1, 0, -1) if runs(width, depth))
-    above = (width for width in count(hidden_size + 1) if runs(width, depth))
-    nearest = " or ".join(map(str, [*islice(below, 1), *islice(above, 1)]))
-    raise ValueError(
-        f"hidden_size {hidden_size} is not possible: it must be even, and each of its norms (of 1, "
-        f"2 and 4 times as many channels C) must divide into min(32, C // 4) groups. "
-        f"Nearest: {nearest}."
-    )
 
 
 class DiCBlock(nn.Module):
     """Two 3x3 convolutions, each after norm and GELU; modulated in between, gated at the end."""
 
-    def __init__(self, in_channels: int, channels: int, condition_size: int):
+    def __init__(
+        self, in_channels: int, channels: int, condition_size: int, words_width: int | None = None
+    ):
         super().__init__()
         self.norm_in = group_norm(in_channels)
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
@@ -99,8 +54,9 @@ class DiCBlock(nn.Module):
         self.modulation = nn.Linear(condition_size, 3 * channels)
         self.shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else None
         self.act = nn.GELU()
+        self.cross = None if words_width is None else CrossAttention(channels, words_width)
 
-    def forward(self, sample: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, sample: Tensor, condition: Tensor, words: Words | None = None) -> Tensor:
         """sample [B, C_in, H, W], condition [B, D] after its SiLU -> [B, C, H, W]."""
         # dic_models.py orders them gate, scale, shift; DiT's order would mix up converted weights
         gate, scale, shift = self.modulation(condition).chunk(3, dim=1)  # each [B, C]
@@ -108,7 +64,10 @@ class DiCBlock(nn.Module):
         hidden = self.conv_out(self.act(modulate(self.norm_out(hidden), shift, scale)))
         if self.shortcut is not None:  # a decoder block that takes a skip has C_in = 2 C
             sample = self.shortcut(sample)
-        return torch.addcmul(sample, gate[:, :, None, None], hidden)
+        sample = torch.addcmul(sample, gate[:, :, None, None], hidden)
+        if self.cross is not None and words is not None:  # ours: the paper has classes only
+            sample = sample + self.cross.over_map(channel_norm(sample), words)
+        return sample
 
 
 class FinalLayer(nn.Module):
@@ -149,6 +108,8 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
         learn_sigma: whether the output has `2 * in_channels` channels: prediction, then variance.
         zero_gate: whether gates start at zero, so that a fresh block is the identity. The published
             models started without.
+        text: for texts instead of classes, see `layers.text.TextInput`; the blocks of the two
+            coarse sizes look at the words.
     """
 
     _supports_gradient_checkpointing = True
@@ -165,6 +126,7 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
         null_label: bool = True,
         learn_sigma: bool = True,
         zero_gate: bool = False,
+        text: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         check_whole(in_channels=in_channels)
@@ -176,11 +138,19 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
 
         self.stem = nn.Conv2d(in_channels, width[0], 3, padding=1)
         self.timestep_embedders = nn.ModuleList(TimestepEmbedder(w) for w in width)
-        self.class_embedders = nn.ModuleList(nn.Embedding(rows, w) for w in width)
+        self.class_embedders = nn.ModuleList(
+            nn.Embedding(rows, w) for w in (width if text is None else ())
+        )
+        seen = words_width(text)
         self.levels = nn.ModuleList(
             nn.ModuleList(
                 # a skip of the encoder has the same width, so the input is twice as wide
-                DiCBlock(w + w * (level > 2 and takes_skip(index)), w, w)
+                DiCBlock(
+                    w + w * (level > 2 and takes_skip(index)),
+                    w,
+                    w,
+                    seen if level in COARSE else None,
+                )
                 for index in range(blocks)
             )
             for level, (w, blocks) in enumerate(
@@ -192,6 +162,8 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
         self.final_layer = FinalLayer(width[0], in_channels * (2 if learn_sigma else 1))
         self.gradient_checkpointing = False
         self.init_weights(zero_gate)
+        # Last: its weights start as transformers' do.
+        self.text_input = None if text is None else TextInput(text, width)
 
     def init_weights(self, zero_gate: bool) -> None:
         """Xavier for matrices and kernels, N(0, 0.02) for embeddings, zero for the output."""
@@ -210,31 +182,54 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
                 module.init_weights()
             elif isinstance(module, DiCBlock) and zero_gate:
                 nn.init.zeros_(module.modulation.weight)
+            elif isinstance(module, CrossAttention):
+                module.init_weights()
         # Biases are zero already, so a fresh model predicts zero.
         nn.init.zeros_(self.final_layer.modulation.weight)
         nn.init.zeros_(self.final_layer.conv.weight)
 
-    def encode(self, level: int, sample: Tensor, condition: Tensor, skips: list[Tensor]) -> Tensor:
+    def encode(
+        self,
+        level: int,
+        sample: Tensor,
+        condition: Tensor,
+        words: Words | None,
+        skips: list[Tensor],
+    ) -> Tensor:
         """The blocks of an encoder level; what the decoder takes is appended to `skips`."""
         blocks = cast(nn.ModuleList, self.levels[level])
         for index, block in enumerate(blocks):
-            sample = run_block(self, block, sample, condition)
+            sample = run_block(self, block, sample, condition, words)
             if keeps_skip(index, len(blocks)):
                 skips.append(sample)
         return sample
 
-    def decode(self, level: int, sample: Tensor, condition: Tensor, skips: list[Tensor]) -> Tensor:
+    def decode(
+        self,
+        level: int,
+        sample: Tensor,
+        condition: Tensor,
+        words: Words | None,
+        skips: list[Tensor],
+    ) -> Tensor:
         """The blocks of a decoder level, which take `skips` from its end."""
         for index, block in enumerate(cast(nn.ModuleList, self.levels[level])):
             if takes_skip(index):
                 sample = torch.cat([sample, skips.pop()], dim=1)
-            sample = run_block(self, block, sample, condition)
+            sample = run_block(self, block, sample, condition, words)
         return sample
 
-    def embed(self, timestep: Tensor, class_labels: Tensor | None = None) -> list[Tensor]:
-        """What steers the blocks at `timestep` [B] for `class_labels` [B]: [B, C] of each width."""
-        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
-        told = [embed_class(labels) for embed_class in self.class_embedders]
+    def embed(
+        self,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        pooled_projections: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What steers the blocks at `timestep` [B] for classes [B] or texts [B, P].
+
+        [B, C] of each width.
+        """
+        told = self.told(self.class_embedders, timestep, class_labels, pooled_projections)
         return stage_conditions(self.timestep_embedders, timestep, told)
 
     def forward(
@@ -243,27 +238,31 @@ class DiC(ModelMixin, ConfigMixin, Backbone):
         timestep: Tensor | float,
         class_labels: Tensor | None = None,
         embedded: list[Tensor] | None = None,
+        **text: Tensor,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         H and W must be multiples of 4. Labels are 0..num_classes (null); None: all null. A timestep
         that is a number or a 0-d tensor is that of the whole batch. Gives [B, C or 2C, H, W].
-        `embedded` is what `embed` gives for `timestep` and `class_labels`, if it is known already.
+        `embedded` is what `embed` gives for them, if it is known already. `text`: the tensors of
+        `layers.text`, for a model of texts.
         """
         height, width = sample.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"DiC needs a height and width divisible by 4, got {height}x{width}")
+        told, words = self.read(text)
         if embedded is None:
-            embedded = self.embed(over_batch(timestep, sample), class_labels)
+            pooled = told.get("pooled_projections")
+            embedded = self.embed(over_batch(timestep, sample), class_labels, pooled)
 
         # One list for both levels: the decoder pops what the encoder appended, deepest first.
         skips: list[Tensor] = []
         # [B, C, H, W] -> [B, 2C, H/2, W/2] -> [B, 4C, H/4, W/4] and back
-        hidden = self.encode(0, self.stem(sample), embedded[0], skips)
-        hidden = self.encode(1, self.downs[0](hidden), embedded[1], skips)
+        hidden = self.encode(0, self.stem(sample), embedded[0], words, skips)
+        hidden = self.encode(1, self.downs[0](hidden), embedded[1], words, skips)
         hidden = self.downs[1](hidden)
         for block in cast(nn.ModuleList, self.levels[2]):
-            hidden = run_block(self, block, hidden, embedded[2])
-        hidden = self.decode(3, self.ups[0](hidden), embedded[1], skips)
-        hidden = self.decode(4, self.ups[1](hidden), embedded[0], skips)
+            hidden = run_block(self, block, hidden, embedded[2], words)
+        hidden = self.decode(3, self.ups[0](hidden), embedded[1], words, skips)
+        hidden = self.decode(4, self.ups[1](hidden), embedded[0], words, skips)
         return self.final_layer(hidden, embedded[0])

@@ -18,22 +18,19 @@ from torch import Tensor, nn
 
 from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
-from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
+from gensynth.models.layers.checks import check_classes, check_levels, check_ratio, check_whole
 from gensynth.models.layers.conditioning import (
     TimestepEmbedder,
     channel_norm,
-    labels_or_null,
     modulate,
     over_batch,
     stage_conditions,
 )
 from gensynth.models.layers.resample import downsample, upsample
-from gensynth.models.layers.text import CrossAttention, TextInput, Words
+from gensynth.models.layers.text import COARSE, CrossAttention, TextInput, Words, words_width
 from gensynth.ops.dwconv_gelu_pool import dwconv_gelu_pool
 from gensynth.ops.gated_projection import gated_projection
 from gensynth.ops.plain import is_plain
-
-COARSE = (1, 2, 3)  # levels at half and at a quarter of the size
 
 
 class ChannelAttention(nn.Module):
@@ -155,12 +152,7 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
         check_ratio(mlp_ratio=mlp_ratio)
         if not isinstance(hidden_size, int) or hidden_size < 2 or hidden_size % 2:
             raise ValueError(f"hidden_size must be an even number from 2, got {hidden_size!r}")
-        if (
-            not isinstance(depth, Sequence)
-            or len(depth) != 5
-            or not all(isinstance(n, int) and n >= 0 for n in depth)
-        ):
-            raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")
+        check_levels(depth)
         width = [hidden_size, 2 * hidden_size, 4 * hidden_size]
         rows = num_classes + int(null_label)
 
@@ -171,11 +163,10 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
         )
         # The last level stays at 2C: its input is fused from C of the encoder and C of the decoder.
         level_width = [width[0], width[1], width[2], width[1], width[1]]
-        words_width = text["width"] if text is not None and text["cross"] else None
+        seen = words_width(text)
         self.levels = nn.ModuleList(
             nn.ModuleList(
-                DiCoBlock(w, mlp_ratio, words_width if level in COARSE else None)
-                for _ in range(count)
+                DiCoBlock(w, mlp_ratio, seen if level in COARSE else None) for _ in range(count)
             )
             for level, (w, count) in enumerate(zip(level_width, depth, strict=True))
         )
@@ -230,11 +221,7 @@ class DiCo(ModelMixin, ConfigMixin, Backbone):
 
         [B, C] of each width.
         """
-        if self.text_input is not None:
-            told = self.text_input.steering(pooled_projections, timestep)
-        else:
-            labels = labels_or_null(class_labels, timestep, self.config.num_classes)
-            told = [embed_class(labels) for embed_class in self.class_embedders]
+        told = self.told(self.class_embedders, timestep, class_labels, pooled_projections)
         return stage_conditions(self.timestep_embedders, timestep, told)
 
     def forward(

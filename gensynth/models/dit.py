@@ -7,7 +7,6 @@ thrown away. What is ours: the token mixer, the positions and the size are argum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
@@ -18,12 +17,13 @@ from gensynth.models.layers.checks import check_classes, check_ratio, check_whol
 from gensynth.models.layers.conditioning import (
     SizeEmbedder,
     TimestepEmbedder,
-    labels_or_null,
     over_batch,
+    whole_crops,
 )
-from gensynth.models.layers.grid import Grid
+from gensynth.models.layers.grid import Grid, checked_grid, grid_size
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.positions import Positions
+from gensynth.models.layers.text import TextInput
 from gensynth.models.layers.transformer import (
     PatchEmbed,
     PatchOutput,
@@ -52,6 +52,12 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         positions: "sincos", "rope" or "none".
         position_range: positions are drawn at random from 0 to this while training (RPE-2D).
         size_conditioning: whether the model is told the size and crop of each image.
+        text: for texts instead of classes, see `layers.text.TextInput`; with `cross` the blocks are
+            PixArt-alpha's, whose tokens look at the words between mixer and feed-forward.
+        shared_modulation: whether one layer makes the modulation of all blocks, and each has a
+            table to add to it (adaLN-single, PixArt-alpha).
+        interpolation_scale: with a number, positions of any size are spread over those of
+            `input_size`, and divided by it (PixArt); None: they go on beyond them (DiT).
     """
 
     _supports_gradient_checkpointing = True
@@ -79,6 +85,9 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         positions: str = "sincos",
         position_range: int | None = None,
         size_conditioning: bool = False,
+        text: Mapping[str, Any] | None = None,
+        shared_modulation: bool = False,
+        interpolation_scale: float | None = None,
     ):
         super().__init__()
         check_whole(
@@ -107,35 +116,58 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
             hidden_size // num_heads,
             position_range=position_range,
             rotary=mixer == "rala",
+            interpolation_scale=interpolation_scale,
         )
         self.timestep_embedder = TimestepEmbedder(hidden_size)
-        self.class_embedder = nn.Embedding(num_classes + int(null_label), hidden_size)
+        self.class_embedder = None
+        if text is None:
+            self.class_embedder = nn.Embedding(num_classes + int(null_label), hidden_size)
         self.size_embedder = SizeEmbedder(hidden_size) if size_conditioning else None
+        self.modulate_all = None
+        if shared_modulation:
+            self.modulate_all = nn.Linear(hidden_size, 6 * hidden_size)
+        words_heads = num_heads if text is not None and text.get("cross") else None
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                hidden_size, create_mixer(mixer, hidden_size, num_heads, **options), mlp_ratio
+                hidden_size,
+                create_mixer(mixer, hidden_size, num_heads, **options),
+                mlp_ratio,
+                words_heads=words_heads,
+                shared_modulation=shared_modulation,
             )
             for _ in range(depth)
         )
         out_channels = in_channels * (2 if learn_sigma else 1)
-        self.final_layer = PatchOutput(hidden_size, patch_size, out_channels)
+        self.final_layer = PatchOutput(hidden_size, patch_size, out_channels, shared_modulation)
         self.act = nn.SiLU()
         self.gradient_checkpointing = False
         init_transformer(self)
+        if self.modulate_all is not None:
+            nn.init.normal_(self.modulate_all.weight, std=0.02)  # as PixArt-alpha's code
+        # Last: its weights start as transformers' do.
+        self.text_input = None if text is None else TextInput(text, [hidden_size], hidden_size)
 
     def embed(
-        self, timestep: Tensor, class_labels: Tensor | None = None, crops: Tensor | None = None
+        self,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        crops: Tensor | None = None,
+        pooled_projections: Tensor | None = None,
     ) -> list[Tensor]:
-        """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
+        """What steers the blocks at `timestep` [B] for classes [B] or texts [B, P].
 
-        `crops` [B, 4] are needed with `size_conditioning`.
+        `crops` [B, 4] are needed with `size_conditioning`. One [B, hidden_size]; with
+        `shared_modulation` the modulation [B, 6 * hidden_size], then what the last layer takes.
         """
-        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
-        condition = self.timestep_embedder(timestep) + self.class_embedder(labels)
+        told = self.told([self.class_embedder], timestep, class_labels, pooled_projections)
+        condition = self.timestep_embedder(timestep) + told[0]
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(crops)
         # adaLN's SiLU, taken once: in the official code each block repeats it on the same vector
-        return [self.act(condition)]
+        steering = self.act(condition)
+        if self.modulate_all is None:
+            return [steering]
+        return [self.modulate_all(steering), condition]
 
     def forward(
         self,
@@ -145,6 +177,7 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         position_ids: tuple[Tensor, Tensor] | None = None,
         crops: Tensor | None = None,
         embedded: list[Tensor] | None = None,
+        **text: Tensor,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
@@ -155,7 +188,8 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
                 the whole sample.
             class_labels: None: the null label for all.
             timestep: a number or a 0-d tensor is that of the whole batch.
-            embedded: what `embed` gives for `timestep`, `class_labels` and `crops`, if it is known.
+            embedded: what `embed` gives for the other arguments, if it is known.
+            text: the tensors of `layers.text`, for a model of texts.
 
         Returns:
             [B, C or 2C, H, W].
@@ -170,13 +204,14 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         table = self.token_positions.added(height, width, rows, columns)
         if table is not None:  # [1, N, C]; rotary positions are in `grid` instead
             tokens = tokens + table.to(tokens.dtype)
+        told, words = self.read(text)
         if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            embedded = self.embed(over_batch(timestep, sample), class_labels, crops)
-        condition = embedded[0]  # [B, C], one for all blocks
-        for block in self.blocks:
-            tokens = run_block(self, block, tokens, condition, grid)
-        output = self.final_layer(tokens, condition, grid)  # [B, C or 2C, H, W]
+            pooled = told.get("pooled_projections")
+            embedded = self.embed(over_batch(timestep, sample), class_labels, crops, pooled)
+        for block in self.blocks:  # the condition [B, C or 6C] is one for all
+            tokens = run_block(self, block, tokens, embedded[0], grid, None, words)
+        output = self.final_layer(tokens, embedded[-1], grid)  # [B, C or 2C, H, W]
         return output if self.returns_all else output[:, : self.in_channels]
 
     def training_passes(
@@ -188,44 +223,3 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         )
         keywords: dict[str, Any] = {} if drawn is None else {"position_ids": drawn}
         return [keywords if self.size_embedder is None else {**keywords, "crops": crops}]
-
-
-def grid_size(input_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
-    """Height and width in tokens.
-
-    Raises:
-        ValueError: the patch does not divide them.
-    """
-    sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
-    if len(sides) != 2:
-        raise ValueError(f"input_size must be one number or a height and a width, got {sides}")
-    height, width = sides
-    check_whole(input_height=height, input_width=width)
-    if height % patch_size or width % patch_size:
-        raise ValueError(
-            f"input_size {height}x{width} is not a multiple of patch_size {patch_size}"
-        )
-    return height // patch_size, width // patch_size
-
-
-def checked_grid(sample: Tensor, patch_size: int, size_multiple: int, name: str) -> tuple[int, int]:
-    """Height and width in tokens of a sample.
-
-    Raises:
-        ValueError: the sample has another size than the model can take.
-    """
-    height, width = sample.shape[-2:]
-    if height % size_multiple or width % size_multiple:
-        raise ValueError(
-            f"{name} needs a height and width divisible by {size_multiple}, got {height}x{width}"
-        )
-    return height // patch_size, width // patch_size
-
-
-def whole_crops(sample: Tensor, crops: Tensor | None) -> Tensor:
-    """`crops` [B, 4], or those of images that were not cropped."""
-    if crops is not None:
-        return crops
-    whole = (*sample.shape[-2:], 0, 0)
-    columns = [torch.full((len(sample),), float(side), device=sample.device) for side in whole]
-    return torch.stack(columns, dim=1)

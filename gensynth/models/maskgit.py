@@ -6,9 +6,12 @@ What is unusual beside DiT (valeoai/Halton-MaskGIT, Network/transformer.py):
 - RMS norms, also of queries and keys over the full width, SwiGLU, no biases in the blocks;
 - the class is the only condition; register tokens follow the image's;
 - `proj` 2 merges 2x2 tokens before the blocks and splits them after.
+What is ours: the words of a text follow the image's tokens and the registers, as in LlamaGen
+(arXiv 2406.06525), and the text's summary stands for the class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +23,9 @@ from gensynth.conditions import Conditions
 from gensynth.models.backbone import Backbone
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_whole
-from gensynth.models.layers.conditioning import labels_or_null
 from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.positions import resized_table
+from gensynth.models.layers.text import TextInput
 from gensynth.ops.plain import own_forward
 
 EPS = 1e-5
@@ -52,13 +55,14 @@ class Attention(nn.Module):
         )
         self.to_out = nn.Linear(inner, hidden_size, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """tokens [B, N, C] -> [B, N, C]; `mask` bool [B, 1, 1, N] is false where none looks."""
         # [B, N, C] -> [B, N, inner] -> [B, H, N, D]; the norm comes before the split into heads
         v = self.to_v(tokens)
         q, k = (rms_norm(to(tokens)).type_as(v) for to in (self.to_q, self.to_k))
         q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
         dropout = self.dropout if self.training else 0.0
-        output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return F.dropout(self.to_out(merge_heads(output)), self.dropout, self.training)
 
 
@@ -79,13 +83,13 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(inner, hidden_size, bias=False)
         self.modulation = nn.Linear(hidden_size, 6 * hidden_size)
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         """tokens [B, N, C], condition [B, C] after its SiLU -> [B, N, C]."""
         shift_mix, scale_mix, gate_mix, shift_mlp, scale_mlp, gate_mlp = self.modulation(
             condition
         ).chunk(6, dim=1)
         hidden = modulate(rms_norm(tokens, self.norm_attention), shift_mix, scale_mix)
-        tokens = torch.addcmul(tokens, gate_mix[:, None], self.attention(hidden))
+        tokens = torch.addcmul(tokens, gate_mix[:, None], self.attention(hidden, mask))
         hidden = modulate(rms_norm(tokens, self.norm_mlp), shift_mlp, scale_mlp)
         hidden = F.silu(self.mlp_gate(hidden)) * self.mlp_in(hidden)
         hidden = self.mlp_out(F.dropout(hidden, self.dropout, self.training))
@@ -104,6 +108,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         num_registers: learned tokens that belong to no place.
         proj: 2 merges squares of 2x2 tokens inside; 1 does not.
         dropout: while training, in attention and feed-forward.
+        text: for texts instead of classes, see `layers.text.TextInput`; with `cross` the words are
+            joined to the tokens. It needs a `pooled_width`: nothing else steers the blocks.
     """
 
     _supports_gradient_checkpointing = True
@@ -123,6 +129,7 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         num_registers: int = 1,
         proj: int = 1,
         dropout: float = 0.0,
+        text: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         check_whole(
@@ -136,10 +143,16 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
             raise ValueError(f"proj must be 1 or 2, got {proj!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, got {dropout!r}")
+        if text is not None and not text.get("pooled_width"):
+            raise ValueError(
+                "MaskGIT is not told a time: its text needs a pooled_width, which steers the blocks"
+            )
         sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
         self.size_multiple, self.mask_token = proj, codebook_size
         self.grid_size = (sides[0], sides[1])
-        self.class_embedder = nn.Embedding(num_classes + 1, hidden_size)
+        self.class_embedder = None
+        if text is None:
+            self.class_embedder = nn.Embedding(num_classes + 1, hidden_size)
         self.token_embedder = nn.Embedding(codebook_size + 1, hidden_size)
         self.positions = nn.Parameter(torch.empty(sides[0] * sides[1], hidden_size))
         self.merge = self.split = None
@@ -158,6 +171,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         self.head_bias = nn.Parameter(torch.zeros(codebook_size + 1))
         self.gradient_checkpointing = False
         self.init_weights()
+        # Last: its weights start as transformers' do.
+        self.text_input = None if text is None else TextInput(text, [hidden_size], hidden_size)
 
     def init_weights(self) -> None:
         """Xavier for matrices, N(0, 0.02) for embeddings, zero for the gates of the blocks."""
@@ -190,16 +205,18 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         timestep: Tensor,
         class_labels: Tensor | None = None,
         drop_label: Tensor | None = None,
+        pooled_projections: Tensor | None = None,
     ) -> list[Tensor]:
-        """What steers the blocks for `class_labels` [B]: one [B, hidden_size].
+        """What steers the blocks for classes [B] or texts [B, P]: one [B, hidden_size].
 
         `timestep` [B] only says how many there are.
         """
-        null = self.config.num_classes
-        labels = labels_or_null(class_labels, timestep, null)
-        if drop_label is not None:
-            labels = labels.masked_fill(drop_label, null)
-        return [F.silu(self.class_embedder(labels))]
+        if drop_label is not None and self.text_input is not None:
+            raise ValueError("a text is dropped by giving the empty one, not by drop_label")
+        if class_labels is not None and drop_label is not None:
+            class_labels = class_labels.masked_fill(drop_label, self.config.num_classes)
+        told = self.told([self.class_embedder], timestep, class_labels, pooled_projections)
+        return [F.silu(told[0])]
 
     def forward(
         self,
@@ -207,6 +224,7 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         class_labels: Tensor | None = None,
         drop_label: Tensor | None = None,
         embedded: list[Tensor] | None = None,
+        **text: Tensor,
     ) -> Tensor:
         """Logits [B, h * w, codebook_size + 1] of tokens [B, h, w] for classes [B].
 
@@ -215,7 +233,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
                 GPU wait.
             class_labels: int64 [B]; None: no class.
             drop_label: bool [B], where the class is not to be used.
-            embedded: what `embed` gives for both, if it is known already.
+            embedded: what `embed` gives for the other arguments, if it is known already.
+            text: the tensors of `layers.text`, for a model of texts.
 
         Raises:
             ValueError: h or w is not a multiple of `proj`.
@@ -226,8 +245,10 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
                 f"MaskGIT needs a height and width divisible by {self.size_multiple}, "
                 f"got {height}x{width} tokens"
             )
+        told, words = self.read(text)
         if embedded is None:
-            embedded = self.embed(token_ids[:, 0, 0], class_labels, drop_label)
+            pooled = told.get("pooled_projections")
+            embedded = self.embed(token_ids[:, 0, 0], class_labels, drop_label, pooled)
         condition = embedded[0]
         positions = resized_table(self.positions[None], self.grid_size, (height, width))
         tokens = self.token_embedder(token_ids.flatten(1)) + positions  # [B, h * w, C]
@@ -237,9 +258,14 @@ class MaskGIT(ModelMixin, ConfigMixin, Backbone):
         count = tokens.shape[1]
         if self.registers is not None:
             tokens = torch.cat([tokens, self.registers.expand(len(tokens), -1, -1)], dim=1)
+        mask = None
+        if words is not None:
+            own = words.mask.new_ones(tokens.shape[:2])
+            mask = torch.cat([own, words.mask], dim=1)[:, None, None, :]  # [B, 1, 1, N]
+            tokens = torch.cat([tokens, words.sequence], dim=1)
         for block in self.blocks:
-            tokens = run_block(self, block, tokens, condition)
-        tokens = tokens[:, :count]  # without the registers, which have no logits
+            tokens = run_block(self, block, tokens, condition, mask)
+        tokens = tokens[:, :count]  # without the registers and words, which have no logits
         if self.split is not None:
             image = self.split(as_image(tokens, height // 2))
             tokens = F.pixel_shuffle(image, 2).flatten(2).transpose(1, 2)  # [B, h * w, C]

@@ -18,19 +18,19 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from gensynth.models.backbone import Backbone
-from gensynth.models.dit import checked_grid, grid_size, whole_crops
 from gensynth.models.layers.checkpointing import run_block
 from gensynth.models.layers.checks import check_classes, check_ratio, check_whole
 from gensynth.models.layers.conditioning import (
     SizeEmbedder,
     TimestepEmbedder,
-    labels_or_null,
     over_batch,
+    whole_crops,
 )
-from gensynth.models.layers.grid import Grid
+from gensynth.models.layers.grid import Grid, checked_grid, grid_size
 from gensynth.models.layers.mixers import create_mixer
 from gensynth.models.layers.mixers.softmax import BiasedSoftmaxAttention, relative_index
 from gensynth.models.layers.positions import Positions
+from gensynth.models.layers.text import TextInput, Words
 from gensynth.models.layers.transformer import (
     PatchEmbed,
     PatchOutput,
@@ -59,7 +59,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         decode_layer: how many of the `depth` blocks are decoder blocks.
         mixer, window, down_factor, projection_dim, mixer_options: as in `DiT`; "softmax" has the
             learned bias.
-        positions, position_range, size_conditioning: as in `DiT`; "sincos" is learned.
+        positions, position_range, size_conditioning, text: as in `DiT`; "sincos" is learned.
     """
 
     _supports_gradient_checkpointing = True
@@ -88,6 +88,7 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         positions: str = "sincos",
         position_range: int | None = None,
         size_conditioning: bool = False,
+        text: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         check_whole(
@@ -121,12 +122,14 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
                 "to null"
             )
 
+        words_heads = num_heads if text is not None and text.get("cross") else None
+
         def block(skip: bool) -> TransformerBlock:
             if self.biased:
                 own: nn.Module = BiasedSoftmaxAttention(hidden_size, num_heads, tokens)
             else:
                 own = create_mixer(mixer, hidden_size, num_heads, **options)
-            return TransformerBlock(hidden_size, own, mlp_ratio, skip)
+            return TransformerBlock(hidden_size, own, mlp_ratio, skip, words_heads)
 
         head_dim = hidden_size // num_heads
         self.patch_embed = PatchEmbed(in_channels, patch_size, hidden_size)
@@ -137,7 +140,9 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
             positions, tokens, hidden_size, head_dim, True, position_range
         )
         self.timestep_embedder = TimestepEmbedder(hidden_size)
-        self.class_embedder = nn.Embedding(num_classes + int(null_label), hidden_size)
+        self.class_embedder = None
+        if text is None:
+            self.class_embedder = nn.Embedding(num_classes + int(null_label), hidden_size)
         self.size_embedder = SizeEmbedder(hidden_size) if size_conditioning else None
         half = (depth - decode_layer) // 2
         self.encoder_in = nn.ModuleList(block(skip=False) for _ in range(half))
@@ -145,9 +150,8 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         self.decoder = nn.ModuleList(block(skip=True) for _ in range(decode_layer))
         self.side = block(skip=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
-        if (
-            mask_ratio is None
-        ):  # nothing trains them, and several processes wait for what is trained
+        if mask_ratio is None:
+            # nothing trains them, and several processes wait for what is trained
             self.side.requires_grad_(False)
             self.mask_token.requires_grad_(False)
         self.final_layer = PatchOutput(
@@ -157,6 +161,8 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         self.gradient_checkpointing = False
         init_transformer(self)
         self.init_positions()
+        # Last: its weights start as transformers' do.
+        self.text_input = None if text is None else TextInput(text, [hidden_size], hidden_size)
 
     def init_positions(self) -> None:
         """Bias tables and the mask token start at N(0, 0.02)."""
@@ -167,14 +173,15 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
             nn.init.normal_(self.mask_token, std=0.02)
 
     def embed(
-        self, timestep: Tensor, class_labels: Tensor | None = None, crops: Tensor | None = None
+        self,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        crops: Tensor | None = None,
+        pooled_projections: Tensor | None = None,
     ) -> list[Tensor]:
-        """What steers the blocks at `timestep` [B] for `class_labels` [B]: one [B, hidden_size].
-
-        `crops` [B, 4] are needed with `size_conditioning`.
-        """
-        labels = labels_or_null(class_labels, timestep, self.config.num_classes)
-        condition = self.timestep_embedder(timestep) + self.class_embedder(labels)
+        """As in `DiT`: one [B, hidden_size]."""
+        told = self.told([self.class_embedder], timestep, class_labels, pooled_projections)
+        condition = self.timestep_embedder(timestep) + told[0]
         if self.size_embedder is not None:
             condition = condition + self.size_embedder(crops)
         return [self.act(condition)]
@@ -188,11 +195,12 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         crops: Tensor | None = None,
         kept: Tensor | None = None,
         embedded: list[Tensor] | None = None,
+        **text: Tensor,
     ) -> Tensor:
         """The prediction for `sample` [B, C, H, W] at `timestep` [B] for `class_labels` [B].
 
         Args:
-            timestep, class_labels, position_ids, crops, embedded: as in `DiT.forward`.
+            timestep, class_labels, position_ids, crops, embedded, text: as in `DiT.forward`.
             kept: places [B, K] of the tokens the encoder sees; None: all, and no side block.
 
         Returns:
@@ -208,12 +216,14 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
         tokens = self.patch_embed(sample)  # [B, N, C]
         table = self.token_positions.added(height, width, rows, columns)
         inputs = tokens if table is None else tokens + table.to(tokens.dtype)
+        told, words = self.read(text)
         if embedded is None:
             crops = None if self.size_embedder is None else whole_crops(sample, crops)
-            embedded = self.embed(over_batch(timestep, sample), class_labels, crops)
+            pooled = told.get("pooled_projections")
+            embedded = self.embed(over_batch(timestep, sample), class_labels, crops, pooled)
         condition = embedded[0]
 
-        tokens = self.encode(inputs, condition, grid, kept)  # [B, N or K, C]
+        tokens = self.encode(inputs, condition, grid, kept, words)  # [B, N or K, C]
         if kept is not None:  # the missing places hold the mask token
             empty = self.mask_token.to(tokens.dtype).expand_as(inputs)
             tokens = empty.scatter(1, kept[..., None].expand_as(tokens), tokens)  # [B, N, C]
@@ -223,25 +233,32 @@ class MDTv2(ModelMixin, ConfigMixin, Backbone):
             tokens = tokens + table.to(tokens.dtype)
         if kept is not None:
             missing = torch.ones_like(tokens[..., 0], dtype=torch.bool).scatter(1, kept, False)
-            filled = run_block(self, self.side, tokens, condition, grid)
+            filled = run_block(self, self.side, tokens, condition, grid, None, words)
             # only the missing places: what the encoder saw goes on as it is
             tokens = torch.where(missing[..., None], filled, tokens)
         for block in self.decoder:  # the embedded input is the long skip of every decoder block
-            tokens = run_block(self, block, tokens, condition, grid, inputs)
+            tokens = run_block(self, block, tokens, condition, grid, inputs, words)
         return self.final_layer(tokens, condition, grid)
 
-    def encode(self, tokens: Tensor, condition: Tensor, grid: Grid, kept: Tensor | None) -> Tensor:
+    def encode(
+        self,
+        tokens: Tensor,
+        condition: Tensor,
+        grid: Grid,
+        kept: Tensor | None,
+        words: Words | None = None,
+    ) -> Tensor:
         """The encoder on all tokens [B, N, C], or on the kept ones alone: [B, N or K, C]."""
         if kept is not None:
-            grid = kept_grid(grid, kept)
+            grid = grid.only(kept)
             tokens = grid.only_kept(tokens)
         skips = []
         for block in self.encoder_in:
-            tokens = run_block(self, block, tokens, condition, grid)
+            tokens = run_block(self, block, tokens, condition, grid, None, words)
             skips.append(tokens)
         for block in self.encoder_out:
             # last in, first out: the U shape joins the outermost blocks
-            tokens = run_block(self, block, tokens, condition, grid, skips.pop())
+            tokens = run_block(self, block, tokens, condition, grid, skips.pop(), words)
         return tokens
 
     @property
@@ -269,14 +286,3 @@ def draw_kept(noise: Tensor, mask_ratio: Tensor) -> Tensor:
     """Places [B, K] of the tokens with the smallest of their `noise` [B, N]; K = N (1 - ratio)."""
     count = max(1, int(noise.shape[1] * (1 - mask_ratio)))
     return noise.argsort(dim=1)[:, :count]
-
-
-def kept_grid(grid: Grid, kept: Tensor) -> Grid:
-    """The grid of the kept tokens, with the rotary tables of their places."""
-    rotary = grid.rotary
-    if rotary is not None:
-        head_dim = rotary[0].shape[-1]
-        places = kept[:, None, :, None].expand(-1, -1, -1, head_dim)
-        cosine, sine = (x.expand(len(kept), -1, -1, -1).gather(2, places) for x in rotary)
-        rotary = (cosine, sine)
-    return grid._replace(rotary=rotary, kept=kept)

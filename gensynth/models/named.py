@@ -52,14 +52,31 @@ def create_model(name: str, **overrides: Any) -> ModelMixin:
 def example_inputs(model: ModelMixin, height: int, width: int) -> tuple[Tensor, ...]:
     """One image of zeros and class 0, as the model's `forward` takes them, where the model is.
 
-    `height` and `width` are in latents, tokens or pixels, as the model works on them.
+    `height` and `width` are in latents, tokens or pixels, as the model works on them. A model of
+    texts takes `example_text` instead of the class.
     """
     device = next(model.parameters()).device
+    of_text = model.config.get("text") is not None
     labels = torch.zeros(1, dtype=torch.long, device=device)
     if not model.draws:
         return (torch.zeros(1, model.config.channels, height, width, device=device),)
     if model.works_on == "tokens":
         tokens = torch.zeros(1, height, width, dtype=torch.long, device=device)
-        return tokens, labels, torch.zeros(1, dtype=torch.bool, device=device)
+        dropped = torch.zeros(1, dtype=torch.bool, device=device)
+        return (tokens,) if of_text else (tokens, labels, dropped)
     sample = torch.zeros(1, model.config.in_channels, height, width, device=device)
-    return sample, torch.zeros(1, device=device), labels
+    time = torch.zeros(1, device=device)
+    return (sample, time) if of_text else (sample, time, labels)
+
+
+def example_text(model: ModelMixin) -> dict[str, Tensor]:
+    """One encoded text of zeros, as a model of texts takes it; nothing for another model."""
+    text = model.config.get("text")
+    if text is None:
+        return {}
+    device = next(model.parameters()).device
+    return {
+        "encoder_hidden_states": torch.zeros(1, text["length"], text["width"], device=device),
+        "encoder_attention_mask": torch.ones(1, text["length"], dtype=torch.bool, device=device),
+        "pooled_projections": torch.zeros(1, text["pooled_width"], device=device),
+    }

@@ -28,6 +28,25 @@ SIT: Sizes = {
     name.replace("DiT", "SiT"): {**keywords, "discard_sigma": True}
     for name, keywords in DIT.items()
 }
+# PixArt-alpha and -Sigma: DiT of texts, of T5-XXL; nano, of T5-small, as large as DiCo-nano.
+_PIXART: dict[str, object] = {
+    "patch_size": 2,
+    "shared_modulation": True,
+    "interpolation_scale": 1,
+}
+_WORDS = {"pooled_width": 0, "cross": True, "encoder": None}
+PIXART: Sizes = {
+    "PixArt-XL/2": {
+        **_TRANSFORMER["XL"],
+        **_PIXART,
+        "text": {"width": 4096, "length": 300, **_WORDS},
+    },
+    "PixArt-nano/2": {
+        **{"hidden_size": 128, "depth": 9, "num_heads": 4},
+        **_PIXART,
+        "text": {"width": 512, "length": 32, **_WORDS},
+    },
+}
 # Width and depths of each size of YuchuanTian/DiC.
 DIC: Sizes = {
     "DiC-nano": {"hidden_size": 32, "depth": [2, 4, 4, 4, 2]},
@@ -103,6 +122,7 @@ PRESETS: dict[str, Preset] = {
     for module, class_name, sizes in (
         ("models.dit", "DiT", DIT),
         ("models.dit", "DiT", SIT),
+        ("models.dit", "DiT", PIXART),
         ("models.dic", "DiC", DIC),
         ("models.dico", "DiCo", DICO),
         ("models.mdt", "MDTv2", MDT),

@@ -63,7 +63,7 @@ def numbered(names: Sequence[str]) -> str:
     return ", ".join(spans) or "none"
 
 
-def hidden_shapes(model: nn.Module, *inputs: Tensor) -> dict[str, torch.Size]:
+def hidden_shapes(model: nn.Module, *inputs: Tensor, **text: Tensor) -> dict[str, torch.Size]:
     """Shapes of every hidden state [B, N, C] or [B, C, H, W], in the order they are computed.
 
     Nothing is computed: the model is called as if its weights were on torch's meta device.
@@ -74,7 +74,9 @@ def hidden_shapes(model: nn.Module, *inputs: Tensor) -> dict[str, torch.Size]:
     modes = {part: part.training for part in model.modules()}
     model.eval()  # nothing is dropped at random
     with torch.no_grad(), hidden_states(model, names) as states:
-        torch.func.functional_call(model, shadow, tuple(x.to("meta") for x in inputs))
+        positional = tuple(x.to("meta") for x in inputs)
+        named = {name: x.to("meta") for name, x in text.items()}
+        torch.func.functional_call(model, shadow, positional, named)
     for part, training in modes.items():
         part.training = training
     return {

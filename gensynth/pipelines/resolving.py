@@ -90,6 +90,7 @@ def check_negative(pipeline: Composed, negative: str | None, guidance: float, gu
         return
     if pipeline.condition.reads != "texts":
         raise UsageError("this model takes no prompts, so no negative one; leave it out.")
+    pipeline.condition.item(negative)  # refuses what is no prompt
     if guidance == 1 or guide is not None:
         why = "with guidance 1" if guide is None else "beside a guide, which takes its place"
         raise UsageError(f"a negative prompt has no effect {why}; leave one of the two out.")

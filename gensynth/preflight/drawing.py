@@ -1,11 +1,12 @@
 """Orders to draw: numbers, places, and what the JSON files of a model say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gensynth.conditions import CONDITIONS, Classes, Texts
+from gensynth.conditions import CONDITIONS, Classes, Condition, Texts
 from gensynth.conditions.classes import LABELS_FILE
+from gensynth.conditions.texts import RECORD
 from gensynth.errors import InputError, UsageError
 from gensynth.files import json_in
 from gensynth.models.known import check_area, impossible_size
@@ -33,11 +34,14 @@ def check_numbers(num: int, seed: int, batch_size: int, kind: str = FORMATS[0]) 
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {kind!r}.")
 
 
-def check_model(model: str, settings: Settings, shown: str | None = None) -> None:
+def check_model(
+    model: str, settings: Settings, shown: str | None = None, prompts: Sequence[str] = ()
+) -> None:
     """Whether there is such a model, and whether it can draw so, as far as its JSON files tell.
 
     Args:
-        shown: what the pictures are to show, as a person types it.
+        shown: the classes that the pictures are to show, as a person types them.
+        prompts: what they are to show in words.
 
     Raises:
         InputError, RefusedError: there is no such model.
@@ -53,8 +57,7 @@ def check_model(model: str, settings: Settings, shown: str | None = None) -> Non
     if isinstance(name, str) and name not in known:
         about = about_pipeline(folder, name, index)
         raise InputError(f"{about} Its own pipelines: {', '.join(known)}.")
-    if shown is not None:
-        _check_shown(folder, index, shown)
+    _check_shown(folder, index, settings, shown, prompts)
     prediction, own = index.get("prediction"), _class_of(index, "scheduler")
     if isinstance(prediction, str) and settings.scheduler not in (None, own):
         path = str(index.get("path", "linear"))
@@ -95,16 +98,39 @@ def _class_of(index: Mapping[str, Any], part: str) -> str | None:
     return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else None
 
 
-def _check_shown(folder: Path, index: Mapping[str, Any], shown: str) -> None:
+def _check_shown(
+    folder: Path,
+    index: Mapping[str, Any],
+    settings: Settings,
+    shown: str | None,
+    prompts: Sequence[str],
+) -> None:
+    if shown is not None and prompts:
+        raise UsageError("classes and prompts are two ways to say what to draw; give one of them.")
     kind = CONDITIONS.get(str(index.get("condition_kind", "classes")))
+    if kind is None:
+        return
+    if settings.negative is not None and kind.reads != "texts":
+        raise UsageError("this model takes no prompts, so no negative one; leave it out.")
+    condition = condition_in(folder, kind) if shown is not None or prompts else None
+    if condition is not None and shown is not None:
+        condition.parse(shown)
+    if condition is not None:
+        condition.prompted(prompts)
+
+
+def condition_in(folder: Path, kind: type[Condition]) -> Condition | None:
+    """As much of a model's condition as its JSON files tell; None of damaged ones."""
     if kind is Classes:
         names = json_in(folder / LABELS_FILE)
-        if isinstance(names, list):
-            Classes([str(name) for name in names], None).load(folder).parse(shown)
-    elif kind is Texts:
-        Texts(0).parse(shown)
-    elif kind is not None:
-        kind.of_data([]).parse(shown)
+        known = isinstance(names, list)
+        return Classes([str(name) for name in names], None).load(folder) if known else None
+    if kind is Texts:
+        said = content(folder / RECORD)
+        length, examples = said.get("length"), said.get("examples")
+        known = isinstance(length, int) and isinstance(examples, list)
+        return Texts(length, examples=list(map(str, examples))) if known else None
+    return kind.of_data([])
 
 
 def _multiple(folder: Path, index: Mapping[str, Any]) -> int | None:

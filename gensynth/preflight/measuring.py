@@ -25,7 +25,9 @@ ALSO = {
     "density": "density-coverage",
     "coverage": "density-coverage",
 }
-METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd")
+# of prompts and training pictures, in any feature space
+BESIDE = ("retrieval", "clip-score", "copies", "held-out")
+METRICS = ("frechet", "is", "precision-recall", "density-coverage", "kid", "cmmd", *BESIDE)
 
 
 def check_images(where: str) -> None:

@@ -22,6 +22,7 @@ from gensynth.preflight.editing import CANDIDATES, check_place
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import Picture, generate, reporting_memory
+from gensynth.sampling.job import say_cut
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
 from gensynth.settings import Settings
 
@@ -73,6 +74,7 @@ def run(job: EditJob, out: Path) -> Path:
     settings = with_guide(job.changes.get("settings", Settings()), processes().device)
     with reporting_memory(1, SMALLER_PICTURE):
         plan = make_plan(pipeline, Edit(image, mask=mask, **{**job.changes, "settings": settings}))
+    say_cut(pipeline.condition, [] if plan.item is None else [plan.item])
     hashes = {"image_sha256": image_hash, "mask_sha256": mask_hash}
     drawn = variants(job, pipeline, plan)
     with reporting_write_errors(out):

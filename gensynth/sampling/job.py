@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from gensynth.conditions import Item
+from gensynth.conditions import Condition, Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
 from gensynth.pipelines.contract import Pipeline, Resolved
@@ -24,6 +24,7 @@ from gensynth.sampling.outputs import SampleFolder, recipe, save_picture
 from gensynth.settings import Settings
 
 GRID = 100  # most pictures on the overview
+MOST_NOTES = 10  # prompts whose lost words are named
 
 
 @dataclass
@@ -31,9 +32,9 @@ class Job:
     """What to draw.
 
     Args:
-        shown: what the pictures show in turn, as a person types it: "0-9" or "Bag,3" of classes;
-            None: everything in turn.
+        shown: the classes that the pictures show in turn, as a person types them: "0-9", "Bag,3".
         variant: of the weights, see `gensynth.load`.
+        prompts: what they show in turn in words, instead. Without both: everything in turn.
     """
 
     model: str
@@ -45,6 +46,17 @@ class Job:
     kind: str = "png"
     metadata: bool = True
     variant: str | None = None
+    prompts: Sequence[str] = ()
+
+    def items(self, condition: Condition) -> list[Item]:
+        """What is shown in turn.
+
+        Raises:
+            UsageError: the model cannot be told so.
+        """
+        if self.prompts:
+            return condition.prompted(self.prompts)
+        return condition.every() if self.shown is None else condition.parse(self.shown)
 
 
 def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
@@ -67,7 +79,9 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     if optimize:
         make_faster(pipeline, settings.guide)
     condition = pipeline.condition
-    items = condition.every() if job.shown is None else condition.parse(job.shown)
+    items = job.items(condition)
+    if state.is_main_process:
+        say_cut(condition, [*items[: job.num], *filter(None, [resolved.settings.negative])])
     pictures = plan(items, job.num, job.seed)
     fingerprint = describe(job, pipeline, resolved, items)
     if out is None:
@@ -100,6 +114,15 @@ def say_unusual(pipeline: Pipeline, resolved: Resolved) -> None:
             "its pictures are likely to be worse. Leave out --size for its own.",
             file=sys.stderr,
         )
+
+
+def say_cut(condition: Condition, items: Sequence[Item]) -> None:
+    """Says on stderr what of the prompts is not read."""
+    notes = condition.notes(items)
+    for note in notes[:MOST_NOTES]:
+        print(f"warning: {note}", file=sys.stderr)
+    if len(notes) > MOST_NOTES:
+        print(f"warning: {len(notes) - MOST_NOTES} more prompts are cut.", file=sys.stderr)
 
 
 def make_faster(*pipelines: Pipeline | None) -> None:

@@ -23,6 +23,7 @@ from gensynth.settings import Settings
 
 JOB_FILE = "job.json"
 RECIPE_KEY = "gensynth"
+MOST_SHOWN = 500  # characters of a setting in a message
 _EXIF_DESCRIPTION = 0x010E  # EXIF's ImageDescription
 
 
@@ -96,14 +97,21 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
 def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
     chunks = PngInfo()
     chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))  # iTXt is UTF-8
-    height, width = recipe["size"]
-    chunks.add_text(
-        "parameters",
-        f"{recipe.get('class') or ''}\nSteps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
-        f"CFG scale: {recipe['guidance']}, Seed: {recipe['seed']}, Size: {width}x{height}, "
-        f"Model: {recipe['model']}",
-    )
+    chunks.add_text("parameters", parameters(recipe))
     return chunks
+
+
+def parameters(recipe: dict[str, Any]) -> str:
+    """A recipe in the form that other programs read: AUTOMATIC1111's, the prompt first."""
+    shown = recipe.get("prompt") or recipe.get("class") or ""
+    negative = " ".join(str(recipe.get("negative") or "").split())
+    avoided = f"Negative prompt: {negative}\n" if negative else ""
+    height, width = recipe["size"]
+    return (
+        f"{shown}\n{avoided}Steps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
+        f"CFG scale: {recipe['guidance']}, Seed: {recipe['seed']}, Size: {width}x{height}, "
+        f"Model: {recipe['model']}"
+    )
 
 
 @contextmanager
@@ -170,7 +178,7 @@ class SampleFolder:
             temporary.unlink(missing_ok=True)
         earlier = _read_job(path)
         different = [
-            f"{key} was {earlier.get(key)!r}, now {job.get(key)!r}"
+            f"{key} was {_in_short(earlier.get(key))}, now {_in_short(job.get(key))}"
             for key in sorted(earlier.keys() | job.keys())
             if earlier.get(key) != job.get(key)
         ]
@@ -235,9 +243,10 @@ class SampleFolder:
             else:
                 save_picture(image, self.path(picture.index), recipe)
                 digest = _sha256(self.path(picture.index).read_bytes())
+            told = "prompt" if isinstance(picture.item, str) else "label"
             entry = {
                 "index": picture.index,
-                "label": picture.item,
+                told: picture.item,
                 "seed": picture.seed,
                 "sha256": digest,
             }
@@ -274,6 +283,11 @@ class SampleFolder:
     def close(self) -> None:
         self.manifest.close()
         self.user.release()
+
+
+def _in_short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "..."
 
 
 def _read_job(path: Path) -> dict[str, Any]:

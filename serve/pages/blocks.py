@@ -18,6 +18,7 @@ class Page(gr.Blocks):
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.state_session_capacity = SESSIONS
+        self.optional: list[Any] = []  # inputs that a program may leave out, at the end
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As Gradio's, but errors are never without words, and their text never becomes HTML.
@@ -34,7 +35,13 @@ class Page(gr.Blocks):
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """As Gradio's, but values that do not fit are answered in words, and not logged."""
+        """As Gradio's, but values that do not fit are answered in words, and not logged.
+
+        Optional ones may be missing.
+        """
+        for block in block_fn.inputs[len(inputs) :]:
+            if block.stateful or block in self.optional:
+                inputs = [*inputs, None if block.stateful else block.value]
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except gr.Error:  # a ValueError, with words of its own

@@ -12,12 +12,15 @@ import gradio as gr
 from gensynth.errors import GensynthError, UsageError
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth_serve.pages.live import LiveBox
+from gensynth_serve.pages.prompts import suggestions, suited, takes_prompts
 from gensynth_serve.pages.restore import command, restored
 from gensynth_serve.queue.engine import Engine, most_steps
 from gensynth_serve.queue.jobs import Done, Failed, Job, Made, Stopped
 from gensynth_serve.queue.order import MAX_IMAGES, MAX_STEPS, Order, random_seed
 
 MAX_SETTINGS = 4096  # characters
+MAX_CAPTION = 200  # characters of a prompt below its picture
+CHOSEN = 7  # parts of the page that depend on the model, see `Handlers._suited`
 MAX_SHOWN = 50  # pictures in the gallery of one visitor
 # A visitor who left is noticed at the next yield, so there is one at least this often.
 POLL_SECONDS = 2.0
@@ -43,15 +46,19 @@ class Handlers:
         guidance: float,
         settings: str,
         history: History,
+        prompt: str | None = None,
+        negative: str | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """Updates of (live box, gallery, history, last seed, job id, Stop) until the job ends."""
         seed = random_seed() if seed is None or seed == -1 else seed
         pipeline = self._pipeline(model)
         most = most_steps(pipeline) if pipeline else MAX_STEPS
         try:
+            if prompt is None or (isinstance(prompt, str) and not prompt.strip()):
+                prompt = "" if self._told_prompts(model) and labels in (None, []) else None
             labels = self.unchosen(model) if labels is None or labels == [] else labels
-            further = read_settings(settings)
-            order = Order(model, labels, num, seed, steps, guidance, further, most)
+            further = with_negative(read_settings(settings), negative)
+            order = Order(model, labels, num, seed, steps, guidance, further, most, prompt)
             job = self.engine.submit(order)
         except GensynthError as error:
             raise gr.Error(sentence(str(error)), print_exception=False) from error
@@ -75,7 +82,7 @@ class Handlers:
             live = box.show(news)
             match news:
                 case Made():
-                    caption = f"{news.shown} · seed {news.recipe['seed']}"
+                    caption = f"{news.shown[:MAX_CAPTION]} · seed {news.recipe['seed']}"
                     newest = (str(news.path), caption, news.recipe)
                     history = still_there([newest, *history])[:MAX_SHOWN]
                     yield _update(live=live, gallery=gallery(history), history=history)
@@ -98,18 +105,24 @@ class Handlers:
             self.engine.cancel(job)
 
     def choose_model(self, model: str) -> tuple[Any, ...]:
-        """Updates of (classes, their buttons, steps, guidance) to what suits a model."""
+        """What `_suited` gives, for what suits a model."""
         pipeline = self._pipeline(model)
         if pipeline is None:
-            return (gr.skip(),) * 4
+            return (gr.skip(),) * CHOSEN
         own = pipeline.resolve()
         first = [item for _, item in self.choices(model)[:1]]
         return self._suited(model, first, own.steps, own.guidance)
 
     def _suited(
-        self, model: str, labels: list[Any], steps: int, guidance: float
+        self,
+        model: str,
+        labels: list[Any],
+        steps: int,
+        guidance: float,
+        prompt: str | None = None,
+        negative: str | None = None,
     ) -> tuple[Any, ...]:
-        """Updates of (classes, their buttons, steps, guidance) to values of a served model."""
+        """Updates of (classes, their buttons, steps, guidance), and of the boxes of prompts."""
         pipeline, choices = self.engine.pipelines[model], self.choices(model)
         most, info = most_steps(pipeline), steps_info(pipeline.resolve())
         return (
@@ -117,6 +130,7 @@ class Handlers:
             gr.Row(visible=bool(choices)),
             gr.Slider(maximum=most, value=steps, info=info),
             gr.Slider(value=guidance, info=guidance_info(pipeline)),
+            *suited(pipeline.condition, prompt, negative),
         )
 
     def choices(self, model: str) -> list[tuple[str, Any]]:
@@ -139,6 +153,17 @@ class Handlers:
         """One class at random."""
         return [random.choice(self._items(model))]
 
+    def suggest(self, model: str, index: Any) -> Any:
+        """The prompt of that number among those to try."""
+        pipeline = self._pipeline(model)
+        known = [] if pipeline is None else suggestions(pipeline.condition)
+        there = type(index) is int and 0 <= index < len(known)  # events can be forged
+        return known[index] if there else gr.skip()
+
+    def _told_prompts(self, model: Any) -> bool:
+        pipeline = self._pipeline(model)
+        return pipeline is not None and takes_prompts(pipeline.condition)
+
     def _items(self, model: str) -> list[Any]:
         pipeline = self._pipeline(model)
         if pipeline is None:
@@ -160,16 +185,18 @@ class Handlers:
     def restore(self, file: str | None, model: str) -> tuple[Any, ...]:
         """What `_suited` gives, then (images, seed, settings, model, note), of a picture."""
         if file is None:
-            return *[gr.skip()] * 8, ""
+            return *[gr.skip()] * (CHOSEN + 4), ""
         if self._pipeline(model) is None:
             model = next(iter(self.engine.pipelines))
         try:
             order, note = restored(Path(file), self.engine.pipelines, model)
         except GensynthError as error:
-            return *[gr.skip()] * 8, sentence(str(error))
-        suited = self._suited(order.model, order.labels, order.steps, order.guidance)
-        settings = json.dumps(order.further, ensure_ascii=False) if order.further else ""
-        return *suited, order.num, order.seed, settings, order.model, note
+            return *[gr.skip()] * (CHOSEN + 4), sentence(str(error))
+        further = dict(order.further)
+        texts = {"prompt": order.prompt, "negative": further.pop("negative", "")}
+        chosen = self._suited(order.model, order.labels, order.steps, order.guidance, **texts)
+        settings = json.dumps(further, ensure_ascii=False) if further else ""
+        return *chosen, order.num, order.seed, settings, order.model, note
 
 
 def still_there(history: History) -> History:
@@ -196,6 +223,21 @@ def read_settings(text: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError("settings are names with values, in JSON: {...}.")
     return content
+
+
+def with_negative(further: dict[str, Any], negative: Any) -> dict[str, Any]:
+    """The settings with a negative prompt of its own box.
+
+    Raises:
+        UsageError: it is no text, or one of the settings too.
+    """
+    if negative in (None, ""):
+        return further
+    if not isinstance(negative, str):
+        raise UsageError(f"the negative prompt is a text, got {str(negative)[:40]}.")
+    if "negative" in further:
+        raise UsageError("there are two negative prompts; take the one in the settings away.")
+    return {**further, "negative": negative}
 
 
 def steps_info(own: Resolved) -> str:

@@ -4,7 +4,17 @@ import base64
 import html
 import math
 
-from gensynth_serve.queue.jobs import Done, Failed, Job, Made, News, Preview, Queued, Stopped
+from gensynth_serve.queue.jobs import (
+    Done,
+    Failed,
+    Job,
+    Made,
+    News,
+    Preview,
+    Queued,
+    Stopped,
+    Warned,
+)
 
 IDLE = "Press Generate."
 
@@ -17,29 +27,35 @@ class LiveBox:
         self.jpegs: dict[int, bytes] = {}  # the latest of each picture
         self.made = 0
         self.share = 0.0  # of the latest preview, since other news has none
+        self.warning = ""
 
     def show(self, news: News) -> str:
         """The box after a piece of news."""
         match news:
             case Queued():
-                return box(f"queued {news.place} of {news.waiting}", pictures=self._pictures())
+                return self._box(f"queued {news.place} of {news.waiting}")
+            case Warned():
+                self.warning = "Warning: " + " ".join(news.sentences)
+                return self._box("starting")
             case Preview():
                 self.jpegs.update(enumerate(news.jpegs, news.first))
                 self.share = news.share
-                return box(self._step(news), self.share, self._pictures(), news.step)
+                return self._box(self._step(news), news.step)
             case Made():
                 self.jpegs[news.index] = news.jpeg
                 self.made += 1
-                text = f"stored {self.made} of {self.job.order.num}"
-                return box(text, self.share, self._pictures())
+                return self._box(f"stored {self.made} of {self.job.order.num}")
             case Done():
-                text = f"done in {news.seconds:.1f} s, {seeds(self.job)}"
-                return box(text, 1.0, self._pictures())
+                self.share = 1.0
+                return self._box(f"done in {news.seconds:.1f} s, {seeds(self.job)}")
             case Stopped():
                 kept = f"{self.made} of {self.job.order.num} images finished"
-                return box(f"stopped, {kept}", self.share, self._pictures())
+                return self._box(f"stopped, {kept}")
             case Failed():
-                return box(f"failed: {news.message}", self.share, self._pictures())
+                return self._box(f"failed: {news.message}")
+
+    def _box(self, text: str, step: int = 0) -> str:
+        return box(text, self.share, self._pictures(), step, self.warning)
 
     def _step(self, news: Preview) -> str:
         parts = [f"step {news.step}/{news.steps}"]
@@ -59,13 +75,14 @@ class LiveBox:
         return f'<div class="pictures" style="{layout}">{cells}</div>'
 
 
-def box(text: str, share: float = 0.0, pictures: str = "", step: int = 0) -> str:
+def box(text: str, share: float = 0.0, pictures: str = "", step: int = 0, warning: str = "") -> str:
     """The HTML of the box, with the bar at `share` of its length."""
     pictures = pictures or '<div class="pictures"></div>'
+    warned = f'<p class="warning" role="alert">{html.escape(warning)}</p>' if warning else ""
     return (
         f'<div class="live" data-step="{step}">{pictures}'
         f'<progress aria-label="progress" max="1" value="{share:.3f}"></progress>'
-        f'<p class="status" role="status">{html.escape(text)}</p></div>'
+        f'<p class="status" role="status">{html.escape(text)}</p>{warned}</div>'
     )
 
 

@@ -10,11 +10,19 @@ from gensynth.settings import known_settings
 from gensynth_serve.pages.blocks import Page
 from gensynth_serve.pages.handlers import Handlers, guidance_info, steps_info
 from gensynth_serve.pages.live import IDLE, box
+from gensynth_serve.pages.prompts import (
+    KEYS,
+    PromptBoxes,
+    negative_box,
+    prompt_boxes,
+    takes_prompts,
+)
 from gensynth_serve.pages.style import PIXELATED_UP_TO
 from gensynth_serve.queue.engine import Engine, most_steps
 from gensynth_serve.queue.order import MAX_GUIDANCE, MAX_IMAGES, MAX_SEED, MIN_GUIDANCE
 
-OTHERS = [name for name in known_settings() if name not in ("steps", "guidance")]
+# Settings without a place of their own.
+OTHERS = [name for name in known_settings() if name not in ("steps", "guidance", "negative")]
 # More than the engine's queue holds, so that the engine is the one to say that it is full.
 MAX_HANDLERS = 24
 SHOW_RESULTS = """() => {
@@ -28,6 +36,7 @@ class Inputs:
     """The left column."""
 
     model: gr.Dropdown
+    words: PromptBoxes
     labels: gr.Dropdown
     of_classes: gr.Row
     all_classes: gr.Button
@@ -67,6 +76,8 @@ def build(engine: Engine) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 outputs = _outputs(["small-pictures"] if small else [])
         _connect(handlers, inputs, outputs)
+        page.load(None, js=KEYS)
+        page.optional = [inputs.words.prompt, inputs.words.negative]
     # Without `api_open=False` a plain POST goes around the queue and its limits.
     page.queue(max_size=40, api_open=False, default_concurrency_limit=8)
     # Seconds between two looks for work: every millisecond took 7 % of a processor from the start.
@@ -81,16 +92,21 @@ def _heading(engine: Engine) -> str:
         height, width = pipeline.resolve().size
         choices = len(pipeline.condition.choices())
         about += f" · {choices} classes" if choices else ""
+        about += " · prompts" if takes_prompts(pipeline.condition) else ""
         about += f" · {width} x {height} pixels · {pipeline.device.type}"
     return f"<h1>gensynth</h1><p>{escape(about)}</p>"
 
 
 def _inputs(handlers: Handlers) -> Inputs:
     first = next(iter(handlers.engine.pipelines))
+    condition = handlers.engine.pipelines[first].condition
+    model = _model(handlers, first)
+    prompt, suggested = prompt_boxes(condition)
     what = _what(handlers, first)
     which = _which()
     how = _how(handlers.engine.pipelines[first])
     with gr.Accordion("More settings", open=False):
+        negative = negative_box(condition)
         settings = gr.Textbox(
             "",
             label="Settings in JSON",
@@ -108,14 +124,13 @@ def _inputs(handlers: Handlers) -> Inputs:
         note = gr.Textbox(
             label="Found", placeholder="Nothing yet.", interactive=False, elem_id="note"
         )
-    return Inputs(*what, *which, *how, settings, generate, stop, file, note)
+    words = PromptBoxes(prompt, suggested, negative)
+    return Inputs(model, words, *what, *which, *how, settings, generate, stop, file, note)
 
 
-def _what(
-    handlers: Handlers, first: str
-) -> tuple[gr.Dropdown, gr.Dropdown, gr.Row, gr.Button, gr.Button]:
+def _model(handlers: Handlers, first: str) -> gr.Dropdown:
     names = list(handlers.engine.pipelines)
-    model = gr.Dropdown(
+    return gr.Dropdown(
         names,
         value=first,
         label="Model",
@@ -123,6 +138,9 @@ def _what(
         visible=len(names) > 1,
         elem_id="model",
     )
+
+
+def _what(handlers: Handlers, first: str) -> tuple[gr.Dropdown, gr.Row, gr.Button, gr.Button]:
     choices = handlers.choices(first)
     labels = gr.Dropdown(
         choices,
@@ -137,7 +155,7 @@ def _what(
     with gr.Row(visible=bool(choices)) as of_classes:
         all_classes = gr.Button("All classes in turn", size="sm", min_width=120)
         random_class = gr.Button("Random class", size="sm", min_width=120)
-    return model, labels, of_classes, all_classes, random_class
+    return labels, of_classes, all_classes, random_class
 
 
 def _which() -> tuple[gr.Slider, gr.Number, gr.Button, gr.Button]:
@@ -224,7 +242,10 @@ def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
     job_id = gr.State("")
     i.generate.click(
         handlers.generate,
-        [i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.settings, history],
+        [
+            *(i.model, i.labels, i.num, i.seed, i.steps, i.guidance, i.settings, history),
+            *(i.words.prompt, i.words.negative),
+        ],
         [o.live, o.gallery, history, last_seed, job_id, i.stop],
         api_name="generate",
         preprocess=False,  # the order checks each value and says what is wrong with it
@@ -234,7 +255,13 @@ def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
     )
     # On a phone the results are far below the button.
     i.generate.click(None, js=SHOW_RESULTS)
-    chosen = [i.labels, i.of_classes, i.steps, i.guidance]  # what depends on the model
+    chosen = [
+        i.labels,
+        i.of_classes,
+        i.steps,
+        i.guidance,
+        *i.words.all(),
+    ]  # what depends on the model
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     i.stop.click(handlers.stop, job_id, None, queue=False, **quiet)  # also while the queue is full
     o.gallery.select(handlers.select, history, [o.recipe, o.command, last_seed], **quiet)
@@ -248,5 +275,7 @@ def _connect(handlers: Handlers, i: Inputs, o: Outputs) -> None:
     i.model.input(handlers.choose_model, i.model, chosen, **quiet)
     i.all_classes.click(handlers.all_classes, i.model, [i.labels, i.num], **quiet)
     i.random_class.click(handlers.random_class, i.model, i.labels, **quiet)
+    suggested = i.words.suggested
+    suggested.click(handlers.suggest, [i.model, suggested], i.words.prompt, **quiet)
     i.random_seed.click(lambda: -1, None, i.seed, **quiet)
     i.reuse_seed.click(lambda seed: seed, last_seed, i.seed, **quiet)

@@ -14,11 +14,13 @@ from gensynth.errors import InputError, UsageError
 from gensynth.pipelines.contract import Pipeline
 from gensynth.sampling.outputs import RECIPE_KEY
 from gensynth.settings import as_options, known_settings
+from gensynth_serve.pages.prompts import takes_prompts
 from gensynth_serve.queue.engine import allowed, most_steps
 from gensynth_serve.queue.order import Order
 
 MAX_FILE_BYTES = 20_000_000  # as `MAX_FILE` in web/limits.py
 MAX_RECIPE_CHARS = 65_536
+MAX_SHOWN = 200  # characters of a prompt in a line
 NO_RECIPE = "this file holds no gensynth settings. Use a PNG that gensynth made."
 
 
@@ -36,10 +38,10 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
     recipe = _recipe(path)
     notes = []
     if "edit" in recipe:
-        if recipe.get("label") is None:
+        if recipe.get("label") is None and not recipe.get("prompt"):
             raise InputError(
-                "this picture was edited from another one without a class, so its settings alone "
-                "draw nothing. Use gensynth edit and the picture it was made of."
+                "this picture was edited from another one without a class or prompt, so its "
+                "settings alone draw nothing. Use gensynth edit and the picture it was made of."
             )
         notes.append("it was edited from another picture, which these settings do not draw again")
     served = [
@@ -51,14 +53,16 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
         notes.append(f"it was made by {str(recipe['model'])[:60]!r}, which is not served here")
     pipeline = pipelines[model]
     try:
+        item = pipeline.condition.from_recipe(recipe)
         order = Order(
             model,
-            labels=[pipeline.condition.from_recipe(recipe)],
+            labels=[item],
             num=1,
             seed=recipe.get("seed"),
             steps=recipe.get("steps"),  # anything at all: `Order` checks it
             guidance=recipe.get("guidance"),
             most_steps=most_steps(pipeline),
+            prompt=item if takes_prompts(pipeline.condition) else None,
         )
     except UsageError as error:
         raise InputError(f"the settings in this file cannot be used: {error}") from error
@@ -68,7 +72,7 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
         order = whole
     except UsageError as error:
         notes.append(f"its other settings cannot be used here: {str(error).rstrip('.')}")
-    shown = pipeline.condition.name(order.labels[0])
+    shown = pipeline.condition.name(item)[:MAX_SHOWN]
     text = f"Restored: {shown}, seed {order.seed}, {order.steps} steps."
     return order, text + (f" Note: {'; '.join(notes)}." if notes else "")
 
@@ -77,6 +81,8 @@ def command(recipe: Mapping[str, Any]) -> str:
     """The command line that draws a picture again from its recipe."""
     # A number by itself may be the name of another class.
     shown = f" --labels index:{shlex.quote(str(recipe['label']))}" if "label" in recipe else ""
+    if "prompt" in recipe:
+        shown = f" --prompt {shlex.quote(str(recipe['prompt'] or ''))}"
     return (
         f"gensynth sample --model {shlex.quote(recipe['model'])}{shown} --num 1 "
         f"--seed {recipe['seed']} {shlex.join(as_options(recipe))} --out DIR"

@@ -21,6 +21,7 @@ CSS = """
 .live progress::-moz-progress-bar {background: var(--color-accent);}
 .live .status {margin: 0; min-height: 1.5em; overflow: hidden; text-overflow: ellipsis;
   font-variant-numeric: tabular-nums;}
+.live .warning {margin: 0; max-height: 4.5em; overflow: auto; overflow-wrap: anywhere;}
 .small-pictures img {image-rendering: pixelated;}
 .small-pictures .preview .media-button img {width: 100%; height: 100%; object-fit: contain;}
 #gallery .preview {background: var(--block-background-fill);}

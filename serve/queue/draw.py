@@ -14,7 +14,7 @@ from gensynth.data.images import to_pil
 from gensynth.pipelines.contract import Progress
 from gensynth.sampling.generate import generate
 from gensynth.sampling.outputs import recipe, reporting_write_errors, save_picture
-from gensynth_serve.queue.jobs import Job, Made, Preview
+from gensynth_serve.queue.jobs import Job, Made, Preview, Warned
 
 BATCH = 8  # pictures drawn together
 PREVIEW_SECONDS = 0.2  # at least, between two previews: decoding takes time
@@ -36,6 +36,10 @@ def draw(job: Job, folder: Path, prepare: Callable[[], None]) -> None:
     """
     report, pipeline = StepReport(job), job.pipeline
     complete = pipeline.resolve(job.settings).settings
+    items = [picture.item for picture in job.pictures]
+    # In this thread, like all that is done with a tokenizer: it serves one at a time.
+    if notes := pipeline.condition.notes([*items, *filter(None, [complete.negative])]):
+        job.news.put(Warned(notes))
 
     def drawn(items: list[Item], seeds: list[int]) -> list[Image.Image]:
         return pipeline.draw(items, seeds, job.settings, report)

@@ -71,6 +71,8 @@ class Engine:
             )
         pipeline = self.pipelines[order.model]
         items = [pipeline.condition.item(wish) for wish in order.labels]
+        if order.prompt is not None:
+            items = pipeline.condition.prompted([order.prompt])
         settings = allowed(self.pipelines, pipeline, order.settings)
         job = Job(order, pipeline, plan(items, order.num, order.seed), settings)
         with self._changed:

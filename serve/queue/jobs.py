@@ -22,6 +22,13 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """What of the job's prompts is not read, in sentences."""
+
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
 class Preview:
     """Pictures `first`, `first` + 1, ... as JPEG, after `step` of `steps`."""
 
@@ -65,7 +72,7 @@ class Failed:
     exit_code: int
 
 
-News = Queued | Preview | Made | Done | Stopped | Failed
+News = Queued | Warned | Preview | Made | Done | Stopped | Failed
 
 
 @dataclass

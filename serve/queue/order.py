@@ -32,9 +32,11 @@ class Order:
     Args:
         model: name of a served model.
         labels: class numbers or names, at least one; [None] for a model without classes.
+            [] beside a prompt.
         num: how many pictures.
         further: other settings by name, as JSON holds them.
         most_steps: the most steps of this model.
+        prompt: what every picture shows in words, instead of classes.
 
     Raises:
         UsageError: a value that is out of range or not a number.
@@ -48,6 +50,7 @@ class Order:
     guidance: float
     further: Mapping[str, Any] = field(default_factory=dict)
     most_steps: int = MAX_STEPS
+    prompt: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -57,7 +60,12 @@ class Order:
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
             raise UsageError(f"the model is a name, got {_shown(self.model)}.")
-        self.labels = _labels(self.labels)
+        if self.prompt is None:
+            self.labels = _labels(self.labels)
+        elif not isinstance(self.prompt, str):
+            raise UsageError(f"the prompt is a text, got {_shown(self.prompt)}.")
+        else:
+            self.labels = []
         self.num = whole("the number of images", self.num, 1, MAX_IMAGES)
         self.seed = whole("the seed", self.seed, 0, MAX_SEED)
         self.steps = whole("the number of steps", self.steps, 1, self.most_steps)

@@ -91,6 +91,7 @@ def create_app(
     pipelines = {name: load(model, variant=variant) for name, model in shown_names(models).items()}
     for name, pipeline in pipelines.items():
         pipeline.resolve()  # a tokenizer, which draws nothing, refuses
+        pipeline.condition.none(pipeline.device)  # kept: only one thread may encode later
         for sentence in pipeline.optimize() if optimize else ():
             print(f"{name}: {sentence}", file=sys.stderr, flush=True)
     folder = PrivateFolder()

@@ -102,6 +102,8 @@ REFUSED = [
     (["evaluate", "PICTURES", "--reference", "nowhere"], 3, "there are no images at 'nowhere'"),
     (["evaluate", "PICTURES", "--reference", "x.npz"], 3, "gensynth reference IMAGES --out x.npz"),
     ([*EVALUATE, "--floor", "nowhere"], 3, "there are no images at 'nowhere'"),
+    ([*EVALUATE, "--trained-on", "nowhere"], 3, "there are no images at 'nowhere'"),
+    ([*EVALUATE, "--prompts", "nowhere"], 3, "there are no images at 'nowhere'"),
     ([*EVALUATE, "--extractor", "lite0-65"], 2, "there is no extractor 'lite0-65'"),
     ([*EVALUATE, "--metrics", "is,precison"], 2, "Did you mean precision-recall?"),
     ([*EVALUATE, "--weights", "nowhere.pth"], 3, "there is no weights file nowhere.pth"),

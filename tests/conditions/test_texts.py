@@ -78,6 +78,7 @@ def test_a_prompt_is_tidied(texts, wish, item):
         (True, "a prompt is a text, got True"),
         ("x" * 10_001, r"may have 10,000 characters, this one has 10,001"),
         ("a\0b", "cannot hold the character NUL"),
+        ("caf\udce9", "no UTF-8"),
     ],
 )
 def test_what_is_no_prompt_is_refused(texts, wish, words):
@@ -85,9 +86,15 @@ def test_what_is_no_prompt_is_refused(texts, wish, words):
         texts.item(wish)
 
 
-def test_a_line_is_a_prompt_commas_included(texts):
-    assert texts.parse("red apple, fluent\n\n cat ") == ["red apple, fluent", "cat"]
-    assert texts.parse("") == [""]
+def test_each_text_is_a_prompt_commas_included(texts):
+    assert texts.prompted([" red apple, fluent\n", "3", ""]) == ["red apple, fluent", "3", ""]
+
+
+@pytest.mark.parametrize("line", ["3", "0-9", "cat face"])
+def test_classes_are_no_prompt(texts, line):
+    words = f"instead of the class '{line}' give a prompt, such as --prompt 'red apple, fluent'"
+    with pytest.raises(UsageError, match=words):
+        texts.parse(line)
 
 
 def test_a_long_prompt_is_cut_and_the_lost_words_are_named():
@@ -100,6 +107,46 @@ def test_a_long_prompt_is_cut_and_the_lost_words_are_named():
     assert texts.notes(["red apple, fluent"]) == []
     whole, cut = texts.encode([prompt, "red apple cat face green noto"], CPU)["input_ids"]
     assert torch.equal(whole, cut) and whole[-1] == END
+
+
+def test_where_no_blanks_are_the_cut_is_inside_of_the_word():
+    texts = small(length=16)
+    prompt = "りんご" * 20  # of bytes, since no caption has any
+    lost = texts.lost(prompt)
+    assert prompt.endswith(lost) and 0 < len(lost) < len(prompt)
+    assert texts._tokens_of(prompt[: -len(lost)]) <= 16 < texts._tokens_of(prompt[: 1 - len(lost)])
+    [note] = texts.notes(["cat", prompt, prompt])
+    assert note.endswith(f"not read: {lost!r}.")
+
+
+def test_an_emoji_is_read_as_its_name_and_kept_as_it_was_typed(texts):
+    typed, said = "🍎, fluent", "red apple, fluent"
+    assert texts.item(typed) == typed and texts.recipe(typed) == {"prompt": typed}
+    read = texts.encode([typed, said], CPU)["input_ids"]
+    assert torch.equal(*read)
+    assert texts.notes([typed]) == []
+
+
+def test_an_emoji_of_the_captions_is_a_word_itself():
+    captions = ["🍎 fluent", "🍎 noto", "cat 🐱 fluent", "🐱 noto"] * 9
+    shown = Shown(kind="text", length=8, width=16, layers=1, heads=2, vocabulary=600)
+    texts = Texts.of_experiment(shown, [], captions)
+    assert texts.words("🍎 noto 🚀") == "🍎 noto rocket"
+
+
+def test_a_frozen_encoder_reads_what_is_typed(tmp_path):
+    encoder_folder("clip", tmp_path)
+    texts = Texts.of_experiment(Shown(kind="text", encoder=str(tmp_path), length=10), [], CAPTIONS)
+    assert texts.words("🍎 noto") == "🍎 noto"
+
+
+def test_a_job_of_many_prompts_is_described_by_a_hash(texts):
+    assert texts.job(["a", "b"]) == {"prompts": ["a", "b"]}
+    many = [f"picture number {number}" for number in range(1000)]
+    described = texts.job(many)["prompts"]
+    assert described["number"] == 1000 and described["first"] == "picture number 0"
+    other = texts.job([*many[:-1], "another"])["prompts"]
+    assert other["sha256"] != described["sha256"] and len(json.dumps(described)) < 200
 
 
 def test_a_caption_is_a_row_of_numbers(texts):

@@ -127,7 +127,8 @@ def test_keywords_are_read_off_the_shapes(system, vae, tmp_path, keywords):
         assert pipeline.config.guidance == 1
 
 
-@pytest.mark.parametrize("name", MODELS)
+# PixArt's come with their settings, in diffusers' folders: test_pixart.py
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("PixArt-")])
 def test_every_size_is_told_from_the_others(name):
     system = next(key for key, start in FAMILIES.items() if name.startswith(start))
     with torch.device("meta"):

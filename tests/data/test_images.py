@@ -9,6 +9,7 @@ from PIL import Image
 
 from gensynth.data.images import (
     UNREADABLE,
+    captioned_grid,
     center_crop,
     decode,
     fit,
@@ -258,3 +259,20 @@ def test_a_sliver_costs_no_gigabyte(size, how):
         resource.setrlimit(resource.RLIMIT_AS, limits)
     assert square.size == (256, 256)
     assert square.getpixel((127, 127)) == (9, 99, 199)
+
+
+def test_a_captioned_grid_has_the_names_under_the_pictures():
+    colours = ("red", "lime", "blue")
+    names = ("cat", "a name that is much wider than its picture", "")
+    pictures = [(n, Image.new("RGB", (32, 32), c)) for n, c in zip(names, colours, strict=True)]
+    sheet = captioned_grid(pictures, columns=2, zoom=2)
+    cell, below, gap = 64, 18, 4
+    assert sheet.size == (2 * (cell + gap) + gap, 2 * (cell + below + gap) + gap)
+    for index, (_, picture) in enumerate(pictures):
+        row, column = divmod(index, 2)
+        left, top = gap + column * (cell + gap), gap + row * (cell + below + gap)
+        assert sheet.getpixel((left + 32, top + 32)) == picture.getpixel((0, 0))
+        text = sheet.crop((left, top + cell, left + cell, top + cell + below))
+        assert (text.convert("L").getextrema()[0] < 100) == bool(names[index])
+        gaps = sheet.crop((left + cell, top, left + cell + gap, top + cell + below))
+        assert gaps.convert("L").getextrema() == (255, 255)  # nothing runs into the next

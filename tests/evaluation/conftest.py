@@ -19,6 +19,7 @@ class Pictures:
     """uint8 images [N, C, H, W] with labels, as `gensynth.evaluation.measuring.features.Images`."""
 
     lossy = False
+    texts = None
 
     def __init__(self, name: str, pixels: Tensor, labels: list[int] | None = None, classes=None):
         self.name, self.pixels, self.length = name, pixels, len(pixels)

@@ -440,3 +440,14 @@ def test_the_command(write, tmp_path):
     assert forced.exit_code == 0
     assert "Not ranked." in forced.output
     assert "best" not in forced.output
+
+
+@pytest.mark.parametrize("key", ["prompts", "trained_on", "scorer"])
+def test_other_prompts_training_pictures_or_scorers_are_not_ranked(write, key):
+    one, other = ({"beside": {f"{key}_sha256": 32 * pair}} for pair in ("ab", "cd"))
+    same = [write(name, report(20.0, **one)) for name in "ab"]
+    assert compare(same).differences == []
+    assert compare([same[0], write("without", report(21.0))]).differences == []
+    words = {"trained_on": "training pictures"}.get(key, key)
+    with pytest.raises(RefusedError, match=f"They differ in the {words}: a has abababababab…"):
+        compare([same[0], write("other", report(20.0, **other))])

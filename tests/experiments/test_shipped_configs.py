@@ -14,8 +14,10 @@ from PIL import Image
 
 from gensynth.autoencoders import VQAutoencoder
 from gensynth.config import Experiment
+from gensynth.config.data import BUNDLED
 from gensynth.experiments.read import load_experiment
 from gensynth.models import preset
+from gensynth.pretrained import CODECS
 from gensynth.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -94,9 +96,9 @@ def test_two_steps(path, images, vae, tmp_path):
     narrow = NARROW[preset(full.model.name)[0].__name__]
     overrides = [f"model.{key}={value}" for key, value in narrow.items()]
     overrides += ["training.compile=false"]  # tens of seconds
-    if full.data.source != "fashion_mnist":
+    if full.data.source not in BUNDLED:
         overrides += ["data.source=parquet", f"data.path='{images}'"]
-    if full.autoencoder.kind == "kl":
+    if full.autoencoder.kind == "kl" and full.autoencoder.path not in CODECS:
         overrides += [f"autoencoder.path='{vae}'"]
     if full.autoencoder.kind == "vq":
         save_tokenizer(full, tmp_path / "tokenizer")

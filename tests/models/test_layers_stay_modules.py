@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from small_models import TOKEN_VARIANTS, VARIANTS, layers, output, small
+from small_models import TEXT_VARIANTS, TOKEN_VARIANTS, VARIANTS, layers, output, small
 from torch import nn
 
 from gensynth.ops.plain import is_plain
 
-EVERY = [*VARIANTS, *TOKEN_VARIANTS]
+EVERY = [*VARIANTS, *TOKEN_VARIANTS, *TEXT_VARIANTS]
 
 
 @pytest.mark.parametrize("variant", EVERY)
@@ -22,7 +22,7 @@ def test_every_layer_is_called_once_where_it_has_a_hook(variant):
     assert len(calls) == len(set(calls))
 
 
-@pytest.mark.parametrize("variant", ["DiCo", "MaskGIT"])
+@pytest.mark.parametrize("variant", ["DiCo", "MaskGIT", "DiC-text"])
 @pytest.mark.parametrize("hook", ["register_forward_pre_hook", "register_forward_hook"])
 def test_what_a_hook_changes_has_an_effect(variant, hook):
     for name in layers(small(variant)):

@@ -6,6 +6,7 @@ import torch._dynamo.testing
 from small_models import (
     SMALL,
     SMALL_TOKENS,
+    TEXT_VARIANTS,
     TOKEN_VARIANTS,
     TRANSFORMER,
     VARIANTS,
@@ -13,15 +14,18 @@ from small_models import (
     inputs,
     inputs_of,
     small,
+    step_random,
+    text_of,
 )
 
 from gensynth.errors import UsageError
 from gensynth.models import MODELS, constructor_keywords, create_model
 from gensynth.models.layers.mixers import MIXERS
-from gensynth.seeding import StepRandom
 
 every = pytest.mark.parametrize("variant", VARIANTS)
 every_trained_one = pytest.mark.parametrize("variant", [*VARIANTS, *TOKEN_VARIANTS])
+# also of texts
+every_one = pytest.mark.parametrize("variant", [*VARIANTS, *TOKEN_VARIANTS, *TEXT_VARIANTS])
 
 
 def test_every_class_is_here():
@@ -57,12 +61,13 @@ def test_every_input_and_parameter_matters(variant):
     assert not torch.equal(output, model(sample, timestep, labels.flip(0)))
 
 
-@every_trained_one
+@every_one
 def test_a_row_does_not_depend_on_its_batch(variant):
-    model, given = small(variant), inputs_of(variant)
+    model, given, text = small(variant), inputs_of(variant), text_of(variant)
     with torch.inference_mode():
-        together = model(*given)
-        alone = model(*(tensor[1:2] for tensor in given))
+        together = model(*given, **text)
+        of_one = {name: tensor[1:2] for name, tensor in text.items()}
+        alone = model(*(tensor[1:2] for tensor in given), **of_one)
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -169,31 +174,31 @@ def test_one_pass_without_keywords_unless_a_model_asks_for_more(variant):
     assert not model.varying_tokens
 
 
-@every_trained_one
+@every_one
 def test_save_and_load(variant, tmp_path):
-    model, given = small(variant), inputs_of(variant)
+    model, given, text = small(variant), inputs_of(variant), text_of(variant)
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path)
-    torch.testing.assert_close(again(*given), model(*given), atol=0, rtol=0)
+    torch.testing.assert_close(again(*given, **text), model(*given, **text), atol=0, rtol=0)
 
 
-@every_trained_one
+@every_one
 def test_gradient_checkpointing_changes_nothing(variant):
-    model, given = small(variant).train(), inputs_of(variant)
-    model(*given).square().sum().backward()
+    model, given, text = small(variant).train(), inputs_of(variant), text_of(variant)
+    model(*given, **text).square().sum().backward()
     plain = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     model.enable_gradient_checkpointing()
-    model(*given).square().sum().backward()
+    model(*given, **text).square().sum().backward()
     again = [p.grad for p in model.parameters() if p.grad is not None]
     for gradient, expected in zip(again, plain, strict=True):
         torch.testing.assert_close(gradient, expected)
 
 
-@every
+@pytest.mark.parametrize("variant", [*VARIANTS, *(v for v in TEXT_VARIANTS if v[:4] != "Mask")])
 def test_a_fresh_model_predicts_zero(variant):
     """adaLN-Zero: the output layer starts at zero."""
-    assert fresh(variant)(*inputs()).abs().max() == 0
+    assert fresh(variant)(*inputs_of(variant), **text_of(variant)).abs().max() == 0
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,8 @@ def test_a_fresh_model_predicts_zero(variant):
     [
         pytest.param("MDTv2", marks=pytest.mark.slow),
         pytest.param("DiC", marks=pytest.mark.slow),
-        *("DiCo", "DiT", "MaskGIT", "DiT-linear", "DiT-local"),
+        pytest.param("DiCo-text", marks=pytest.mark.slow),
+        *("DiCo", "DiT", "MaskGIT", "DiT-linear", "DiT-local", "DiT-pixart", "MaskGIT-text"),
         *(
             pytest.param(f"DiT-{mixer}", marks=pytest.mark.slow)
             for mixer in MIXERS
@@ -217,10 +223,10 @@ def test_compiles_whole_once_for_any_batch_and_once_for_another_size(variant):
     model = torch.compile(small(variant, **depth), fullgraph=True, backend=counter)
 
     def run(*size: int) -> None:
-        given = inputs_of(variant, *size)
-        for tensor in given:
+        given, text = inputs_of(variant, *size), text_of(variant, size[0])
+        for tensor in (*given, *text.values()):
             torch._dynamo.mark_dynamic(tensor, 0)
-        model(*given)
+        model(*given, **text)
 
     with torch.no_grad():
         run(2, 8, 8)
@@ -281,10 +287,6 @@ def test_names_and_keywords():
     with pytest.raises(TypeError, match=r"no keyword 'hidden_sise'.*'hidden_size'"):
         create_model("DiCo-nano", hidden_sise=8)
     assert "hidden_size" in constructor_keywords("dico-s")
-
-
-def step_random(step: int = 0) -> StepRandom:
-    return StepRandom(0, step, slice(0, 3), 3)
 
 
 @pytest.mark.parametrize("mixer", sorted(MIXERS))
@@ -384,21 +386,22 @@ def test_sit_makes_variances_and_throws_them_away(size):
     assert torch.equal(sit(*inputs()), dit(*inputs())[:, :4])
 
 
-@every_trained_one
+@every_one
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(variant, dtype):
     """Whole models in half precision, and autocast: near the float32 output, gradients finite."""
     model = small(variant)
     sample, *others = inputs_of(variant)
-    expected = model(sample, *others)
+    text = text_of(variant)
+    expected = model(sample, *others, **text)
     scale = expected.abs().max()
     if dtype is torch.bfloat16:
         with torch.autocast("cpu", dtype):
-            output = model(sample, *others)
+            output = model(sample, *others, **text)
         assert (output.float() - expected).abs().max() < 0.05 * scale
         output.float().square().sum().backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     sample = sample.to(dtype) if sample.is_floating_point() else sample
-    halved = model.to(dtype)(sample, *others)
+    halved = model.to(dtype)(sample, *others, **text)
     assert halved.dtype == dtype
     assert (halved.float() - expected).abs().max() < 0.05 * scale

@@ -130,7 +130,17 @@ def test_one_public_endpoint(client):
     api = client.view_api(return_format="dict")["named_endpoints"]
     assert list(api) == ["/generate"]
     names = [parameter["parameter_name"] for parameter in api["/generate"]["parameters"]]
-    assert names == ["model", "labels", "num", "seed", "steps", "guidance", "settings"]
+    assert names == [
+        "model",
+        "labels",
+        "num",
+        "seed",
+        "steps",
+        "guidance",
+        "settings",
+        "prompt",
+        "negative",
+    ]
 
 
 def test_a_program_can_generate(client, model_folder):

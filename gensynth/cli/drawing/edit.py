@@ -23,6 +23,9 @@ def edit(
     label: str = typer.Option(
         None, "--label", help="Class of the redrawn part. [default: no class]"
     ),
+    prompt: str = typer.Option(
+        None, "--prompt", metavar="TEXT", help="Instead, for models of prompts: what it shows."
+    ),
     outpaint: str = typer.Option(
         None, "--outpaint", metavar="N|HxW", help="Pixels of a larger canvas to fill."
     ),
@@ -61,7 +64,8 @@ def edit(
     canvas = None if outpaint is None else read_size(outpaint, "--outpaint")
     if canvas is not None:
         check_area(*canvas)
-    changes: dict[str, Any] = {"label": label, "strength": strength, "outpaint": canvas}
+    shown = label if prompt is None else prompt.strip() or None
+    changes: dict[str, Any] = {"label": shown, "strength": strength, "outpaint": canvas}
     changes |= {"anchor": anchor, "edge": edge}
     changes["settings"] = settings
     from gensynth.preflight import editing
@@ -71,7 +75,7 @@ def edit(
     for picture in filter(None, (image, mask)):
         editing.check_picture(picture)
     editing.check_change(anchor, strength, edge)
-    check_model(model, settings, label)
+    check_model(model, settings, label, () if prompt is None else (prompt,))
     editing.check_tokens(model)
     from gensynth.sampling.edits import EditJob, run
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import typer
 
-from gensynth.cli.options import VARIANT, drawing_options
+from gensynth.cli.options import PROMPT_FILE, PROMPTS, VARIANT, drawing_options
 from gensynth.settings import Settings
+
+NUM = 40  # pictures, where no prompts say how many
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +24,11 @@ def sample(
         "--labels",
         help="Classes in turn: 0-9, 3,5 or names (gensynth classes lists them). [default: all]",
     ),
-    num: int = typer.Option(40, "--num", "-n", help="Number of pictures."),
+    prompt: list[str] = PROMPTS,
+    prompts: Path = PROMPT_FILE,
+    num: int = typer.Option(
+        None, "--num", "-n", help="Number of pictures. [default: one of each prompt, else 40]"
+    ),
     seed: int = typer.Option(0, "--seed", help="Seed of the first picture; the next has seed + 1."),
     settings: Settings = Settings(),
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
@@ -37,19 +43,24 @@ def sample(
 
     gensynth sample --labels Sneaker,Bag --num 20 --seed 7 --out bags
 
+    gensynth sample --model MODEL --prompt "red apple, fluent" --prompt "cat face, blob"
+
     torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
     (torchrun takes --num for an option of its own; -n is the same).
     """
+    from gensynth.conditions.prompt_files import all_prompts
     from gensynth.preflight.drawing import check_model, check_numbers
     from gensynth.system.disk import check_writable
 
+    told = all_prompts(prompt, prompts)
+    num = (len(told) or NUM) if num is None else num
     check_numbers(num, seed, batch_size, kind)
-    check_model(model, settings, shown)
+    check_model(model, settings, shown, told)
     check_writable(out or Path("samples"))
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
-    job = Job(model, shown, num, seed, settings, batch_size, kind, metadata, variant)
+    job = Job(model, shown, num, seed, settings, batch_size, kind, metadata, variant, told)
     folder = run(job, out, optimize)
     if processes().is_main_process:
         print(folder)

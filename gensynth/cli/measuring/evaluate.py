@@ -1,14 +1,13 @@
 """`gensynth evaluate`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from gensynth.cli.options import VARIANT, drawing_options
-from gensynth.evaluation.request import NUM_DRAWN, Request
+from gensynth.evaluation.request import Request
 from gensynth.settings import Settings
 from gensynth.system.disk import check_writable
 from gensynth.system.temporary import remove_leftovers
@@ -34,7 +33,10 @@ def evaluate(
     ),
     variant: str = VARIANT,
     num: int = typer.Option(
-        None, "--num", "-n", help="Samples to use. [default: all; 50,000 with --model]"
+        None,
+        "--num",
+        "-n",
+        help="Samples to use. [default: all; with --model 50,000, or one for each prompt]",
     ),
     seed: int = typer.Option(
         None, "--seed", help="Of the first picture, or of which are used. [default: 0]"
@@ -57,10 +59,24 @@ def evaluate(
         None,
         "--metrics",
         help="Some, with commas between: frechet, is, precision-recall, density-coverage, kid, "
-        "cmmd. [default: all that fit]",
+        "cmmd, retrieval, clip-score, copies, held-out. [default: all that fit]",
     ),
     floor: str = typer.Option(
         None, "--floor", help="Other real images, whose score stands beside the samples'."
+    ),
+    prompts: str = typer.Option(
+        None,
+        "--prompts",
+        help="What the samples were drawn for, or what is drawn: lines of a .txt, or captions of "
+        "pictures. [default with a model of texts: the captions of the reference]",
+    ),
+    trained_on: str = typer.Option(
+        None,
+        "--trained-on",
+        help="Pictures the model was trained on: copies of them are looked for and shown.",
+    ),
+    clip: str = typer.Option(
+        None, "--clip", help="Folder or hub id of a CLIP: the CLIP score of samples and prompts."
     ),
     size: int = typer.Option(
         None, "--size", help="Bring the real images, not the samples, to squares of this size."
@@ -96,6 +112,8 @@ def evaluate(
 
     gensynth evaluate --model runs/demo --num 10000 --reference fashion_mnist:test --out report
 
+    gensynth evaluate --model emoji --reference test.parquet --trained-on train.parquet --out report
+
     With the weights of the FID Inception (pytorch-fid's file): FID, sFID, Inception Score,
     precision and recall as published, --weights FILE --reference VIRTUAL_imagenet256_labeled.npz
 
@@ -123,6 +141,9 @@ def evaluate(
         download=download,
         metrics=metrics,
         floor=floor,
+        prompts=prompts,
+        trained_on=trained_on,
+        clip=clip,
         size=size,
         fit=fit,
         class_level=class_level,
@@ -135,8 +156,6 @@ def evaluate(
     if out is not None:
         check_writable(out.parent if out.suffix == ".json" else out)
     remove_leftovers()
-    if model is not None and num is None and protocol is None:
-        print(f"note: {NUM_DRAWN:,} pictures are drawn; --num takes fewer.", file=sys.stderr)
     from gensynth.evaluation.measuring.features import remove_unused
     from gensynth.progress import progress_bar
 
@@ -165,7 +184,8 @@ def evaluate(
         console = Console(stderr=as_json)  # which leaves stdout to the JSON
         print_rows(compare(measured, weights, peer=cross_check), console)
     if model is not None and not keep:
-        measured.files.remove()
+        for files in (measured.files, *measured.further):
+            files.remove()
     remove_unused()
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ FASHION_SIZE = 32
 PATIENCE = Patience(without="--workers 0, in a run data.workers=0, reads without them")
 
 
+def without_captions() -> None:
+    """Of images that have none."""
+
+
 @dataclass
 class ImageSet:
     """`length` images by number; they may be read in other processes.
@@ -49,6 +53,7 @@ class ImageSet:
         classes: names of the labels, where the source knows them.
         name_of: number -> how to find the image.
         summary: what was read and what was left out, in words.
+        captions: gives `texts`; they are read when they are first asked for.
     """
 
     name: str
@@ -60,6 +65,12 @@ class ImageSet:
     classes: list[str] | None = None
     name_of: Callable[[int], str] = "image {}".format
     summary: str = ""
+    captions: Callable[[], list[str] | None] = without_captions
+
+    @cached_property
+    def texts(self) -> list[str] | None:
+        """What each image shows in words, "" where that is not said; None if it is for none."""
+        return self.captions()
 
     def batches(
         self, indices: Sequence[int], batch_size: int = 64, workers: int = 0
@@ -153,6 +164,7 @@ def open_images(
         pictures.classes,
         pictures.name_of,
         pictures.summary,
+        pictures.captions,
     )
 
 
@@ -187,7 +199,8 @@ def _open(place: str, split: str | None, level: int | None) -> Pictures:
         found = read_folder(Path(place), split, level, order=natural)
         if split is not None and not found.splits:
             raise UsageError(f"{place} has no splits; leave out {split}.")
-        return Files(found)
+        again = partial(read_folder, Path(place), split, level, order=natural, texts=True)
+        return Files(found, again)
     kinds = {file.suffix.lower() for file in files}
     if kinds == {".parquet"}:
         path = str(files[0].parent) if Path(place).is_dir() else place

@@ -185,6 +185,9 @@ class ArrayImages:
     def name_of(self, index: int) -> str:
         return f"image {index} of {self.array.path}"
 
+    def captions(self) -> None:
+        """An array has none."""
+
 
 def _remedy(array: StoredArray) -> str:
     """What to do about an array that is not [N, H, W, 1 or 3] of uint8."""

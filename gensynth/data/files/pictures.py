@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
 from gensynth.config import Data
 from gensynth.data.images import decode
+from gensynth.data.reading.captions import TEXT_COLUMNS, captions_of
 from gensynth.data.reading.contents import in_words
 from gensynth.data.reading.endings import natural
 from gensynth.data.reading.folder import ONE_KIND, PictureFolder
 from gensynth.data.reading.labels import Labels
 from gensynth.data.reading.places import stamp_of
+from gensynth.data.rows import LabelledRows
 from gensynth.data.sources import open_source
-from gensynth.errors import InputError
+from gensynth.data.tables import load_rows
+from gensynth.errors import InputError, UsageError
 from gensynth.files import read_json_lines
 
+T = TypeVar("T")
 HEAD_BYTES = 64  # of a file, enough to see how it is compressed
 
 
@@ -48,6 +52,9 @@ class Pictures(Protocol):
     def name_of(self, index: int) -> str:
         """How to find a picture."""
 
+    def captions(self) -> list[str] | None:
+        """The first caption of each picture, "" for those without; None if none has one."""
+
 
 class Files:
     """Picture files, in the order given.
@@ -55,10 +62,13 @@ class Files:
     Attributes:
         labels: those in the manifest of `gensynth sample`; otherwise what the folder says. Folders
             that are numbers are the numbers of their classes.
+
+    Args:
+        captioned: reads the folder again, for captions.
     """
 
-    def __init__(self, found: PictureFolder):
-        self.files = found.files
+    def __init__(self, found: PictureFolder, captioned: Callable[[], PictureFolder] | None = None):
+        self.files, self.folder, self.captioned = found.files, found.folder, captioned
         self.stamp = stamp_of(found.files)
         self.labels = _drawn_labels(found.files, found.folder)
         self.classes: list[str] | None = None
@@ -81,6 +91,18 @@ class Files:
     def name_of(self, index: int) -> str:
         return str(self.files[index])
 
+    def captions(self) -> list[str] | None:
+        """Prompts in the manifest of `gensynth sample`; otherwise what the folder says."""
+        drawn = _drawn_prompts(self.files, self.folder)
+        if drawn is not None or self.captioned is None:
+            return drawn
+        try:
+            found = self.captioned()
+        except UsageError:  # there are none
+            return None
+        said = dict(zip(found.files, found.captions or (), strict=True))
+        return first_captions([said.get(file) for file in self.files], str(self.folder))
+
     def _head(self, index: int) -> bytes:
         return _content(self.files[index], HEAD_BYTES)
 
@@ -94,7 +116,7 @@ class Rows:
 
     def __init__(self, data: Data):
         source = open_source(data)
-        self.rows = source.rows
+        self.rows, self.data = source.rows, data
         self.channels = data.channels
         self.place = f"{data.path or data.source} {data.split}"
         self.stamp = source.stamp()
@@ -117,11 +139,32 @@ class Rows:
     def name_of(self, index: int) -> str:
         return f"row {index} of {self.place}"
 
+    def captions(self) -> list[str] | None:
+        stored = load_rows(self.data)
+        column = next((name for name in TEXT_COLUMNS if name in stored.column_names), None)
+        if column is None or not _holds_texts(stored.features[column]):
+            return None
+        values = stored.select_columns(column)[column][:]
+        if isinstance(self.rows, LabelledRows):  # some of them
+            values = [values[row] for row in self.rows.numbers]
+        return first_captions(values, f"the column {column} of {self.place}")
+
     def _encoded(self, index: int) -> bytes:
         image = self.rows[index]["image"] or {}
         if not image.get("bytes") and image.get("path"):
             return _content(Path(image["path"]))
         return image.get("bytes") or b""
+
+
+def first_captions(values: Sequence[Any], where: str) -> list[str] | None:
+    """The first caption of each value, "" for those that say nothing; None if none does."""
+    found = [next(iter(captions_of(value, where)), "") for value in values]
+    return found if any(found) else None
+
+
+def _holds_texts(feature: Any) -> bool:
+    inner = getattr(feature, "feature", feature)  # of a list
+    return "string" in getattr(inner, "dtype", "")
 
 
 def any_lossy(names: Sequence[str], head: Callable[[int], bytes]) -> bool:
@@ -150,12 +193,21 @@ def _content(file: Path, most: int = -1) -> bytes:
 
 
 def _drawn_labels(files: list[Path], folder: Path) -> list[int] | None:
-    labels = {}
+    return all_known(_manifest(files, folder, "label", int))
+
+
+def _drawn_prompts(files: list[Path], folder: Path) -> list[str] | None:
+    found: list[str] = all_known(_manifest(files, folder, "prompt", str)) or []
+    return found if any(found) else None
+
+
+def _manifest(files: list[Path], folder: Path, key: str, kind: type) -> list[Any]:
+    """What the manifest of `gensynth sample` says of each picture; None where it does not."""
+    known = {}
     for entry in read_json_lines(folder / "manifest.jsonl"):
-        if isinstance(entry, dict) and isinstance(entry.get("label"), int):
-            labels[str(entry.get("index"))] = entry["label"]
-    found = [labels.get(file.stem.lstrip("0") or "0") for file in files]
-    return all_known(found)
+        if isinstance(entry, dict) and isinstance(entry.get(key), kind):
+            known[str(entry.get("index"))] = entry[key]
+    return [known.get(file.stem.lstrip("0") or "0") for file in files]
 
 
 def numbered(values: list[Any]) -> tuple[list[int] | None, list[str] | None]:
@@ -179,7 +231,7 @@ def _of_folders(names: list[str]) -> tuple[list[int], list[str] | None]:
     return [order[name] for name in names], list(order)
 
 
-def all_known(labels: list[int | None]) -> list[int] | None:
-    """Labels if there are any and none is missing."""
-    known = [label for label in labels if label is not None]
-    return known if known and len(known) == len(labels) else None
+def all_known(values: list[T | None]) -> list[T] | None:
+    """Labels or prompts if there are any and none is missing."""
+    known = [value for value in values if value is not None]
+    return known if known and len(known) == len(values) else None

@@ -21,11 +21,15 @@ CONDITIONS = {
     "number of samples": (("samples", "count"), "num_samples"),
     "protocol": (("protocol",), "protocol"),
     "label rule": (("samples", "label_rule"), "label_rule"),
+    "prompts": (("beside", "prompts_sha256"), "prompts_sha256"),
+    "training pictures": (("beside", "trained_on_sha256"), "trained_on_sha256"),
+    "scorer": (("beside", "scorer_sha256"), "scorer_sha256"),
 }
 # Hashes of a reference in metrics.json: of its images, its statistics and its file; the first that
 # is known is shown.
 REFERENCE_HASHES = ("images_sha256", "statistics_sha256", "sha256")
-IF_KNOWN = ("label rule",)  # not recorded of samples from files
+# Not recorded of samples from files; of those without prompts and training pictures.
+IF_KNOWN = ("label rule", "prompts", "training pictures", "scorer")
 # What is said but does not keep numbers from being ranked: it may be what is compared.
 DRAWING = (
     *("steps", "guidance", "guidance_interval", "scheduler", "scheduler_options", "size"),

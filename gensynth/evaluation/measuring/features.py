@@ -64,6 +64,7 @@ class Images(Protocol):
         fingerprint: other images, or the same brought to another size, have another one.
         lossy: stored as JPEG or the like.
         labels, classes: the class of an index and the names of classes, where they are known.
+        texts: what each was drawn for or shows in words, where that is known.
     """
 
     name: str
@@ -72,6 +73,9 @@ class Images(Protocol):
     lossy: bool
     labels: Callable[[int], int] | None
     classes: list[str] | None
+
+    @property
+    def texts(self) -> Sequence[str] | None: ...
 
     def read(self, index: int) -> Tensor:
         """uint8 [1 or 3, H, W] of one image."""

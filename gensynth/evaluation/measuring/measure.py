@@ -8,6 +8,13 @@ import numpy as np
 import torch
 
 from gensynth.errors import UsageError
+from gensynth.evaluation.measuring.beside import (
+    Beside,
+    Looked,
+    look,
+    reason_against,
+    scores_beside,
+)
 from gensynth.evaluation.measuring.features import (
     PIXELS,
     Effort,
@@ -22,6 +29,7 @@ from gensynth.evaluation.measuring.features import (
 from gensynth.evaluation.measuring.floors import add_floors, without_floor
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.evaluation.measuring.measures import (
+    BESIDE,
     FEATURES_OF_REFERENCE,
     NEEDS_FEATURES,
     chosen_metrics,
@@ -45,6 +53,7 @@ def measure(
     seed: int = 0,
     others: Images | None = None,
     effort: Effort | None = None,
+    beside: Beside | None = None,
 ) -> Measured | None:
     """The numbers of samples against a reference; None in all processes but the main one.
 
@@ -55,6 +64,7 @@ def measure(
             score is the floor. None: in spaces whose numbers cannot be read without it, the floor
             compares as many images of the reference as there are samples with its others, if it
             has at least `floors.LEAST_SHARE` times as many.
+        beside: training pictures and a CLIP, if there are any.
 
     Raises:
         UsageError: fewer than two samples, or an unknown metric.
@@ -77,6 +87,8 @@ def measure(
     real = extract(images, range(images.length), extractor, effort) if images else None
     spare = extract(others, drawn, extractor, effort) if others and drawn else None
     files = extract(samples, order, extractor, effort)
+    beside, unfit = chosen_beside(metrics, beside or Beside(()), samples, images)
+    looked = look(samples, order, images, beside, effort)
     extracted = time.perf_counter()
     # Extracting is shared; the numbers are a small part of the work and made once.
     if not processes().is_main_process:
@@ -84,6 +96,9 @@ def measure(
     known = completed(reference, real, extractor)
     found = Measured(samples, order, files, known, extractor, [], images, real, asked=num)
     found.scores, found.left_out = compute(extractor, files, known, wanted)
+    found.left_out += unfit
+    if looked is not None:
+        add_beside(found, looked, beside)
     if not found.scores:
         raise UsageError(
             f"nothing can be computed against {known.name}: {'; '.join(found.left_out)}."
@@ -94,6 +109,26 @@ def measure(
     describe_images(found, others, spare)
     found.seconds = {"features": extracted - start, "numbers": time.perf_counter() - extracted}
     return found
+
+
+def chosen_beside(
+    metrics: Sequence[str] | None, beside: Beside, samples: Images, real: Images | None
+) -> tuple[Beside, list[str]]:
+    """Which numbers of prompts and training pictures are computed, and a sentence for each other
+    one that was asked for by its name."""
+    reasons = {name: reason_against(name, beside, samples, real) for name in BESIDE}
+    wanted = [name for name in BESIDE if metrics is None or name in metrics]
+    left_out = [f"no {name}: {reasons[name]}" for name in wanted if metrics and reasons[name]]
+    return replace(beside, metrics=[name for name in wanted if reasons[name] is None]), left_out
+
+
+def add_beside(found: Measured, looked: Looked, beside: Beside) -> None:
+    """Adds the numbers of prompts and training pictures."""
+    texts = found.samples.texts
+    prompts = None if texts is None else [texts[index] for index in found.order]
+    scores, found.companions, found.remarks = scores_beside(looked, beside, prompts, found.real)
+    found.scores += scores
+    found.further = looked.of_samples
 
 
 def describe_images(found: Measured, others: Images | None, spare: FeatureFiles | None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gensynth.evaluation.measuring.beside import Companions
 from gensynth.evaluation.measuring.features import FeatureFiles, Images
 from gensynth.evaluation.measuring.measures import Score, space_of
 from gensynth.evaluation.references.reference import Reference
@@ -26,6 +27,9 @@ class Measured:
         floor_seen: how many images of the floor are images of the reference, pixel for pixel.
         sizes: width and height of the samples, and of the images of the reference and of the floor
             where they are known.
+        further: features of the samples by other networks.
+        companions: pictures beside the samples, if training pictures or prompts are known.
+        remarks: what a reader of the numbers has to know of those.
         seconds: how long extracting and computing took.
     """
 
@@ -45,6 +49,9 @@ class Measured:
     seen: bool = False
     floor_seen: int = 0
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    further: list[FeatureFiles] = field(default_factory=list)
+    companions: Companions | None = None
+    remarks: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

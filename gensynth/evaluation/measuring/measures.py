@@ -22,6 +22,7 @@ from gensynth.metrics import (
     precision_recall,
 )
 from gensynth.metrics.extractors import Extractor
+from gensynth.preflight.measuring import BESIDE as BESIDE
 from gensynth.preflight.measuring import METRICS as METRICS
 from gensynth.preflight.measuring import check_metrics
 
@@ -92,7 +93,7 @@ def space_of(extractor: Extractor) -> Space:
 
 
 def chosen_metrics(extractor: Extractor, names: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics to compute, all that fit the extractor unless given.
+    """The metrics to compute of the extractor's features, all that fit unless given.
 
     Raises:
         UsageError: a metric that does not exist, or not in this space.
@@ -100,7 +101,7 @@ def chosen_metrics(extractor: Extractor, names: Sequence[str] | None) -> tuple[s
     fitting = space_of(extractor).metrics
     check_metrics(names or ())
     for name in names or ():
-        if name not in fitting:
+        if name not in (*fitting, *BESIDE):
             raise UsageError(
                 f"{name} is not defined on {extractor.name}; there: {', '.join(fitting)}."
             )

@@ -40,7 +40,7 @@ class Gallery:
         realism: of each sample; None if it cannot be known.
         classes: class name -> some of its samples; empty if classes are not known.
         num_classes: how many there are.
-        class_of: class names of the samples shown.
+        class_of: class names of the samples shown, or their prompts.
         pictures: by position.
     """
 
@@ -72,6 +72,9 @@ def gallery_of(measured: Measured) -> Gallery:
     names = names_of(measured.samples, measured.real)
     classes = by_class(measured.samples, order, names)
     class_of = {position: name for name, places in classes.items() for position in places}
+    if measured.samples.texts is not None:
+        texts = measured.samples.texts
+        class_of = {position: texts[index] for position, index in enumerate(order)}
     # In the same order as above, so that few pictures are read: a model draws them once more.
     turn = {position: number for number, position in enumerate(drawn)}
     some = {

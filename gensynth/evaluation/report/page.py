@@ -10,6 +10,7 @@ from gensynth.errors import OutputError
 from gensynth.evaluation.measuring.class_distances import class_distances
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.evaluation.measuring.rounding import rounded, with_error
+from gensynth.evaluation.report.companions import companion_sections
 from gensynth.evaluation.report.figures import class_bars, trade_off
 from gensynth.evaluation.report.gallery import gallery_sections
 from gensynth.evaluation.report.page_parts import (
@@ -22,6 +23,7 @@ from gensynth.evaluation.report.page_parts import (
     table,
 )
 from gensynth.evaluation.report.report import number
+from gensynth.evaluation.report.words import meaning, sentences
 from gensynth.files import write_text
 
 MOST_BARS = 30  # classes in one figure
@@ -54,6 +56,7 @@ def write_page(measured: Measured, report: dict[str, Any], path: Path) -> None:
         "All numbers": numbers(report),
         "Quality against variety": trade_offs(report),
         **gallery_sections(measured),
+        **companion_sections(measured),
         "Fréchet distance of each class": classes(measured),
         "What was measured": facts(report),
     }
@@ -137,10 +140,10 @@ def numbers(report: dict[str, Any]) -> Iterator[str]:
     for score in report["scores"]:
         value, error = rounded(score["value"], score["standard_error"])
         name = f"{escape(score['name'])} {ARROWS[score['better']]}"
-        meaning = MEANING.get(score["key"], FRECHET)
+        text = MEANING.get(score["key"]) or meaning(score["key"]) or FRECHET
         rows.append(
             [
-                f"{name}<small>{escape(meaning)}</small>",
+                f"{name}<small>{escape(text)}</small>",
                 value,
                 error or "–",
                 digits(score["corrected"], score["standard_error"]),
@@ -154,6 +157,8 @@ def numbers(report: dict[str, Any]) -> Iterator[str]:
         "samples. Real images: what as many of them score. –: not known.",
         "soft",
     )
+    for text in sentences(report["scores"]):
+        yield paragraph(text)
 
 
 def digits(value: float | None, error: float | None) -> str:

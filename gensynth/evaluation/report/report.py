@@ -19,6 +19,7 @@ from gensynth.evaluation.drawn import DrawnImages
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.evaluation.measuring.measures import PUBLISHED_COUNT, known_origin, space_of
 from gensynth.evaluation.measuring.rounding import number, rounded, with_error
+from gensynth.evaluation.report.words import sentences
 from gensynth.files import write_text
 from gensynth.metrics.extractors import Extractor
 from gensynth.preflight.measuring import METRICS_FILE as METRICS_FILE
@@ -65,6 +66,7 @@ def describe(found: Measured, command: str, seed: int) -> dict[str, Any]:
             "fingerprint": extractor.fingerprint,
             "official": extractor.official,
         },
+        **({} if found.companions is None else {"beside": found.companions.facts}),
         "versions": versions(),
         "device": device_name(),
         "command": command,
@@ -119,6 +121,7 @@ def warnings_of(found: Measured) -> Iterator[str]:
     if not space.floor and not known_origin(found.reference):
         yield "the reference does not say how its images were prepared and which network saw them"
     yield from other_sizes(found)
+    yield from found.remarks
     if found.no_floor is not None:
         yield f"what real images score is not known: {found.no_floor}"
     if found.floor_of is not None and found.floor_seen > found.files.count * SHARED:
@@ -216,6 +219,8 @@ def print_report(report: dict[str, Any], console: Console | None = None) -> None
         cells += ["" if c is None else number(c) for c in (score["corrected"], score["floor"])]
         table.add_row(score["name"], *cells, f"{score['better']} is better")
     console.print(table)
+    for text in sentences(report["scores"]):
+        console.print(text, markup=False)
     samples, reference = report["samples"], report["reference"]
     of = "" if reference["count"] is None else f"{reference['count']:,} images of "
     console.print(

@@ -26,8 +26,8 @@ BLOCKS = (
     + [(5, 2, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192)]
     + [(3, 1, 6, 320)]
 )
-# Feature name -> the block whose output is averaged over positions.
-STAGES = {"s40": 4, "s112": 10, "s320": 15}
+# Name -> the block whose output it is; the means over positions of some are features (`dims`).
+STAGES = {"s16": 0, "s24": 2, "s40": 4, "s112": 10, "s320": 15}
 BATCH_NORM_EPS = 1e-3  # of the published network, not PyTorch's 1e-5
 PUBLISHED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -61,17 +61,21 @@ class Lite0Features(Extractor):
                 self.register_buffer(name.replace(".", "/"), tensor, persistent=False)
 
     def features(self, pixels: Tensor) -> dict[str, Tensor]:
-        features = {}
+        maps = self.maps(pixels)
+        return {name: maps[name].mean(dim=(2, 3)) for name in self.dims}
+
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """The stages [B, C, H, W] of preprocessed images, before their positions are averaged."""
         hidden = self.convolve(pixels, "_conv_stem", stride=2)
         hidden = F.relu6(self.normalise(hidden, "_bn0"))
+        found = {"s32": hidden}
         for index, (_, stride, expansion, channels) in enumerate(BLOCKS):
             hidden = self.block(hidden, f"_blocks.{index}.", stride, expansion, channels)
             for name, block in STAGES.items():
                 if block == index:
-                    features[name] = hidden.mean(dim=(2, 3))
-        head = F.relu6(self.normalise(self.convolve(hidden, "_conv_head"), "_bn1"))
-        features["h1280"] = head.mean(dim=(2, 3))
-        return features
+                    found[name] = hidden
+        found["h1280"] = F.relu6(self.normalise(self.convolve(hidden, "_conv_head"), "_bn1"))
+        return found
 
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 -> float32 [B, 3, size, size], (x - 127) / 128 as the network was trained."""

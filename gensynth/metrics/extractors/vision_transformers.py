@@ -147,7 +147,7 @@ def _open(name: str, kind: str, weights: str | Path | None, download: bool) -> t
 
 
 def load_transformer(
-    class_name: str, where: str | Path, *, download: bool = False
+    class_name: str, where: str | Path, *, download: bool = False, flag: str = "--weights"
 ) -> tuple[Any, str]:
     """A float32 network of transformers and the SHA-256 of its weights file.
 
@@ -155,6 +155,7 @@ def load_transformer(
         class_name: of the model in transformers.
         where: a folder as `save_pretrained` leaves it, or a hub id.
         download: whether a hub id that is not in the local cache may be fetched.
+        flag: the option that names the place, for messages.
 
     Raises:
         InputError: transformers is not installed, there is no such model, or it cannot be read.
@@ -164,7 +165,7 @@ def load_transformer(
         raise InputError("DINOv2 and CLIP features need transformers: pip install transformers")
     import transformers
 
-    config, weights = _model_files(where, download)
+    config, weights = _model_files(where, download, flag)
     network_class = getattr(transformers, class_name)
     kind = network_class.config_class.model_type
     # A whole CLIP contains its vision tower.
@@ -199,7 +200,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _model_files(where: str | Path, download: bool) -> tuple[Path, Path]:
+def _model_files(where: str | Path, download: bool, flag: str) -> tuple[Path, Path]:
     """The settings and the weights of a model, side by side in one folder."""
     folder = Path(where)
     if folder.is_dir():
@@ -227,5 +228,5 @@ def _model_files(where: str | Path, download: bool) -> tuple[Path, Path]:
     raise InputError(
         f"there is no folder {str(where)!r}, and as a hub id it is not at hand: "
         f"{reason}. Have it fetched with "
-        f"--download, fetch it with `hf download {where}`, or give a folder with --weights FOLDER."
+        f"--download, fetch it with `hf download {where}`, or give a folder with {flag} FOLDER."
     ) from missing

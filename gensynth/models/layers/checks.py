@@ -1,5 +1,7 @@
 """Refusals that the constructors of the backbones share."""
 
+from collections.abc import Sequence
+
 
 def check_whole(**values: object) -> None:
     """Refuses what is not a whole number from 1.
@@ -29,3 +31,13 @@ def check_classes(num_classes: object, null_label: bool) -> None:
     if num_classes == 0 and null_label and not isinstance(num_classes, bool):
         return  # a model without a condition: the null label is all it knows
     check_whole(num_classes=num_classes)
+
+
+def check_levels(depth: object) -> None:
+    """Raises ValueError unless there are numbers of blocks of the five levels of an hourglass."""
+    if (
+        not isinstance(depth, Sequence)
+        or len(depth) != 5
+        or not all(isinstance(n, int) and n >= 0 for n in depth)
+    ):
+        raise ValueError(f"depth must be five numbers of blocks, got {depth!r}")

@@ -82,6 +82,15 @@ class SizeEmbedder(nn.Module):
         nn.init.zeros_(self.mlp.linear_2.weight)
 
 
+def whole_crops(sample: Tensor, crops: Tensor | None) -> Tensor:
+    """`crops` [B, 4], or those of images that were not cropped."""
+    if crops is not None:
+        return crops
+    whole = (*sample.shape[-2:], 0, 0)
+    columns = [torch.full((len(sample),), float(side), device=sample.device) for side in whole]
+    return torch.stack(columns, dim=1)
+
+
 def channel_norm(sample: Tensor, eps: float = 1e-6) -> Tensor:
     """[B, C, H, W] normalised over C at each position, without learned scale (LayerNorm2d)."""
     # A view; with channels-last images it is contiguous, and nothing is copied.

@@ -1,9 +1,12 @@
 """The image that a sequence of tokens stands for."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from gensynth.models.layers.checks import check_whole
 
 
 class Grid(NamedTuple):
@@ -20,6 +23,16 @@ class Grid(NamedTuple):
     rotary: tuple[Tensor, Tensor] | None = None
     relative: Tensor | None = None
     kept: Tensor | None = None
+
+    def only(self, kept: Tensor) -> "Grid":
+        """The grid of the kept tokens [B, K], with the rotary tables of their places."""
+        rotary = self.rotary
+        if rotary is not None:
+            head_dim = rotary[0].shape[-1]
+            places = kept[:, None, :, None].expand(-1, -1, -1, head_dim)
+            cosine, sine = (x.expand(len(kept), -1, -1, -1).gather(2, places) for x in rotary)
+            rotary = (cosine, sine)
+        return self._replace(rotary=rotary, kept=kept)
 
     def rotate(self, x: Tensor) -> Tensor:
         """[B, H, N, D] turned by its position (arXiv 2104.09864); as it is without tables."""
@@ -64,3 +77,35 @@ def split_heads(tokens: Tensor, num_heads: int) -> Tensor:
 def merge_heads(heads: Tensor) -> Tensor:
     """[B, H, N, D] -> [B, N, H * D]."""
     return heads.transpose(1, 2).flatten(2)
+
+
+def grid_size(input_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    """Height and width in tokens.
+
+    Raises:
+        ValueError: the patch does not divide them.
+    """
+    sides = [input_size, input_size] if isinstance(input_size, int) else list(input_size)
+    if len(sides) != 2:
+        raise ValueError(f"input_size must be one number or a height and a width, got {sides}")
+    height, width = sides
+    check_whole(input_height=height, input_width=width)
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"input_size {height}x{width} is not a multiple of patch_size {patch_size}"
+        )
+    return height // patch_size, width // patch_size
+
+
+def checked_grid(sample: Tensor, patch_size: int, size_multiple: int, name: str) -> tuple[int, int]:
+    """Height and width in tokens of a sample.
+
+    Raises:
+        ValueError: the sample has another size than the model can take.
+    """
+    height, width = sample.shape[-2:]
+    if height % size_multiple or width % size_multiple:
+        raise ValueError(
+            f"{name} needs a height and width divisible by {size_multiple}, got {height}x{width}"
+        )
+    return height // patch_size, width // patch_size

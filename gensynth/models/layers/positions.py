@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gensynth.errors import UsageError
+from gensynth.models.layers.checks import check_ratio
 from gensynth.seeding import StepRandom
 
 PERIOD = 10_000.0
@@ -63,7 +64,7 @@ def resized_table(table: Tensor, before: tuple[int, int], after: tuple[int, int]
     return image.flatten(2).transpose(1, 2)
 
 
-def places(count: int, position_range: int | None, device: torch.device) -> Tensor:
+def places(count: int, position_range: int | None, device: torch.device | None) -> Tensor:
     """Positions [count] along one axis when sampling: 0, 1, ... or, in a range, evenly spread.
 
     A model trained on random positions knows every order-preserving choice, so any number of tokens
@@ -78,6 +79,14 @@ def places(count: int, position_range: int | None, device: torch.device) -> Tens
         )
     # both ends are hit, whatever the number: what is between them is interpolation, not new ground
     return torch.linspace(0, position_range - 1, count, device=device)
+
+
+def spread_places(
+    count: int, trained: int, interpolation_scale: float, device: torch.device | None
+) -> Tensor:
+    """Positions [count] over the extent of `trained` tokens, divided by the scale (PixArt)."""
+    places = torch.arange(count, device=device, dtype=torch.float32)
+    return places / (count / trained) / interpolation_scale  # in this order, as diffusers rounds
 
 
 def random_places(noise: Tensor, count: int) -> Tensor:
@@ -95,6 +104,8 @@ class Positions(nn.Module):
         position_range: with a number, positions are random while training (RPE-2D).
         head_dim: width of a head; for rotary tables.
         rotary: whether the mixer needs rotary tables whatever `kind` is (RALA).
+        interpolation_scale: with a number, those of any size extend as far as those of `grid_size`,
+            divided by it.
     """
 
     KINDS = ("sincos", "rope", "none")
@@ -108,6 +119,7 @@ class Positions(nn.Module):
         learned: bool = False,
         position_range: int | None = None,
         rotary: bool = False,
+        interpolation_scale: float | None = None,
     ):
         super().__init__()
         if kind not in self.KINDS:
@@ -123,24 +135,37 @@ class Positions(nn.Module):
                 f"position_range must be at least the {max(grid_size)} tokens of a side, "
                 f"got {position_range}"
             )
+        if interpolation_scale is not None:
+            check_ratio(interpolation_scale=interpolation_scale)
+            if position_range is not None or kind == "none":
+                raise ValueError(
+                    "interpolation_scale needs positions: sincos or rope, and no position_range"
+                )
+        self.interpolation_scale = interpolation_scale
         self.kind, self.grid_size, self.learned = kind, grid_size, learned
         self.width, self.head_dim = hidden_size, head_dim
         self.position_range, self.rotary = position_range, rotary
         if kind == "sincos" and position_range is None:
-            table = sincos_2d(hidden_size, *(torch.arange(n) for n in grid_size))
+            table = sincos_2d(hidden_size, *self.along(*grid_size, None, None))
             # A parameter also where it is frozen: official checkpoints carry it, and it is loaded.
             self.table = nn.Parameter(table, requires_grad=learned)
 
     def along(
-        self, height: int, width: int, device: torch.device, ids: tuple[Tensor, Tensor] | None
+        self,
+        height: int,
+        width: int,
+        device: torch.device | None,
+        ids: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         """Positions of the rows [height] and columns [width]; `ids` if they are given."""
         if ids is not None:
             return ids
-        return (
-            places(height, self.position_range, device),
-            places(width, self.position_range, device),
-        )
+        scale, sides = self.interpolation_scale, zip((height, width), self.grid_size, strict=True)
+        if scale is not None:
+            rows, columns = (spread_places(n, trained, scale, device) for n, trained in sides)
+        else:
+            rows, columns = (places(n, self.position_range, device) for n in (height, width))
+        return rows, columns
 
     def added(self, height: int, width: int, rows: Tensor, columns: Tensor) -> Tensor | None:
         """The table [1, height * width, hidden_size] to add to the tokens, or None."""

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import PixArtAlphaTextProjection
 from torch import Tensor, nn
 
+from gensynth.models.layers.casting import compute_dtype
 from gensynth.models.layers.checks import check_whole
 from gensynth.models.layers.grid import merge_heads, split_heads
 
 HEAD_WIDTH = 32  # of cross-attention where a model has no heads of its own
+COARSE = (1, 2, 3)  # levels of an hourglass at half and at a quarter of the size
 SETTINGS = ("width", "pooled_width", "length", "cross", "encoder")
 
 MISSING = (
@@ -90,10 +92,10 @@ class TextInput(nn.Module):
             return [timestep.new_zeros(())] * self.num_widths
         if pooled is None:
             raise ValueError(MISSING)
-        return [project(pooled) for project in self.pooled]
+        return [project(pooled.to(compute_dtype(project))) for project in self.pooled]
 
-    def words(self, conditions: Mapping[str, Tensor]) -> Words | None:
-        """What the blocks look at; None if they do not.
+    def words(self, conditions: Mapping[str, Tensor], dtype: torch.dtype) -> Words | None:
+        """What the blocks look at, in the type they compute in; None if they do not.
 
         Raises:
             ValueError: no text is there.
@@ -102,7 +104,7 @@ class TextInput(nn.Module):
             return None
         if "encoder_hidden_states" not in conditions:
             raise ValueError(MISSING)
-        sequence = conditions["encoder_hidden_states"]
+        sequence = conditions["encoder_hidden_states"].to(dtype)
         mask = conditions.get("encoder_attention_mask")
         if mask is None:
             mask = torch.ones(sequence.shape[:2], dtype=torch.bool, device=sequence.device)
@@ -116,6 +118,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     check_whole(text_width=settings["width"], text_length=settings["length"])
     if not settings["cross"] and not settings["pooled_width"]:
         raise ValueError("text with neither cross nor a pooled_width would not be seen")
+
+
+def words_width(text: Mapping[str, Any] | None, sequence_width: int | None = None) -> int | None:
+    """How wide the words are that the blocks of a model with this `text` see; None: they do not."""
+    if text is None or not text.get("cross"):
+        return None
+    return text["width"] if sequence_width is None else sequence_width
 
 
 def own_encoder(settings: Mapping[str, Any]) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gensynth.models.layers.casting import compute_dtype
 from gensynth.models.layers.conditioning import SizeEmbedder, TimestepEmbedder, modulated_norm
 from gensynth.models.layers.grid import Grid
+from gensynth.models.layers.text import CrossAttention, Words
 
 
 class PatchEmbed(nn.Module):
@@ -26,25 +27,67 @@ class PatchEmbed(nn.Module):
         return self.proj(sample).flatten(2).transpose(1, 2).to(compute_dtype(self.proj))
 
 
+class ModulationTable(nn.Module):
+    """What a block adds to a modulation that is made once for all (adaLN-single, PixArt-alpha).
+
+    Stands where a block of its own modulation has a linear layer (arXiv 2310.00426, section 2.3).
+
+    Args:
+        count: of vectors: shifts, scales and gates.
+    """
+
+    def __init__(self, count: int, hidden_size: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(count, hidden_size))
+
+    def init_weights(self) -> None:
+        nn.init.normal_(self.table, std=self.table.shape[1] ** -0.5)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """[B, count * C], or one vector [B, C] for all of them -> [B, count * C]."""
+        vectors = condition.unflatten(1, (-1, self.table.shape[1]))
+        return (self.table + vectors).flatten(1)
+
+
 class TransformerBlock(nn.Module):
     """Token mixer and feed-forward, each modulated and gated (adaLN-Zero).
+
+    Between them the tokens look at the words of a text, if there are any (PixArt-alpha's block).
 
     Args:
         mixer: [B, N, C] and a `Grid` -> [B, N, C].
         skip: whether an earlier sequence is merged into the input (a U-shaped transformer).
+        words_heads: of cross-attention to words as wide as the tokens; None for none.
+        shared_modulation: whether the condition [B, 6 C] is a modulation already.
     """
 
-    def __init__(self, hidden_size: int, mixer: nn.Module, mlp_ratio: float, skip: bool = False):
+    def __init__(
+        self,
+        hidden_size: int,
+        mixer: nn.Module,
+        mlp_ratio: float,
+        skip: bool = False,
+        words_heads: int | None = None,
+        shared_modulation: bool = False,
+    ):
         super().__init__()
         inner = int(hidden_size * mlp_ratio)
         self.mixer = mixer
         self.mlp_in = nn.Linear(hidden_size, inner)
         self.mlp_out = nn.Linear(inner, hidden_size)
-        self.modulation = nn.Linear(hidden_size, 6 * hidden_size)
+        self.modulation = modulation(6, hidden_size, shared_modulation)
         self.skip = nn.Linear(2 * hidden_size, hidden_size) if skip else None
+        self.cross = None
+        if words_heads is not None:
+            self.cross = CrossAttention(hidden_size, hidden_size, words_heads)
 
     def forward(
-        self, tokens: Tensor, condition: Tensor, grid: Grid, skipped: Tensor | None = None
+        self,
+        tokens: Tensor,
+        condition: Tensor,
+        grid: Grid,
+        skipped: Tensor | None = None,
+        words: Words | None = None,
     ) -> Tensor:
         """tokens, skipped [B, N, C], condition [B, C] after its SiLU -> [B, N, C]."""
         if self.skip is not None and skipped is not None:
@@ -55,6 +98,8 @@ class TransformerBlock(nn.Module):
         hidden = self.mixer(modulated_norm(tokens, shift_mix, scale_mix), grid)
         # addcmul instead of x + gate * h: one pass over memory, also where nothing is compiled
         tokens = torch.addcmul(tokens, gate_mix[:, None], hidden)
+        if self.cross is not None and words is not None:
+            tokens = tokens + self.cross(tokens, words)  # as published, without a norm before it
         hidden = self.mlp_in(modulated_norm(tokens, shift_mlp, scale_mlp))
         hidden = self.mlp_out(F.gelu(hidden, approximate="tanh"))
         return torch.addcmul(tokens, gate_mlp[:, None], hidden)
@@ -63,10 +108,16 @@ class TransformerBlock(nn.Module):
 class PatchOutput(nn.Module):
     """Modulated norm and a linear layer from tokens back to squares of pixels or latents."""
 
-    def __init__(self, hidden_size: int, patch_size: int, out_channels: int):
+    def __init__(
+        self,
+        hidden_size: int,
+        patch_size: int,
+        out_channels: int,
+        shared_modulation: bool = False,
+    ):
         super().__init__()
         self.patch_size = patch_size
-        self.modulation = nn.Linear(hidden_size, 2 * hidden_size)
+        self.modulation = modulation(2, hidden_size, shared_modulation)
         self.proj = nn.Linear(hidden_size, patch_size**2 * out_channels)
 
     def forward(self, tokens: Tensor, condition: Tensor, grid: Grid) -> Tensor:
@@ -78,6 +129,13 @@ class PatchOutput(nn.Module):
         squares = squares.unflatten(1, (grid.height, grid.width)).unflatten(3, (side, side, -1))
         # [B, C, h, p, w, p] -> [B, C, h * p, w * p]
         return squares.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def modulation(count: int, hidden_size: int, shared: bool) -> nn.Module:
+    """What makes `count` vectors of a condition: a layer, or a table to add to a shared one."""
+    if shared:
+        return ModulationTable(count, hidden_size)
+    return nn.Linear(hidden_size, count * hidden_size)
 
 
 def init_transformer(model: nn.Module) -> None:
@@ -95,9 +153,11 @@ def init_transformer(model: nn.Module) -> None:
             nn.init.zeros_(cast(Tensor, module.proj.bias))
     # A second walk: the first one has just given these layers Xavier's weights.
     for module in model.modules():
-        if isinstance(module, TimestepEmbedder | SizeEmbedder):
+        if isinstance(module, TimestepEmbedder | SizeEmbedder | CrossAttention | ModulationTable):
             module.init_weights()
-        if isinstance(module, TransformerBlock | PatchOutput):
+        if isinstance(module, TransformerBlock | PatchOutput) and isinstance(
+            module.modulation, nn.Linear
+        ):
             nn.init.zeros_(module.modulation.weight)
         if isinstance(module, PatchOutput):
             nn.init.zeros_(module.proj.weight)

@@ -62,6 +62,7 @@ class Yardstick:
         self.drawing: dict[str, Any] = {}  # of the latest pictures
         with naming("evaluation.reference"):
             self._open(self.settings.reference, experiment.data, source)
+        self.prompts = self._prompts(source) if source.captioned else None
 
     def _open(self, where: str | None, data: Data, source: Source) -> None:
         if where is None and data.source != "fashion_mnist":
@@ -76,6 +77,14 @@ class Yardstick:
             return
         self.real = found
         self.others = other_images(where, fit)
+
+    def _prompts(self, source: Source) -> list[str]:
+        """The captions of the reference, or else some of the training pictures'."""
+        known = None if self.real is None else self.real.texts
+        if known is not None:
+            return [caption for caption in known if caption]
+        captions = source.some_captions()
+        return [captions[at] for at in selection(len(captions), self.settings.num, seed=0)]
 
     def _check_reference(self, reference: Reference) -> None:
         space = space_of(self.extractor)
@@ -130,7 +139,12 @@ class Yardstick:
         """
         num, batch_size = self.settings.num, self.settings.batch_size
         images = DrawnImages(
-            model, num, self.settings.seed, batch_size=batch_size, on_step=self.stop.watch
+            model,
+            num,
+            self.settings.seed,
+            batch_size=batch_size,
+            on_step=self.stop.watch,
+            prompts=self.prompts,
         )
         self.drawing = {
             "label_rule": images.label_rule,
@@ -195,6 +209,10 @@ class Interruptible:
         self.name, self.length = images.name, images.length
         self.fingerprint, self.lossy = images.fingerprint, images.lossy
         self.labels, self.classes = images.labels, images.classes
+
+    @property
+    def texts(self) -> Sequence[str] | None:
+        return self.images.texts
 
     def read(self, index: int) -> Tensor:
         return self.images.read(index)
