@@ -92,10 +92,21 @@ class LatentVQ(VQAutoencoder):
         self.base = codec.eval().requires_grad_(False)
         self.channels, self.patch = codec.channels, codec.patch * self.size_multiple
 
+    @property
+    def codec(self) -> Any:
+        """The codec of the latents.
+
+        Raises:
+            UsageError: it has none yet.
+        """
+        if self.base is None:
+            raise UsageError("this tokenizer of latents has no codec yet; give it one with hold().")
+        return self.base
+
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> tokens int64 [B, H / patch, W / patch]."""
-        return self.quantizer.nearest(self.features(self.base.encode(images).to(self.dtype)))
+        return self.quantizer.nearest(self.features(self.codec.encode(images).to(self.dtype)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -105,4 +116,5 @@ class LatentVQ(VQAutoencoder):
             UsageError: an id that the codebook does not have.
         """
         check_tokens(latents, self.codebook_size)
-        return self.base.decode(self.pixels(self.quantizer.lookup(latents)))
+        pictures: Tensor = self.codec.decode(self.pixels(self.quantizer.lookup(latents)))
+        return pictures

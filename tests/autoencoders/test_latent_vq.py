@@ -82,6 +82,13 @@ def test_training_moves_all_but_the_codec(photo):
         assert (parameter.grad is None) == name.startswith("base."), name
 
 
+def test_without_a_codec_there_are_no_pictures(photo):
+    model = LatentVQ(channels=4, widths=(8,), **SIZES)
+    for call in (lambda: model.encode(photo), lambda: model.decode(torch.zeros(1, 2, 2).long())):
+        with pytest.raises(UsageError, match=r"no codec yet; give it one with hold\(\)"):
+            call()
+
+
 def test_another_codec_is_refused():
     with pytest.raises(UsageError, match="of latents of 4 channels, and those of the autoencoder"):
         made().hold(TinyAutoencoder(16, normed=False))

@@ -60,7 +60,11 @@ def test_what_fits_survives_a_round_trip(write, kind):
             ["trains models of latents", "take objective masked", "DiT-XL/2"],
         ),
         ("latents", ["model.name=VQ-nano"], ["is a tokenizer", "take objective reconstruction"]),
-        ("tokenizer", ["model.name=DiT-nano/2"], ["trains tokenizers", "is one of latents", "VQ-nano"]),
+        (
+            "tokenizer",
+            ["model.name=DiT-nano/2"],
+            ["trains tokenizers", "is one of latents", "VQ-nano"],
+        ),
         (
             "masked",
             ["autoencoder={kind: none}"],

@@ -127,7 +127,10 @@ def test_a_model_of_its_tokens_draws_and_edits(whole, tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("autoencoder={kind: none, patch: 4}", r"set autoencoder\.kind=kl and an autoencoder\.path"),
+        (
+            "autoencoder={kind: none, patch: 4}",
+            r"set autoencoder\.kind=kl and an autoencoder\.path",
+        ),
         ("autoencoder={kind: vq, path: x, patch: 8}", r"VQ-latent-nano trains on latents; set"),
         ("objective.perceptual=0.1", r"compares pixels, .* set objective\.perceptual=0"),
         ("model.channels=3", r"model\.channels is 3, but the latents have 4"),

@@ -96,7 +96,7 @@ class Learner:
             return None
         images, latents = self.newest
         if images is None and not self.bare_model.draws:
-            return self.autoencoder.decode(latents[:most])
+            images = self.autoencoder.decode(latents[:most])
         return images
 
     def passes(
