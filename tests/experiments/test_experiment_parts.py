@@ -63,7 +63,7 @@ def test_what_fits_survives_a_round_trip(write, kind):
         (
             "tokenizer",
             ["model.name=DiT-nano/2"],
-            ["trains tokenizers", "is one of latents", "VQ-nano"],
+            ["trains tokenizers", "one of latents", "VQ-nano"],
         ),
         (
             "masked",
