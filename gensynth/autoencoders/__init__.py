@@ -4,6 +4,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from gensynth.autoencoders.dc import DCAutoencoder
 from gensynth.autoencoders.kl import KLAutoencoder
+from gensynth.autoencoders.latent_vq import LatentVQ
 from gensynth.autoencoders.opening import open_autoencoder as open_autoencoder
 from gensynth.autoencoders.pixels import PixelAutoencoder
 from gensynth.autoencoders.taesd import TaesdAutoencoder
@@ -20,5 +21,6 @@ AUTOENCODERS: dict[str, type[ModelMixin]] = {
     "taesd": TaesdAutoencoder,
     "taef2": TinyAutoencoder,
     "vq": VQAutoencoder,
+    "latent-vq": LatentVQ,
     "vqmodel": VQModelAutoencoder,
 }

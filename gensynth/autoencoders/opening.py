@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from gensynth.autoencoders.dc import DCAutoencoder
 from gensynth.autoencoders.kl import KLAutoencoder
+from gensynth.autoencoders.latent_vq import LatentVQ
 from gensynth.autoencoders.taesd import TaesdAutoencoder
 from gensynth.autoencoders.tiny import TinyAutoencoder, is_published, read_published
 from gensynth.autoencoders.vq import VQAutoencoder
@@ -31,6 +32,7 @@ CLASSES: dict[str, dict[str, type[ModelMixin]]] = {
     },
     "vq": {
         "VQAutoencoder": VQAutoencoder,
+        "LatentVQ": LatentVQ,
         "VQModel": VQModelAutoencoder,
         "VQModelAutoencoder": VQModelAutoencoder,
     },
@@ -125,6 +127,11 @@ def _check_kind(path: str, name: str, kind: str) -> None:
 
 
 def _check_settings(path: str, settings: dict[str, Any]) -> None:
+    if _class(settings) == LatentVQ.__name__ and not isinstance(settings.get("base"), dict):
+        raise CorruptError(
+            f"the tokenizer {path!r} has lost the codec of its latents: its config.json names no "
+            f"base. {_advice('vq')}"
+        )
     if settings.get("in_channels", 3) != 3 or settings.get("out_channels", 3) != 3:
         raise UsageError(f"the autoencoder {path!r} is not one of RGB images; take one that is.")
     if settings.get("latents_mean") is not None or settings.get("latents_std") is not None:

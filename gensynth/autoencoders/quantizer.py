@@ -1,5 +1,6 @@
-"""Nearest codes of a codebook, and the losses that train it (VQGAN, arXiv 2012.09841; LlamaGen)."""
+"""A codebook: nearest codes, its ids, and what trains it (VQGAN, arXiv 2012.09841; LlamaGen)."""
 
+import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gensynth.errors import UsageError
 from gensynth.ops.plain import is_plain
 
 ENTROPY_TEMPERATURE = 0.01  # LlamaGen's
@@ -118,3 +120,29 @@ def entropy_loss(affinity: Tensor) -> Tensor:
     of_mean = -(mean * (mean + 1e-5).log()).sum()
     of_each = -(probability * log_probability).sum(dim=-1).mean()
     return of_each - of_mean
+
+
+def fingerprint_of(codebook: Tensor) -> str:
+    """16 hex digits of a codebook [codebook_size, D]; those of another codebook differ.
+
+    Of the stored values in float32, which are the same on every machine, and the same after saving
+    in half precision and loading; normalised codes may differ in the last bit.
+    """
+    values = codebook.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
+
+
+def check_tokens(tokens: Tensor, codebook_size: int) -> None:
+    """Refuses token ids that the codebook does not have.
+
+    Raises:
+        UsageError: an id is below 0 or above codebook_size - 1.
+    """
+    if not tokens.numel():
+        return
+    lowest, highest = (int(bound) for bound in tokens.aminmax())
+    if lowest < 0 or highest >= codebook_size:
+        raise UsageError(
+            f"token ids must be from 0 to {codebook_size - 1}, got {lowest} to {highest}; give "
+            "tokens of this codebook without masked ones."
+        )

@@ -8,9 +8,8 @@ from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from gensynth.autoencoders.codebook import check_tokens, fingerprint_of
 from gensynth.autoencoders.levels import from_levels, to_levels
-from gensynth.autoencoders.quantizer import Quantized, Quantizer
+from gensynth.autoencoders.quantizer import Quantized, Quantizer, check_tokens, fingerprint_of
 from gensynth.seeding import StepRandom
 
 
@@ -31,6 +30,7 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
     kind = "vq"
     # As a model in training it sees pixels; as the codec of another model it makes their tokens.
     works_on = "pixels"
+    draws = False
 
     @register_to_config
     def __init__(

@@ -7,8 +7,8 @@ from diffusers.models.autoencoders.vq_model import VQModel
 from diffusers.models.modeling_utils import ModelMixin as ModelMixin
 from torch import Tensor
 
-from gensynth.autoencoders.codebook import check_tokens, fingerprint_of
 from gensynth.autoencoders.levels import from_levels, to_levels
+from gensynth.autoencoders.quantizer import check_tokens, fingerprint_of
 from gensynth.seeding import StepRandom
 
 

@@ -48,7 +48,9 @@ def checked_experiment(config: str, overrides: list[str] | None) -> Any:
 
 def next_command(experiment: Any, folder: Path) -> str:
     """What to do with the model of a finished run."""
-    if experiment.objective.works_on == "pixels":
+    if not experiment.objective.draws:
         given = f"autoencoder.kind=vq autoencoder.path={folder}"
-        return f"gensynth train --config fashion_mnist/maskgit_nano {given}"
+        of_latents = experiment.autoencoder.kind == "kl"
+        config = "emoji/maskgit_128" if of_latents else "fashion_mnist/maskgit_nano"
+        return f"gensynth train --config {config} {given}"
     return f"gensynth sample --model {folder}"

@@ -152,7 +152,7 @@ class Experiment(Section):
     def evaluation_can_be_done(self) -> Self:
         if not self.evaluation.every:
             return self
-        if self.objective.works_on == "pixels":
+        if not self.objective.draws:
             raise ValueError(
                 f"evaluation.every is {self.evaluation.every}, but a tokenizer draws nothing to "
                 "evaluate; leave it out"

@@ -11,6 +11,7 @@ class Flow(Section):
     """Flow matching on a path from noise to data (SiT, arXiv 2401.08740)."""
 
     works_on: ClassVar[str] = "latents"
+    draws: ClassVar[bool] = True
     learns_variance: ClassVar[bool] = False
     name: Literal["flow"] = "flow"
     path: Literal["linear", "gvp", "vp"] = "linear"  # rectified flow, or variance preserving
@@ -55,6 +56,7 @@ class DDPM(Section):
     """iDDPM: noise prediction, learned range variance, hybrid loss (arXiv 2102.09672, as DiT)."""
 
     works_on: ClassVar[str] = "latents"
+    draws: ClassVar[bool] = True
     learns_variance: ClassVar[bool] = True
     predicts: ClassVar[str] = "epsilon"  # whatever `prediction` says is converted
     name: Literal["ddpm"] = "ddpm"
@@ -84,6 +86,7 @@ class Masked(Section):
     """Masked tokens (MaskGIT, arXiv 2202.04200, with Halton-MaskGIT's defaults)."""
 
     works_on: ClassVar[str] = "tokens"
+    draws: ClassVar[bool] = True
     scheduler_keywords: ClassVar[dict[str, str]] = {}
     pipeline_keywords: ClassVar[dict[str, Any]] = {}
     learns_variance: ClassVar[bool] = False
@@ -102,13 +105,14 @@ Weight = Annotated[float, Field(ge=0)]
 class Reconstruction(Section):
     """A tokenizer gives images back through its codebook (VQGAN, arXiv 2012.09841; LlamaGen)."""
 
-    works_on: ClassVar[str] = "pixels"
+    works_on: ClassVar[str] = ""  # on what the tokenizer does: pixels or latents
+    draws: ClassVar[bool] = False
     scheduler_keywords: ClassVar[dict[str, str]] = {}
     pipeline_keywords: ClassVar[dict[str, Any]] = {}
     learns_variance: ClassVar[bool] = False
     predicts: ClassVar[str] = ""  # nothing is sampled
     name: Literal["reconstruction"] = "reconstruction"
-    pixel: Literal["l1", "l2"] = "l1"  # error of the pixels in [-1, 1]
+    pixel: Literal["l1", "l2"] = "l1"  # error of the pixels in [-1, 1], or of the latents
     codebook: Weight = 1.0
     commitment: Weight = 0.25  # holds the features near their codes
     entropy: Weight = 0.0  # LlamaGen's; for sure features and used codes

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 
+from gensynth.autoencoders.latent_vq import LatentVQ
 from gensynth.conditions import Condition
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
@@ -88,9 +89,11 @@ def assemble(
     use_encoded_texts(condition, experiment.data)
     check_named(experiment, condition)
     model = lay_out(build_model(experiment, condition), experiment.training)
-    if experiment.objective.works_on != "pixels":  # a tokenizer is told nothing
+    if experiment.objective.draws:  # a tokenizer is told nothing
         condition = condition.for_model(model)
     autoencoder = build_autoencoder(experiment).to(device)
+    if isinstance(model, LatentVQ):
+        model.hold(autoencoder)
     regularization = Regularization(experiment, model, processes)
     objective = build_objective(experiment, model.to(device), condition)
     return Parts(experiment, condition, autoencoder, model, objective, regularization)

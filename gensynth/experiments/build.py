@@ -88,7 +88,7 @@ def build_model(experiment: Experiment, condition: Condition) -> ModelMixin:
     learns_variance = experiment.objective.learns_variance
     keywords: dict[str, Any] = {
         "in_channels": codec.channels(experiment.data.channels),
-        "channels": experiment.data.channels,
+        "channels": seen_channels(experiment),
         "text": None,  # also of a preset of texts, if it is to know classes
         **condition.model_keywords(),
         "learn_sigma": learns_variance,
@@ -111,6 +111,13 @@ def build_model(experiment: Experiment, condition: Condition) -> ModelMixin:
     with torch.random.fork_rng(devices=[]):  # the caller's generator is left as it is
         torch.manual_seed(experiment.seed)
         return create_model(experiment.model.name, **keywords)
+
+
+def seen_channels(experiment: Experiment) -> int:
+    """Channels of what a tokenizer is trained on: of the pixels, or of the latents."""
+    channels = experiment.data.channels
+    works_on = preset(experiment.model.name)[0].works_on
+    return channels if works_on == "pixels" else experiment.autoencoder.channels(channels)
 
 
 def build_objective(experiment: Experiment, model: ModelMixin, condition: Condition) -> Objective:
@@ -153,7 +160,7 @@ def build_pipeline(
 ) -> SavedPipeline:
     """The pipeline of `model`: it draws as the `sampling:` section says, or is a tokenizer."""
     objective, sampling, data = experiment.objective, experiment.sampling, experiment.data
-    if objective.works_on == "pixels":
+    if not objective.draws:
         return TokenizerPipeline(model, data.size, data.fit)
     kind = experiment.condition.kind
     pipeline = PIPELINE_OF.get(kind, DrawingPipeline)(

@@ -18,7 +18,7 @@ def check_model(experiment: Experiment) -> None:
 
     name, given = experiment.model.name, experiment.model.model_extra or {}
     condition = build_condition(experiment, ["one", "two"])  # stand-ins: no data are open yet
-    if experiment.objective.works_on != "pixels":
+    if experiment.objective.draws:
         build_scheduler(experiment)
     try:
         with torch.device("meta"):  # shapes only, no memory

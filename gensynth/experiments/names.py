@@ -7,7 +7,7 @@ from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment, Repa
 from gensynth.errors import InputError, OutputError, UsageError
 from gensynth.experiments.explain import OBJECTIVES, meant
-from gensynth.models.known import known, model_names
+from gensynth.models.known import Known, known, model_names
 from gensynth.pretrained import CODECS
 from gensynth.samplers.known import check_scheduler
 from gensynth.system import hub
@@ -38,7 +38,7 @@ def check_names(experiment: Experiment) -> None:
     _check_condition(experiment, condition)
     _check_contradictions(experiment, given)
     objective, sampling = experiment.objective, experiment.sampling
-    if objective.works_on != "pixels":
+    if objective.draws:
         path = objective.scheduler_keywords.get("path", "linear")
         check_scheduler(sampling.scheduler, objective.predicts, sampling.scheduler_options, path)
 
@@ -104,31 +104,46 @@ def _check_parts(experiment: Experiment) -> None:
     """Objective, model and autoencoder have to work on the same thing."""
     objective, codec, wanted = experiment.objective, experiment.autoencoder, ""
     name = experiment.model.name
-    works_on = known(name).works_on
-    if works_on != objective.works_on:
-        others = [key for key, section in OBJECTIVES.items() if section.works_on == works_on]
-        fitting = [one for one in model_names() if known(one).works_on == objective.works_on]
+    own = known(name)
+    if not _trains(objective, own):
+        others = [key for key, section in OBJECTIVES.items() if _trains(section, own)]
+        fitting = [one for one in model_names() if _trains(objective, known(one))]
+        takes = f"models of {objective.works_on}" if objective.draws else "tokenizers"
+        what = f"one of {own.works_on}" if own.draws else "a tokenizer"
         raise UsageError(
-            f"objective {objective.name} trains models of {objective.works_on}, and {name} is one "
-            f"of {works_on}: take objective {' or '.join(others)}, or one of: {', '.join(fitting)}."
+            f"objective {objective.name} trains {takes}, and {name} is {what}: take objective "
+            f"{' or '.join(others)}, or one of: {', '.join(fitting)}."
         )
-    if objective.works_on == "pixels":
+    if own.works_on == "pixels":
         if (codec.kind, codec.patch) != ("none", 1):
             wanted = "autoencoder.kind=none and autoencoder.patch=1"
         if experiment.data.source == "encoded":
             wanted = "a data.source of images"
-    elif codec.gives != objective.works_on:
-        kinds = {"tokens": "vq", "latents": "none or kl"}[objective.works_on]
+    elif not own.draws:
+        if codec.kind != "kl":
+            wanted = "autoencoder.kind=kl and an autoencoder.path, such as taef2"
+    elif codec.gives != own.works_on:
+        kinds = {"tokens": "vq", "latents": "none or kl"}[own.works_on]
         wanted = f"autoencoder.kind={kinds}"
     if wanted:
+        trainer = f"objective {objective.name}" if own.draws else name
+        raise UsageError(f"{trainer} trains on {own.works_on}; set {wanted}.")
+    if objective.name == "reconstruction" and own.works_on != "pixels" and objective.perceptual:
         raise UsageError(
-            f"objective {objective.name} trains on {objective.works_on}; set {wanted}."
+            f"objective.perceptual compares pixels, and {name} trains on {own.works_on}; set "
+            "objective.perceptual=0."
         )
+
+
+def _trains(objective: Any, model: Known) -> bool:
+    """Whether an objective, or the class of one, trains such models."""
+    fits = not model.draws or model.works_on == objective.works_on
+    return model.draws == objective.draws and fits
 
 
 def _check_condition(experiment: Experiment, condition: Condition) -> None:
     """The model has to take what the condition gives."""
-    if experiment.objective.works_on == "pixels":
+    if not experiment.objective.draws:
         return  # a tokenizer is told nothing
     name, kind = experiment.model.name, experiment.condition.kind
     if not set(condition.tensors) <= set(known(name).takes):
@@ -164,7 +179,7 @@ def _check_contradictions(experiment: Experiment, given: dict[str, Any]) -> None
         raise UsageError(
             "model.null_label=false leaves no label to drop to; set objective.label_dropout=0."
         )
-    draws = experiment.objective.works_on != "pixels"  # a tokenizer does not, whatever is set
+    draws = experiment.objective.draws  # a tokenizer does not, whatever is set
     if draws and experiment.sampling.guidance != 1 and experiment.objective.label_dropout == 0:
         raise UsageError(
             "sampling.guidance other than 1 needs a model that has seen dropped labels; set "
@@ -181,13 +196,15 @@ def _check_chosen(experiment: Experiment, given: dict[str, Any]) -> None:
             f"model.learn_sigma must be false with objective {experiment.objective.name}; "
             "leave it out and it is chosen."
         )
-    if given.get("in_channels", channels) != channels:
+    works_on = known(experiment.model.name).works_on
+    key = "in_channels" if experiment.objective.draws else "channels"
+    if works_on == "latents" and given.get(key, channels) != channels:
         raise UsageError(
-            f"model.in_channels is {given['in_channels']}, but the latents have {channels} "
+            f"model.{key} is {given[key]}, but the latents have {channels} "
             "channels; leave it out and it is chosen."
         )
     chosen = {"codebook_size": ("autoencoder", experiment.autoencoder.codebook_size)}
-    if experiment.objective.works_on == "pixels":
+    if works_on == "pixels":
         chosen = {"channels": ("data", experiment.data.channels)}
     for key, (section, value) in chosen.items():
         if value is not None and given.get(key, value) != value:

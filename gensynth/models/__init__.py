@@ -1,7 +1,7 @@
 """Models by name. Adding one: a file here, its sizes in `presets`, a YAML, a contract test.
 
 `works_on` of a model's class says what it is trained on: "latents", "tokens", or the "pixels"
-themselves, as tokenizers are.
+themselves. Its `draws` is false for tokenizers, which are trained on pixels or latents.
 
 The names below are imported when they are first used: `presets` is asked before torch is there.
 """

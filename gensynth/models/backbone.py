@@ -20,6 +20,7 @@ class Backbone(Protocol):
 
     Attributes:
         works_on: "latents" [B, C, H, W], or "tokens" int64 [B, h, w].
+        draws: whether it makes pictures; tokenizers do not.
         takes: the tensors of a condition that `forward` has keywords for, without those of a text.
         steers: those of them that `embed` takes.
         tables: how the names of the weights begin that have a row for each item of the condition.
@@ -28,6 +29,7 @@ class Backbone(Protocol):
     """
 
     works_on: ClassVar[str] = "latents"
+    draws: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ("class_labels",)
     steers: ClassVar[tuple[str, ...]] = ("class_labels", "pooled_projections")
     tables: ClassVar[tuple[str, ...]] = ("class_embedder.", "class_embedders.")

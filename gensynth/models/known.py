@@ -25,11 +25,13 @@ class Known:
     Attributes:
         keywords: of the constructor.
         works_on: "latents", "tokens" or "pixels".
+        draws: whether it makes pictures; tokenizers do not.
         takes: tensors of a condition.
     """
 
     keywords: list[str]
     works_on: str
+    draws: bool
     takes: tuple[str, ...]
 
 
@@ -49,13 +51,15 @@ def known(name: str) -> Known:
 
         own = imported[proper_name(name, imported)][0]
         keywords = constructor_keywords(name)
-        return Known(keywords, own.works_on, (*getattr(own, "takes", TAKES), *_of_text(keywords)))
+        takes = (*getattr(own, "takes", TAKES), *_of_text(keywords))
+        return Known(keywords, own.works_on, getattr(own, "draws", True), takes)
     preset = PRESETS[proper_name(name)]
     place = preset.module, preset.class_name
     keywords = outline.constructor(*place)
     return Known(
         keywords,
         outline.attribute(*place, "works_on", "latents"),
+        outline.attribute(*place, "draws", True),
         (*outline.attribute(*place, "takes", TAKES), *_of_text(keywords)),
     )
 

@@ -58,7 +58,7 @@ def example_inputs(model: ModelMixin, height: int, width: int) -> tuple[Tensor, 
     device = next(model.parameters()).device
     of_text = model.config.get("text") is not None
     labels = torch.zeros(1, dtype=torch.long, device=device)
-    if model.works_on == "pixels":
+    if not model.draws:
         return (torch.zeros(1, model.config.channels, height, width, device=device),)
     if model.works_on == "tokens":
         tokens = torch.zeros(1, height, width, dtype=torch.long, device=device)

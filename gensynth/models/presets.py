@@ -99,6 +99,8 @@ VQ: Sizes = {
     "VQ-f8": {"widths": [128, 256, 256, 512]},
     "VQ-f16": {"widths": [128, 128, 256, 256, 512]},
 }
+# Ours.
+LATENT_VQ: Sizes = {"VQ-latent-nano": {"widths": [64], "latent_channels": 64}}
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ PRESETS: dict[str, Preset] = {
         ("models.mdt", "MDTv2", MDT),
         ("models.maskgit", "MaskGIT", MASKGIT),
         ("autoencoders.vq", "VQAutoencoder", VQ),
+        ("autoencoders.latent_vq", "LatentVQ", LATENT_VQ),
     )
     for name, keywords in sizes.items()
 }

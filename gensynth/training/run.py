@@ -269,7 +269,8 @@ class Run:
             with self.average.applied():
                 path = self.folder / "samples" / f"step-{self.step:08d}.png"
                 number = self.experiment.sampling.num
-                draw_grid(self.parts.pipeline(), number, self.learner.images, path, self.stop)
+                images = self.learner.images(number)
+                draw_grid(self.parts.pipeline(), number, images, path, self.stop)
         self.together.barrier()
 
     def evaluate(self) -> None:

@@ -59,8 +59,12 @@ def test_what_fits_survives_a_round_trip(write, kind):
             ["model.name=MaskGIT-nano"],
             ["trains models of latents", "take objective masked", "DiT-XL/2"],
         ),
-        ("latents", ["model.name=VQ-nano"], ["is one of pixels", "take objective reconstruction"]),
-        ("tokenizer", ["model.name=DiT-nano/2"], ["trains models of pixels", "VQ-nano"]),
+        ("latents", ["model.name=VQ-nano"], ["is a tokenizer", "take objective reconstruction"]),
+        (
+            "tokenizer",
+            ["model.name=DiT-nano/2"],
+            ["trains tokenizers", "one of latents", "VQ-nano"],
+        ),
         (
             "masked",
             ["autoencoder={kind: none}"],

@@ -28,13 +28,14 @@ NARROW = {
     "DiT": {"hidden_size": 32, "depth": 2, "num_heads": 2},
     "MaskGIT": {"hidden_size": 16, "depth": 1, "num_heads": 2},
     "VQAutoencoder": {"widths": [4, 4, 4], "latent_channels": 4, "norm_groups": 2},
+    "LatentVQ": {"widths": [4], "latent_channels": 4, "norm_groups": 2},
     "MDTv2": {"hidden_size": 32, "depth": 4, "decode_layer": 2, "num_heads": 2},
 }
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """Eight colour pictures of two classes."""
+    """Eight colour pictures of two classes, with captions."""
     path = tmp_path_factory.mktemp("images") / "images.parquet"
     random = np.random.default_rng(0)
     pictures = [Image.fromarray(random.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(8)]
@@ -43,7 +44,7 @@ def images(tmp_path_factory) -> Path:
         file = io.BytesIO()
         picture.save(file, "png")
         encoded.append({"bytes": file.getvalue(), "path": None})
-    table = {"image": encoded, "label": [0, 1] * 4}
+    table = {"image": encoded, "label": [0, 1] * 4, "text": ["a cat", "a dog"] * 4}
     pq.write_table(pa.table(table), path)
     return path
 
@@ -100,6 +101,8 @@ def test_two_steps(path, images, vae, tmp_path):
         overrides += ["data.source=parquet", f"data.path='{images}'"]
     if full.autoencoder.kind == "kl" and full.autoencoder.path not in CODECS:
         overrides += [f"autoencoder.path='{vae}'"]
+    if full.init_from is not None:
+        overrides += ["init_from=null"]
     if full.autoencoder.kind == "vq":
         save_tokenizer(full, tmp_path / "tokenizer")
         overrides += [f"autoencoder.path='{tmp_path / 'tokenizer'}'"]

@@ -27,6 +27,7 @@ def test_of_a_model(monkeypatch, name):
     found, own = known_models.known(name.upper()), MODELS[name][0]
     assert found.keywords == constructor_keywords(name)
     assert found.works_on == own.works_on
+    assert found.draws == getattr(own, "draws", True)
     of_text = known_models.TEXT if "text" in found.keywords else ()
     assert found.takes == (*getattr(own, "takes", ("class_labels",)), *of_text)
 

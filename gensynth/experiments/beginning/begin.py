@@ -81,7 +81,7 @@ def begin_from(where: str | None, parts: Parts) -> Beginning:
     model: Any = parts.model
     other = load(where, device="cpu")
     _check_channels(where, model, other)
-    tables = () if model.works_on == "pixels" else tuple(model.tables)
+    tables = () if not model.draws else tuple(model.tables)
     rows = _same_rows(parts.condition, other.condition)
     own: dict[str, Tensor] = model.state_dict()
     taken = take_over(model, other.model, tables, rows)

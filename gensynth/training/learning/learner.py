@@ -21,13 +21,13 @@ class Learner:
     Attributes:
         model, bare_model: with and without the wrapper of several processes.
         weights: all that are trained, also those of the objective and of regularizers; of the
-            model those that `tuning` does not freeze.
-        images: those of the newest batch, if the data hold any, uint8 [B, C, H, W].
+        model those that `tuning` does not freeze.
+    newest: what was seen of the newest micro-batch: images, if the data hold any, and latents.
     """
 
     def __init__(self, parts: Parts, accelerator: Accelerator, tuning: Tuning | None = None):
         self.accelerator, self.device = accelerator, accelerator.device
-        self.images: Tensor | None = None
+        self.newest: tuple[Tensor | None, Tensor] | None = None
         experiment = parts.experiment
         self.condition, self.autoencoder = parts.condition, parts.autoencoder
         self.objective, self.regularization = parts.objective, parts.regularization
@@ -55,7 +55,7 @@ class Learner:
 
     def backward(self, batch: Batch, random: StepRandom, parts: int, last: bool) -> Loss:
         """Adds the gradients of one of `parts` micro-batches; they are exchanged after the last."""
-        images, latents = self.seen(batch, random)
+        images, latents = self.newest = self.seen(batch, random)
         shown = batch.texts if self.condition.reads == "texts" else batch.labels
         assert shown is not None
         conditions = self.condition.encode(shown, self.device)
@@ -87,15 +87,27 @@ class Learner:
         if batch.latents is not None:
             return None, batch.latents.to(self.device, non_blocking=True)
         assert batch.images is not None
-        self.images = batch.images.to(self.device, non_blocking=True)
+        images = batch.images.to(self.device, non_blocking=True)
         # Randomness of its own: a VAE draws here, pixels do not, and the rest stays the same.
-        return self.images, self.autoencoder.encode(self.images, random.apart("autoencoder"))
+        return images, self.autoencoder.encode(images, random.apart("autoencoder"))
+
+    def images(self, most: int) -> Tensor | None:
+        """Some images of the newest micro-batch, uint8 [B, C, H, W].
+
+        What was encoded before is decoded for a tokenizer, which has nothing else to show.
+        """
+        if self.newest is None:
+            return None
+        images, latents = self.newest
+        if images is None and not self.bare_model.draws:
+            images = self.autoencoder.decode(latents[:most])
+        return images
 
     def passes(
         self, random: StepRandom, latents: Tensor, crops: Tensor | None
     ) -> list[dict[str, Any]]:
         """Further keywords of each forward pass of a step, of the model."""
-        if self.bare_model.works_on == "pixels":
+        if not self.bare_model.draws:
             return [{}]
         crops = None if crops is None else crops.to(self.device)
         return self.bare_model.training_passes(random, *latents.shape[-2:], crops)
