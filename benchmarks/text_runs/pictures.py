@@ -10,9 +10,9 @@ GAP, ZOOM, MARGIN, HEAD = 4, 2, 150, 52  # pixels; MARGIN for names of rows, HEA
 LETTERS, LINES = 20, 3  # of a prompt over its column
 
 
-def shown(captions: Sequence[str]) -> list[str]:
-    """Some captions, evenly spread, in their order."""
-    return list(captions[:: max(1, len(captions) // PROMPTS)][:PROMPTS])
+def shown(count: int) -> list[int]:
+    """Which of `count` pictures are shown: evenly spread, in their order."""
+    return list(range(0, count, max(1, count // PROMPTS)))[:PROMPTS]
 
 
 def strip(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -28,9 +28,7 @@ def sheet(strips: Mapping[str, Image.Image], prompts: Sequence[str]) -> Image.Im
     """A row for each name with what it drew, side by side, for prompts that stand above."""
     side = next(iter(strips.values())).height
     step = side * ZOOM + GAP
-    found = Image.new(
-        "RGB", (MARGIN + step * len(prompts), HEAD + step * len(strips)), "white"
-    )
+    found = Image.new("RGB", (MARGIN + step * len(prompts), HEAD + step * len(strips)), "white")
     draw, font = ImageDraw.Draw(found), ImageFont.load_default(12)
     for column, prompt in enumerate(prompts):
         lines = textwrap.wrap(prompt, LETTERS, max_lines=LINES, placeholder="…")

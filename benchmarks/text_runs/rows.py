@@ -4,20 +4,16 @@ import time
 from functools import partial
 from pathlib import Path
 
-import torch
-from PIL import Image
-
-from gensynth.config import Experiment
-from gensynth.data.files.image_set import open_images
+from gensynth.data.files.image_set import ImageSet, open_images
+from gensynth.data.images import to_pil
 from gensynth.errors import InputError
 from gensynth.evaluation.drawn import AtHand, DrawnImages
 from gensynth.evaluation.evaluate import evaluate
 from gensynth.evaluation.measuring.measured import Measured
 from gensynth.experiments.encoding import encode
-from gensynth.pipelines.loading import load
 from gensynth_benchmarks.gpu_steps.training_runs import facts, train_until
 from gensynth_benchmarks.ledger import Ledger, Row
-from gensynth_benchmarks.text_runs.pictures import PROMPTS, shown, strip, write_sheet
+from gensynth_benchmarks.text_runs.pictures import shown, strip
 from gensynth_benchmarks.text_runs.recipes import HELD_OUT, TRAINED, Trial, counted
 
 LEAST_SECONDS = 90.0  # no row is started with fewer left: saving the state takes some
@@ -47,25 +43,42 @@ def row(trial: Trial, name: str, ledger: Ledger, work: Path) -> Row:
     run = train_until(whole, float("inf") if trial.miniature else ledger.seconds_left)
     if run is None:
         return {"failed": STOPPED}
-    held_out = open_images(str(trial.data / HELD_OUT))
-    captions = [text for text in held_out.texts or [] if text]
-    if len(captions) != held_out.length:
-        raise InputError(f"{trial.data / HELD_OUT} has pictures without a caption.")
+    _, captions = held_out(trial)
     images = open_images(str(trial.data / TRAINED)).length
     start = time.perf_counter()
-    pipeline = load(str(run))
-    model = AtHand(TRAINED, pipeline, f"{run} {time.time_ns()}")
+    model = AtHand.loaded(str(run))
     drawn = DrawnImages(model, len(captions), batch_size=DRAWN_TOGETHER, prompts=captions)
-    prompts = shown(captions)
-    strip(pipeline.draw(prompts, range(len(prompts)))).save(ledger.path.parent / picture(name))
+    prompts = [captions[index] for index in shown(len(captions))]
+    pictures = model.pipeline.draw(prompts, range(len(prompts)))
+    strip(pictures).save(ledger.path.parent / picture(name))
     return {
         **counted(whole),
         **facts(run, whole, images),
         **scores(drawn, trial),
         "drawing_seconds": time.perf_counter() - start,
-        "prompts": prompts,
-        "picture": picture(name),
     }
+
+
+def held_out(trial: Trial) -> tuple[ImageSet, list[str]]:
+    """The held-out pictures and their captions.
+
+    Raises:
+        InputError: a picture without one, or none at all.
+    """
+    images = open_images(str(trial.data / HELD_OUT))
+    captions = images.texts or []
+    if not captions or not all(captions):
+        raise InputError(f"{trial.data / HELD_OUT} has pictures without a caption.")
+    return images, captions
+
+
+def write_real(trial: Trial, folder: Path) -> list[str]:
+    """Writes the held-out pictures of the prompts that are shown; gives the prompts."""
+    images, captions = held_out(trial)
+    chosen = shown(images.length)
+    folder.mkdir(parents=True, exist_ok=True)
+    strip([to_pil(images.read(index)) for index in chosen]).save(folder / picture("real"))
+    return [captions[index] for index in chosen]
 
 
 def encoded(trial: Trial, folder: Path) -> Path:
