@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from gensynth.data.tables import BUNDLED_SETS
 from gensynth.errors import GensynthError, UsageError
 from gensynth.metrics.extractors.scorer import EmojiScorer
 from gensynth_benchmarks.ledger import Ledger, Row
@@ -27,7 +28,6 @@ from gensynth_benchmarks.text_runs.table import (
 DAY = 24 * 60.0
 ABOUT = """Backbones of texts at equal parameters and budget, on emoji at 64x64.
 
-    python tools/build_emoji.py --size 64 --out emoji-64
     python benchmarks/text.py
     python benchmarks/text.py --table
 
@@ -53,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, help="folder [benchmarks/results/DEVICE]")
     options.add_argument("--work", type=Path, help="folder for latents and runs [runs/text]")
     options.add_argument(
-        "--data", type=Path, default=Path("emoji-64"), help="train and test.parquet [emoji-64]"
+        "--data",
+        type=Path,
+        default=BUNDLED_SETS["emoji"],
+        help="folder with train.parquet and test.parquet [the emoji that come along]",
     )
     options.add_argument("--rows", nargs="+", choices=list(ROWS), help="some of them [all]")
     options.add_argument("--steps", type=int, help="of training, of all rows [the recipe's]")

@@ -61,7 +61,8 @@ class Trial:
 
     def experiment(self, name: str, *overrides: str) -> Experiment:
         """The experiment of a row, with the pictures as they are."""
-        given = [f"data.path={json.dumps(str(self.data / TRAINED))}", *ROWS[name]]
+        path = json.dumps(str(self.data / TRAINED))
+        given = ["data.source=parquet", f"data.path={path}", *ROWS[name]]
         if self.steps is not None:
             given.append(f"training.steps={self.steps}")
         given += MINIATURE if self.miniature else ()
@@ -79,9 +80,8 @@ class Trial:
                 digest.update((self.data / name).read_bytes())
             except OSError as error:
                 raise InputError(
-                    f"{self.data / name} cannot be read: {error.strerror or error}. Make it with "
-                    f"python tools/build_emoji.py --size 64 --out {self.data}, or give its folder "
-                    "as --data."
+                    f"{self.data / name} cannot be read: {error.strerror or error}. Give as --data "
+                    "a folder such as tools/build_emoji.py --size 64 makes, or leave it out."
                 ) from error
         return digest.hexdigest()[:12]
 
