@@ -16,13 +16,14 @@ from gensynth.training.loop import train
 RECIPE = """
 output: {run}
 data: {{source: parquet, path: {images}, size: 64, workers: 0}}
-condition: {{kind: text, encoder: small, length: 8, width: 16, layers: 1, heads: 2, vocabulary: 300}}
+condition: {{kind: text, encoder: small, length: 8, {sizes}}}
 autoencoder: {{kind: kl, path: taef2, latent_channels: 32}}
 model: {{name: DiT-nano/2, mixer: softmax}}
 objective: {{name: flow}}
 training: {{steps: 2, batch_size: 4, log_every: 1}}
 sampling: {{steps: 2}}
 """
+SMALL = "width: 16, layers: 1, heads: 2, vocabulary: 300"  # what only `small` has
 
 
 def clip_in(folder):
@@ -64,11 +65,9 @@ MARKS = {"pad": "pad", "bos": "begin", "eos": "end"}
 def test_trains_and_draws(old, new, tmp_path):
     images = write_shapes(tmp_path) / "train.parquet"
     assert RECIPE.count(old) == 1
-    text = RECIPE.replace(old, new).format(run=tmp_path / "run", images=images)
-    if new.endswith("CLIP"):  # which has sizes of its own
-        clip = clip_in(tmp_path / "clip")
-        text = text.replace("CLIP, length: 8, width: 16, layers: 1, heads: 2, vocabulary: 300", "X")
-        text = text.replace("encoder: X", f"encoder: {clip}")
+    text = RECIPE.replace(old, new).format(run=tmp_path / "run", images=images, sizes=SMALL)
+    if new.endswith("CLIP"):
+        text = text.replace("CLIP", str(clip_in(tmp_path / "clip")))
     (tmp_path / "run.yaml").write_text(text)
     run = train(load_experiment(tmp_path / "run.yaml"))
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
