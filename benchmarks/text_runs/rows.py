@@ -26,22 +26,23 @@ REAL = "_real"  # the same of real pictures
 
 def measure(trial: Trial, name: str, ledger: Ledger, fingerprint: str) -> Row | None:
     """The row of a backbone, from the ledger if it is there; None if no time is left for it."""
-    work = partial(row, trial, name, ledger, trial.work / fingerprint)
+    recipe = trial.recipe(name, fingerprint)
+    latents, run = trial.work / f"latents-{fingerprint}", trial.work / f"{name}-{recipe}"
     needs = 0.0 if trial.miniature else LEAST_SECONDS
-    return ledger.measure(work, needs, row=name, recipe=trial.recipe(name, fingerprint))
+    work = partial(row, trial, name, ledger, latents, run)
+    return ledger.measure(work, needs, row=name, recipe=recipe)
 
 
-def row(trial: Trial, name: str, ledger: Ledger, work: Path) -> Row:
+def row(trial: Trial, name: str, ledger: Ledger, latents: Path, run: Path) -> Row:
     """Trains a backbone, or goes on with it, and measures what it draws."""
-    latents = encoded(trial, work / "latents")
+    encode_once(trial, latents)
     whole = trial.experiment(
         name,
         "data.source=encoded",
         f"data.path='{latents}'",
-        f"output='{work / str(trial.experiment(name).training.steps) / name}'",
+        f"output='{run}'",
     )
-    run = train_until(whole, float("inf") if trial.miniature else ledger.seconds_left)
-    if run is None:
+    if train_until(whole, ledger.seconds_left) is None:
         return {"failed": STOPPED}
     _, captions = held_out(trial)
     images = open_images(str(trial.data / TRAINED)).length
@@ -81,12 +82,11 @@ def write_real(trial: Trial, folder: Path) -> list[str]:
     return [captions[index] for index in chosen]
 
 
-def encoded(trial: Trial, folder: Path) -> Path:
-    """The latents of the training pictures, made once; the same for all rows."""
+def encode_once(trial: Trial, folder: Path) -> None:
+    """Makes the latents of the training pictures, which are the same for all rows."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         encode(trial.experiment("dico"), folder)
-    return folder
 
 
 def scores(drawn: DrawnImages, trial: Trial) -> Row:
