@@ -38,7 +38,7 @@ def table(rows: Sequence[Row], about: Row) -> Table:
             number(row["multiply_adds"] / 1e6, 0),
             number(row["images_per_second"], 0),
             number(row["loss"], 4),
-            f"{row['distance']:.1f} ± {row['standard_error'] or 0.0:.1f}",
+            number(row["distance"], 1) + error_of(row),
             *(percent(row.get(key)) for key in ("retrieval_1", "retrieval_5", "style_1")),
         ]
         for row in done
@@ -55,6 +55,11 @@ def table(rows: Sequence[Row], about: Row) -> Table:
     pictures = f"{done[0]['samples']} held-out prompts" if done else "held-out prompts"
     title = f"Emoji at 64x64, {about['steps']:,} steps of {about['batch_size']}, {pictures}"
     return Table(title, COLUMNS, lines)
+
+
+def error_of(row: Row) -> str:
+    """Its standard error; nothing where too few samples were drawn to know it."""
+    return "" if row["standard_error"] is None else f" ± {row['standard_error']:.1f}"
 
 
 def percent(value: float | None) -> str:
@@ -78,18 +83,20 @@ def ablation(rows: Sequence[Row]) -> list[str]:
     return ["; ".join(lines) + ". One seed each, so a further run may differ by more."]
 
 
-def errors(*rows: Row) -> float:
-    return float(sum((row["standard_error"] or 0.0) ** 2 for row in rows) ** 0.5)
+def errors(*rows: Row) -> float | None:
+    """Of a difference of distances; none where that of one is not known."""
+    found = [row["standard_error"] for row in rows]
+    return None if None in found else float(sum(error**2 for error in found) ** 0.5)
 
 
-def gain(name: str, gained: float, error: float, better: str, form: str) -> str:
+def gain(name: str, gained: float, error: float | None, better: str, form: str) -> str:
     """How much better a number is, and whether that is more than chance."""
     other = {"lower": "higher", "higher": "lower"}[better]
+    said = f"{name} {better if gained >= 0 else other} by {form.format(abs(gained))}"
+    if error is None:
+        return f"{said} (of unknown error)"
     sure = "more" if abs(gained) > 2 * error else "not more"
-    return (
-        f"{name} {better if gained >= 0 else other} by {form.format(abs(gained))}, {sure} than two "
-        f"standard errors ({form.format(2 * error)})"
-    )
+    return f"{said}, {sure} than two standard errors ({form.format(2 * error)})"
 
 
 def said_of(about: Row) -> str:

@@ -89,13 +89,14 @@ def test_the_page_is_current():
 def test_table():
     """The best first, real pictures below, then what failed and what is missing, with why."""
     found = [
-        measured("dit-local", 130.0, 0.2),
+        measured("dit-local", 130.0, 0.2, standard_error=None),
         measured("dico", 100.0, 0.5),
         {"row": "dic", "failed": "out of memory"},
     ]
     lines = table.table(found, ABOUT).rows
     assert [line[0] for line in lines[:3]] == ["DiCo", "DiT, local", "real pictures"]
     assert lines[0][1:7] == ["5.33", "28", "123", "0.5100", "100.0 ± 3.0", "50.0%"]
+    assert lines[1][5] == "130.0"
     assert lines[2][5:8] == ["40.0", "75.0%", ""]
     assert [line[:2] for line in lines[3:5]] == [
         [TITLES["dico-pooled"], "not measured yet"],
@@ -113,6 +114,8 @@ def test_the_ablation_says_which_way_and_whether_it_is_chance():
     assert "Retrieval@1 lower by 2.0%, not more than two standard errors (7.1%)" in said
     (said,) = table.ablation([{**both, "distance": 121.0}, pooled])
     assert "FD higher by 1.0, not more" in said
+    (said,) = table.ablation([{**both, "standard_error": None}, pooled])
+    assert "FD lower by 20.0 (of unknown error)" in said
     assert table.ablation([both]) == []
 
 
