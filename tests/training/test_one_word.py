@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,3 +85,24 @@ def test_trains_and_draws(old, new, tmp_path):
     pictures = pipeline(["red disc, thin", "a word unseen"], seeds=[0, 0], guidance=2.0)
     assert [picture.size for picture in pictures] == [(SIDE, SIDE)] * 2
     assert all(low < high for low, high in pictures[0].getextrema())
+
+
+def test_the_recipe_of_the_page_takes_each_word(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "text.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    path = tmp_path / "mine.yaml"
+    path.write_text(recipe)
+    table = {line.split("|")[1].strip(): line for line in page.splitlines() if line[:3] == "| `"}
+    for key, given in (
+        ("`model.name`", []),
+        ("`model.mixer`, of DiT and MDTv2", ["model.name=DiT-nano/2"]),
+        ("`objective.name`", []),
+    ):
+        words = re.findall("`([^`]+)`", table[key].split("|")[2].partition("(")[0])
+        words = [word for word in words if word != "gensynth models"]
+        assert len(words) > 1
+        for word in words:
+            name = key.split("`")[1]
+            found = load_experiment(path, [*given, f"{name}={word}"])
+            assert word in found.to_yaml()
+    assert load_experiment(path).condition.encoder == "small"
