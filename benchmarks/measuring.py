@@ -26,7 +26,9 @@ from gensynth.ops.launches import OPS, cache_file
 from gensynth_benchmarks.machine import synchronize
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = {"gpu.py": "python benchmarks/gpu.py"}  # how to run what is not the program itself
+SCRIPTS = {
+    name: f"python benchmarks/{name}" for name in ("gpu.py", "text.py")
+}  # how to run what is not the program itself
 WIDEST = 1000  # characters of a table
 
 

@@ -73,10 +73,20 @@ def with_results(page: str, results: Path) -> str:
     Raises:
         InputError: it has no such part.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise InputError(f"docs/speed.md needs one line {BEGIN!r} and one line {END!r} after it.")
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{gpu_text(results)}\n{END}{rest.split(END)[1]}"
+    return between_marks(page, "docs/speed.md", (BEGIN, END), gpu_text(results))
+
+
+def between_marks(page: str, name: str, marks: tuple[str, str], text: str) -> str:
+    """The page with `text` between two lines that mark a part of it.
+
+    Raises:
+        InputError: they are not there, or more than once.
+    """
+    begin, end = marks
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise InputError(f"{name} needs one line {begin!r} and one line {end!r} after it.")
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def write_tables(root: Path) -> str:
