@@ -190,7 +190,8 @@ def _open(place: str, split: str | None, level: int | None) -> Pictures:
     if place in BUNDLED:
         # the images no bundled model was trained on
         channels = 1 if place == "fashion_mnist" else 3
-        return Rows(Data(source=place, split=split or "test", channels=channels))
+        section = {"source": place, "split": split or "test", "channels": channels}
+        return Rows(Data.model_validate(section))
     if place.startswith("hub:"):
         path = place.removeprefix("hub:")
         return Rows(Data(source="hub", path=path, split=split or "train"))
