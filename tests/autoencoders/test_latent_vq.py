@@ -64,22 +64,22 @@ def test_an_opened_one_needs_nothing_else(widths, patch, photo, tmp_path):
 
 def test_tokens_are_those_of_the_latents(photo):
     model = made()
-    latents = model.base.encode(photo)
+    latents = model.codec.encode(photo)
     again, quantized = model(latents)
     assert torch.equal(model.encode(photo), quantized.indices)
     assert len(quantized.indices.unique()) > 3
-    assert torch.equal(model.decode(quantized.indices), model.base.decode(again))
+    assert torch.equal(model.decode(quantized.indices), model.codec.decode(again))
     with pytest.raises(UsageError, match="from 0 to 31, got 32"):
         model.decode(torch.full((1, 2, 2), 32))
 
 
 def test_training_moves_all_but_the_codec(photo):
     model = made().train()
-    assert not model.base.training or not list(model.base.buffers())
-    again, quantized = model(model.base.encode(photo))
+    assert not model.codec.training or not list(model.codec.buffers())
+    again, quantized = model(model.codec.encode(photo))
     (again.square().mean() + quantized.codebook).backward()
     for name, parameter in model.named_parameters():
-        assert (parameter.grad is None) == name.startswith("base."), name
+        assert (parameter.grad is None) == name.startswith("codec."), name
 
 
 def test_without_a_codec_there_are_no_pictures(photo):
@@ -106,9 +106,9 @@ BASE = {"_class_name": "TinyAutoencoder", "latent_channels": 4, "normed": False}
         ({**BASE, "latent_channels": 16}, "those of the autoencoder have 16"),
         ({**BASE, "latent_channels": 10**12}, "cannot be built from"),
         ({**BASE, "latent_channels": "many"}, "cannot be built from"),
-        ({**BASE, "normed": True}, "missing .*base.decoder.*pool"),
+        ({**BASE, "normed": True}, "missing .*codec.decoder.*pool"),
         ("TinyAutoencoder", "base cannot be|cannot be built from"),
-        (None, "unexpected .*base"),
+        (None, "unexpected .*codec"),
     ],
 )
 @pytest.mark.parametrize("as_pipeline", [False, True])
