@@ -22,14 +22,22 @@ def made(widths=(8,), latent_channels: int = 4) -> LatentVQ:
         torch.manual_seed(0)
         model = LatentVQ(channels=latent_channels, widths=widths, **SIZES)
         torch.nn.init.normal_(model.quantizer.embedding.weight, std=0.3)
-        model.hold(TinyAutoencoder(latent_channels, normed=False))
+        codec = TinyAutoencoder(latent_channels, normed=False)
+        for layer in (*codec.modules(), *model.encoder.modules()):
+            if isinstance(layer, torch.nn.Conv2d):  # so that places of an image differ
+                torch.nn.init.normal_(layer.weight, std=1.5 / layer.weight[0].numel() ** 0.5)
+                if layer.bias is not None:
+                    torch.nn.init.zeros_(layer.bias)
+        model.hold(codec)
     return model.eval()
 
 
 @pytest.fixture(scope="module")
 def photo() -> torch.Tensor:
+    """Squares of 8x8 pixels."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (2, 3, 32, 64), generator=generator, dtype=torch.uint8)
+    colours = torch.randint(0, 256, (2, 3, 4, 8), generator=generator, dtype=torch.uint8)
+    return colours.repeat_interleave(8, 2).repeat_interleave(8, 3)
 
 
 @pytest.fixture
