@@ -67,7 +67,7 @@ class LatentVQ(VQAutoencoder):
             attention,
             norm_groups,
         )
-        self.base: Any = None
+        self.codec: Any = None  # not `base`: diffusers would give its settings
         if base is not None:
             settings = dict(base)
             name = settings.pop("_class_name", None)
@@ -89,24 +89,23 @@ class LatentVQ(VQAutoencoder):
             )
         settings = {key: value for key, value in codec.config.items() if not key.startswith("_")}
         self.register_to_config(base={"_class_name": type(codec).__name__, **settings})
-        self.base = codec.eval().requires_grad_(False)
+        self.codec = codec.eval().requires_grad_(False)
         self.channels, self.patch = codec.channels, codec.patch * self.size_multiple
 
-    @property
-    def codec(self) -> Any:
+    def held(self) -> Any:
         """The codec of the latents.
 
         Raises:
             UsageError: it has none yet.
         """
-        if self.base is None:
+        if self.codec is None:
             raise UsageError("this tokenizer of latents has no codec yet; give it one with hold().")
-        return self.base
+        return self.codec
 
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:
         """uint8 [B, 3, H, W] -> tokens int64 [B, H / patch, W / patch]."""
-        return self.quantizer.nearest(self.features(self.codec.encode(images).to(self.dtype)))
+        return self.quantizer.nearest(self.features(self.held().encode(images).to(self.dtype)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -116,5 +115,5 @@ class LatentVQ(VQAutoencoder):
             UsageError: an id that the codebook does not have.
         """
         check_tokens(latents, self.codebook_size)
-        pictures: Tensor = self.codec.decode(self.pixels(self.quantizer.lookup(latents)))
+        pictures: Tensor = self.held().decode(self.pixels(self.quantizer.lookup(latents)))
         return pictures

@@ -69,7 +69,7 @@ def test_a_resumed_run_is_bit_equal(stop_at, codec, whole, tmp_path):
 def test_the_finished_run_is_a_whole_codec_with_the_frozen_one_unchanged(whole, codec):
     found = open_autoencoder(str(whole[1]), "vq")
     assert isinstance(found, LatentVQ)
-    before, after = TinyAutoencoder.from_pretrained(codec).state_dict(), found.base.state_dict()
+    before, after = TinyAutoencoder.from_pretrained(codec).state_dict(), found.codec.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
     for path in (whole[1] / "model").rglob("*.json"):
@@ -95,13 +95,12 @@ def test_it_learns(codec, tmp_path):
     assert sum(curve[-5:]) < 0.8 * sum(curve[:5])
 
 
-def test_a_model_of_its_tokens_draws_and_edits(whole, tmp_path):
+def test_a_model_of_its_tokens_draws_and_edits_by_prompts(whole, tmp_path):
     tree = yaml.safe_load(whole[0].read_text())
     tree |= {"output": str(tmp_path / "run"), "objective": {"name": "masked"}}
-    tree["condition"] = {"kind": "none"}
     tree["autoencoder"] = {"kind": "vq", "path": str(whole[1]), "patch": 8, "codebook_size": 16}
     tree["model"] = {"name": "MaskGIT-nano", "hidden_size": 16, "num_heads": 2, "depth": 1}
-    tree["objective"] = {"name": "masked", "label_dropout": 0.0}
+    tree["sampling"] |= {"guidance": 2.0}
     config = tmp_path / "masked.yaml"
     config.write_text(yaml.safe_dump(tree))
     made = encode(load_experiment(config), tmp_path / "tokens")
@@ -114,11 +113,11 @@ def test_a_model_of_its_tokens_draws_and_edits(whole, tmp_path):
     pipeline = gensynth.load(run, device="cpu")
     assert isinstance(pipeline.autoencoder, LatentVQ)
     assert pipeline.config.codebook == open_autoencoder(str(whole[1]), "vq").fingerprint()
-    (picture,) = pipeline([None], [0])
+    (picture,) = pipeline(["a shirt"], [0])
     assert (picture.size, picture.mode) == ((32, 32), "RGB")
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255
-    (edited,) = pipeline.edit(picture, mask=Image.fromarray(mask), seeds=[1], edge=0)
+    (edited,) = pipeline.edit(picture, "grey", Image.fromarray(mask), seeds=[1], edge=0)
     assert np.array_equal(np.asarray(edited)[mask == 0], np.asarray(picture)[mask == 0])
 
 
