@@ -147,6 +147,7 @@ class Noise:
     lossy = False
     labels: Callable[[int], int] | None = None
     classes: list[str] | None = None
+    texts: list[str] | None = None
 
     def __init__(self, length: int, seed: int):
         self.length, self.seed = length, seed

@@ -12,6 +12,7 @@ from gensynth.autoencoders import (
     AUTOENCODERS,
     DCAutoencoder,
     KLAutoencoder,
+    LatentVQ,
     PixelAutoencoder,
     TaesdAutoencoder,
     TinyAutoencoder,
@@ -78,6 +79,7 @@ CODECS = {
     "taef2": (TinyAutoencoder, "kl"),
     "vq": (VQAutoencoder, "vq"),
     "vqmodel": (VQModelAutoencoder, "vq"),
+    "latent-vq": (LatentVQ, "vq"),
 }
 
 
