@@ -288,7 +288,7 @@ def test_models_of_latents_are_refused(job, tmp_path, tiny_model_folder):
 @pytest.mark.parametrize("out", ["file/out", "file/out.png"])
 def test_a_place_that_cannot_be_written(job, tmp_path, out):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="is a file, so it can hold no folder"):
         run(job(), tmp_path / out)
 
 
