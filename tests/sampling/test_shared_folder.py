@@ -114,7 +114,7 @@ def test_a_picture_without_recipe_has_none(tmp_path):
 
 def test_the_name_of_a_model_that_is_no_text_is_spelt(tmp_path):
     """A folder called by bytes that are no UTF-8, as unpacked from an archive of another system."""
-    pipeline = SimpleNamespace(name="out-\udcff", condition=Nothing())
+    pipeline = SimpleNamespace(name="out-\udcff", condition=Nothing(), lora=None)
     settings = Settings(size=4, steps=1, guidance=1.0, scheduler="s")
     written = recipe(pipeline, Picture(0, None, 7), settings)
     for kind in ("png", "webp"):
