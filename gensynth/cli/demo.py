@@ -18,7 +18,7 @@ def demo(
     masked: bool = typer.Option(False, "--masked", help="A tokenizer and a MaskGIT instead."),
     quick: bool = typer.Option(False, "--quick", help="A few steps, to see that all of it runs."),
 ) -> None:
-    """Train a small model, draw a grid and measure it, in eight minutes.
+    """Train a small model, draw a grid, measure it: eight minutes.
 
     A DiCo of emoji, or with --masked a tokenizer and a MaskGIT of Fashion-MNIST, which also edits
     images.
