@@ -68,7 +68,7 @@ def _csv(file: Path) -> Iterator[str]:
             for row in rows:
                 yield _prompt(file, rows.line_num, row[column])
         except csv.Error as error:
-            raise InputError(f"{file}, line {rows.line_num}, is no CSV: {error}.") from error
+            raise InputError(f"{file}, line {rows.line_num + 1}, is no CSV: {error}.") from error
 
 
 def _json_lines(file: Path) -> Iterator[str]:

@@ -27,6 +27,7 @@ FAMILIES = {
     "MDTv2": Family("arXiv 2303.14389", "sail-sg/MDT", "Apache-2.0"),
     "MaskGIT": Family("arXiv 2503.17076", "valeoai/Halton-MaskGIT", "MIT"),
     "VQ": Family("arXiv 2406.06525", "FoundationVision/LlamaGen", "MIT"),
+    "LatentVQ": Family("arXiv 2406.06525", "FoundationVision/LlamaGen", "MIT"),  # its quantizer
 }
 
 

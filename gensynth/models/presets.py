@@ -100,7 +100,7 @@ VQ: Sizes = {
     "VQ-f16": {"widths": [128, 128, 256, 256, 512]},
 }
 # Ours.
-LATENT_VQ: Sizes = {"VQ-latent-nano": {"widths": [64], "latent_channels": 64}}
+LATENT_VQ: Sizes = {"LatentVQ-nano": {"widths": [64], "latent_channels": 64}}
 
 
 @dataclass(frozen=True)

@@ -153,4 +153,4 @@ def test_the_named_size_holds_the_codec_that_comes_along():
         model = create_model(name)
         model.hold(open_autoencoder("taef2", "kl"))
         assert (model.patch, model.channels, model.draws) == (8, 3, False)
-    assert names == ["VQ-latent-nano"]
+    assert names == ["LatentVQ-nano"]

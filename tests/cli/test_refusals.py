@@ -36,7 +36,7 @@ REFUSED = [
     (["models", "DiT-nano", "--mixer", "liner"], 2, "unknown mixer 'liner'"),
     # adapters
     (["sample", "--lora", "nowhere"], 3, "there is no adapter at nowhere: it is no folder"),
-    (["sample", "--lora", "PICTURES:0.5"], 3, "has no adapter_config.json"),
+    (["sample", "--lora", "PICTURES"], 3, "has no adapter_config.json"),
     (["sample", "--lora", "PICTURES:much"], 2, "the scale 'much' is no number"),
     (["evaluate", "--model", "maskgit-fashion", "--lora", "nowhere", *EVALUATE[2:]], 3, "adapter"),
     ([*EVALUATE, "--lora", "nowhere"], 2, "--lora are for --model"),

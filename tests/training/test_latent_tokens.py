@@ -44,7 +44,7 @@ def write(folder: Path, codec: Path) -> Path:
     tree["data"] |= {"channels": 3, "flip": False, "size": 32}
     tree["condition"] = {"kind": "text", "length": 8, "width": 16, "layers": 1, "heads": 2}
     tree["autoencoder"] = {"kind": "kl", "path": str(codec), "latent_channels": 4}
-    tree["model"] = {"name": "VQ-latent-nano", **VQ}
+    tree["model"] = {"name": "LatentVQ-nano", **VQ}
     tree["objective"] = {"name": "reconstruction", "pixel": "l2", "revive_every": 2}
     path.write_text(yaml.safe_dump(tree))
     return path
@@ -128,10 +128,10 @@ def test_a_model_of_its_tokens_draws_and_edits_by_prompts(whole, tmp_path):
             "autoencoder={kind: none, patch: 4}",
             r"set autoencoder\.kind=kl and an auto",
         ),
-        ("autoencoder={kind: vq, path: x, patch: 8}", r"VQ-latent-nano trains on latents; set"),
+        ("autoencoder={kind: vq, path: x, patch: 8}", r"LatentVQ-nano trains on latents; set"),
         ("objective.perceptual=0.1", r"compares pixels, .* set objective\.perceptual=0"),
         ("model.channels=3", r"model\.channels is 3, but the latents have 4"),
-        ("objective={name: flow}", "trains models of latents, and VQ-latent-nano is a tokenizer"),
+        ("objective={name: flow}", "trains models of latents, and LatentVQ-nano is a tokenizer"),
         ("model.widths=[8,8,8,8]", "needs a latent size divisible by 8"),
         ("evaluation.every=2", "a tokenizer draws nothing"),
     ],

@@ -196,7 +196,7 @@ def test_other_encoders_and_patches_are_refused(dinov2, tmp_path):
     section = {"name": "repa", "block": "b", "encoder": "dinov2"}
     with pytest.raises(UsageError, match="image_size 30 is not a multiple of the patch 14"):
         create_encoder(Repa(**section, path=str(dinov2), image_size=30))
-    with pytest.raises(InputError, match="cannot load the encoder"):
+    with pytest.raises(InputError, match=r"there is no encoder at .*nowhere"):
         create_encoder(Repa(**section, path=str(tmp_path / "nowhere")))
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -204,9 +204,3 @@ def test_other_encoders_and_patches_are_refused(dinov2, tmp_path):
     vit.save_pretrained(tmp_path / "vit")
     with pytest.raises(UsageError, match="is a vit, not a dinov2"):
         create_encoder(Repa(**section, path=str(tmp_path / "vit")))
-
-
-def test_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'gensynth\[repa\]'"):
-        create_encoder(Repa(name="repa", block="b", encoder="dinov2", path="facebook/dinov2-base"))

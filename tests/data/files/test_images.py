@@ -267,7 +267,7 @@ def test_a_folder_in_the_layout_of_the_hub(tmp_path, numbered):
 
 
 def test_a_hub_dataset_that_is_not_there():
-    with pytest.raises(InputError, match="cannot read hub data at nobody/nothing"):
+    with pytest.raises(InputError, match="the dataset nobody/nothing of the hub cannot be fetched"):
         open_images("hub:nobody/nothing:test")
 
 
