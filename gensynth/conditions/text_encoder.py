@@ -57,7 +57,9 @@ class FrozenTextEncoder:
             from transformers import AutoConfig
 
             with _explained(self.place):
-                found = AutoConfig.from_pretrained(self.place, **self._below(ENCODER))
+                found = AutoConfig.from_pretrained(
+                    self.place, trust_remote_code=False, **self._below(ENCODER)
+                )
             self._config = getattr(found, "text_config", found)  # of a whole CLIP, its half
         return self._config
 

@@ -14,12 +14,12 @@ from gensynth.conditions.cutting import unread
 from gensynth.conditions.emoji import in_words
 from gensynth.conditions.text_encoder import FrozenTextEncoder
 from gensynth.conditions.tokens import (
-    FILE,
     learn_tokenizer,
     own_tokenizer,
     read_tokenizer,
 )
 from gensynth.errors import CorruptError, UsageError
+from gensynth.files import json_in
 
 if TYPE_CHECKING:  # a wrong prompt is refused before torch is imported
     import torch
@@ -80,9 +80,11 @@ class Texts(Condition):
     ) -> Self:
         """Prompts as the captions are; a run that goes on keeps the words it began with."""
         examples = sampled(captions, EXAMPLES)
+        if not examples and begun is not None:  # those of a stream are not read again
+            examples = list((json_in(begun / RECORD) or {}).get("examples", []))
 
         def tokens() -> Any:
-            if begun is not None and (begun / TOKENIZER / FILE).is_file():
+            if begun is not None:
                 return read_tokenizer(begun / TOKENIZER)
             return own_tokenizer(learn_tokenizer(captions, shown.vocabulary))
 

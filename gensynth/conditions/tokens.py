@@ -61,6 +61,7 @@ def own_tokenizer(content: str) -> PreTrainedTokenizerBase:
         bos_token=begin,
         unk_token=unknown,
         eos_token=end,
+        split_special_tokens=True,  # "<end>" in a prompt is five characters
     )
     return made
 
@@ -76,7 +77,9 @@ def read_tokenizer(folder: Path) -> Any:
     if not (folder / FILE).is_file():
         raise CorruptError(f"{folder / FILE} is missing; save the model or export it again.")
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CorruptError(
             f"{folder} holds no tokenizer that can be read: {first_line(error)}."

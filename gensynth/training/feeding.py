@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gensynth.conditions import Condition
 from gensynth.config import Data, Experiment
 from gensynth.data.batches import Unreadable, load_batches
 from gensynth.data.sources import Source, open_source
@@ -171,6 +172,22 @@ def open_alike(
             )
     assert source is not None
     return source
+
+
+def check_words(condition: Condition, together: Together) -> None:
+    """Whether every process reads texts alike: each makes its tokenizer of the captions it sees.
+
+    Raises:
+        InputError: one has other words or another text encoder.
+    """
+    told = together.gather((socket.gethostname(), json.dumps(condition.describe())))
+    for rank, (host, words) in enumerate(told):
+        if words != told[0][1]:
+            raise InputError(
+                f"process {rank} on {host} reads captions otherwise than process 0 on "
+                f"{told[0][0]}: its captions, or its text encoder, are others. Put the same files "
+                "there on every machine, or on a disk that all of them share."
+            )
 
 
 def facts_of(source: Source) -> str:

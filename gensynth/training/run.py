@@ -21,7 +21,7 @@ from gensynth.experiments.build import reads_texts
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import WeightAverage
 from gensynth.training.averages.snapshots import drop_later
-from gensynth.training.feeding import Feed, open_alike
+from gensynth.training.feeding import Feed, check_words, open_alike
 from gensynth.training.learning.accelerating import create_accelerator
 from gensynth.training.learning.learner import Learner
 from gensynth.training.learning.optim import learning_rate, set_learning_rate
@@ -49,7 +49,8 @@ class Run:
         self.checkpoints = Checkpoints(
             folder / "checkpoints", experiment.checkpoint.keep, self.together
         )
-        self.new = not self.checkpoints.all()
+        self.newest = self.checkpoints.newest()
+        self.new = self.newest is None
         needed = self.new or experiment.lora is not None  # adapters keep to their model
         beginning = self.together.from_main(
             lambda: check_beginning(experiment.init_from if needed else None)
@@ -65,9 +66,12 @@ class Run:
             self.source.classes,
             self.device,
             self.accelerator.num_processes,
-            self.source.some_captions() if texts else (),
-            output.newest_model(folder) or words_of(beginning, experiment),
+            # A run that goes on keeps its words: of a stream, captions are read with the pictures.
+            self.source.some_captions() if texts and self.newest is None else (),
+            words_of(beginning, experiment) if self.newest is None else self.newest / "model",
         )
+        if texts:
+            check_words(self.parts.condition, self.together)
         # In the main process only: wrapped for several, the others get the weights from there.
         self.begun = self.together.from_main(lambda: begin_from(beginning, self.parts))
         self.tuning = tune(experiment, self.parts.model, self.begun)
@@ -90,7 +94,7 @@ class Run:
 
     def resume(self) -> None:
         """Continues from the newest valid checkpoint."""
-        checkpoint = self.checkpoints.newest()
+        checkpoint = self.newest
         if checkpoint is not None:
             check_base_stayed(checkpoint, self.tuning)
             self.accelerator.load_state(str(checkpoint / "state"))

@@ -197,6 +197,49 @@ def test_a_run_that_goes_on_keeps_its_words(texts, tmp_path):
     assert again.describe() == texts.describe()
 
 
+def test_a_run_that_goes_on_without_its_words_is_damaged(texts, tmp_path):
+    texts.save(tmp_path)
+    (tmp_path / "tokenizer" / "tokenizer.json").unlink()
+    shown = Shown(kind="text", length=8)
+    again = Texts.of_experiment(shown, [], CAPTIONS, begun=tmp_path)
+    with pytest.raises(CorruptError, match="is missing"):
+        again.encode(["cat"], CPU)
+
+
+def test_a_stream_that_goes_on_keeps_its_examples(texts, tmp_path):
+    texts.save(tmp_path)
+    again = Texts.of_experiment(Shown(kind="text", length=8), [], (), begun=tmp_path)
+    assert again.every() == texts.every() and again.describe() == texts.describe()
+
+
+def test_marks_in_a_prompt_are_characters(texts, tmp_path):
+    texts.save(tmp_path)
+    for known in (texts, Texts.of_model(OfTexts(8)).load(tmp_path)):
+        told = known.tokenizer("cat <end> <pad>")["input_ids"]
+        assert told.count(END) == 1 and told[-1] == END and PAD not in told
+
+
+def test_no_code_of_a_folder_is_run(texts, tmp_path, monkeypatch):
+    texts.save(tmp_path)
+    config = tmp_path / "tokenizer" / "tokenizer_config.json"
+    hostile = {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"}
+    config.write_text(json.dumps(hostile))
+    ran = tmp_path / "ran"
+    (tmp_path / "tokenizer" / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass Evil: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # whoever is asked says yes
+    with pytest.raises(CorruptError, match="no tokenizer that can be read"):
+        Texts.of_model(OfTexts(8)).load(tmp_path)
+    assert not ran.exists()
+    encoder_folder("clip", tmp_path / "clip")
+    config = tmp_path / "clip" / "config.json"
+    hostile = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}
+    config.write_text(json.dumps(hostile))
+    (tmp_path / "clip" / "evil.py").write_text((tmp_path / "tokenizer" / "evil.py").read_text())
+    with pytest.raises(InputError, match="cannot be read"):
+        _ = Texts.of_experiment(Shown(kind="text", encoder=str(tmp_path / "clip")), []).length
+    assert not ran.exists()
+
+
 def test_without_its_folder_it_has_no_words():
     with pytest.raises(UsageError, match=r"no tokenizer; load it with gensynth\.load"):
         Texts.of_model(OfTexts(8)).encode(["cat"], CPU)

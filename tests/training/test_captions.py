@@ -1,6 +1,8 @@
 """Runs on captions: equal losses from files, latents and texts, in two processes, and resumed."""
 
+import json
 import shlex
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +15,11 @@ from tiny import losses, weights, write_experiment
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from gensynth.conditions.tokens import SPECIAL, learn_tokenizer, own_tokenizer
-from gensynth.errors import UsageError
+from gensynth.errors import InputError, UsageError
 from gensynth.experiments.encoding import encode
 from gensynth.experiments.encoding_texts import encode_texts
 from gensynth.experiments.read import load_experiment
+from gensynth.training.feeding import check_words
 from gensynth.training.loop import train
 
 STEPS = "training.steps=6"
@@ -182,3 +185,37 @@ def test_two_processes_see_the_captions_that_one_sees(frozen, tmp_path, encoder)
     assert done.returncode == 0, done.stderr
     assert "19 pictures with captions" in done.stderr
     assert losses(tmp_path / "run") == pytest.approx(losses(frozen[2]), rel=1e-5)
+
+
+def test_two_processes_make_the_words_that_one_makes(tmp_path):
+    alone = train(load_experiment(write(tmp_path / "alone"), [STEPS]))
+    config = write(tmp_path / "both")
+    for steps in ("training.steps=3", STEPS):  # the second goes on
+        done = launch(gensynth_command, *training(config, steps), processes=2)
+        assert done.returncode == 0, done.stderr
+    both = tmp_path / "both" / "run"
+    assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
+    words = [(run / "model/tokenizer/tokenizer.json").read_bytes() for run in (alone, both)]
+    assert words[0] == words[1]
+
+
+def test_processes_with_other_words_are_refused():
+    condition = SimpleNamespace(describe=lambda: {"vocabulary": "a"})
+    other = ("far", json.dumps({"vocabulary": "b"}))
+    together = SimpleNamespace(gather=lambda told: [told, told])
+    check_words(condition, together)
+    together = SimpleNamespace(gather=lambda told: [told, other])
+    with pytest.raises(
+        InputError, match="process 1 on far reads captions otherwise than process 0"
+    ):
+        check_words(condition, together)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
+    whole = train(load_experiment(write(tmp_path / "whole"), [STEPS]))
+    config = write(tmp_path / "parts")
+    run = train(load_experiment(config, ["training.steps=4", "checkpoint.every=2"]))
+    newest = max((run / "checkpoints").glob("step-*"))
+    (newest / "model/tokenizer/tokenizer.json").write_text("{")
+    train(load_experiment(config, [STEPS, "checkpoint.every=2"]))
+    assert weights(run) == weights(whole)

@@ -98,7 +98,9 @@ def open_clip_pairs(where: str | Path, *, download: bool = False) -> ClipPairs:
 
     try:
         processor = CLIPImageProcessorPil.from_pretrained(where, local_files_only=not download)
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=not download)
+        tokenizer = AutoTokenizer.from_pretrained(
+            where, local_files_only=not download, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"{where} lacks what a CLIP score takes beside the weights (preprocessor_config.json, "

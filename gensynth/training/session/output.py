@@ -203,11 +203,6 @@ def recorded_classes(folder: Path) -> list[str] | None:
     return None
 
 
-def newest_model(folder: Path) -> Path | None:
-    """The model of the newest checkpoint of the run in a folder; None for a new one."""
-    return max(folder.glob("checkpoints/step-????????/model"), default=None)
-
-
 def withdraw(folder: Path) -> None:
     """Removes what an earlier, shorter run published.
 
