@@ -121,7 +121,9 @@ class FrozenTextEncoder:
         `pooled_projections` [B, D], in float32.
 
         Each text is encoded by itself, so that the numbers do not depend on the others, and those
-        of the newest texts are kept.
+        of the newest texts are kept. Of a text without tokens ("", where the tokenizer marks no
+        beginning or end, as Qwen's) the first padding is its one word: attention to nothing at all
+        has no value.
         """
         import torch
 
@@ -151,6 +153,7 @@ class FrozenTextEncoder:
             return_tensors="pt",
         )
         ids, mask = told["input_ids"].to(device), told["attention_mask"].to(device)
+        mask[:, 0] = 1
         with torch.no_grad():
             found = self.model.to(device)(input_ids=ids, attention_mask=mask)
         mask = mask.bool()

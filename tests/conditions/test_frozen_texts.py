@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from gensynth.conditions import text_encoder
 from gensynth.conditions.text_encoder import FrozenTextEncoder
 from gensynth.conditions.tokens import SPECIAL, learn_tokenizer, own_tokenizer
+from gensynth.data.encoded.texts import EncodedTexts, write_texts
 from gensynth.errors import CorruptError, InputError
 
 CPU = torch.device("cpu")
@@ -125,3 +126,28 @@ def test_the_print_is_of_weights_and_words(folder, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-5])
     with pytest.raises(CorruptError, match="are damaged"):
         FrozenTextEncoder(str(tmp_path)).fingerprint()
+
+
+@pytest.fixture
+def without_marks(folder, tmp_path):
+    """An encoder whose tokenizer marks neither beginning nor end, as Qwen's."""
+    shutil.copytree(folder, tmp_path / "plain")
+    words = tmp_path / "plain" / "tokenizer.json"
+    content = json.loads(words.read_text()) | {"post_processor": None}
+    words.write_text(json.dumps(content))
+    return str(tmp_path / "plain")
+
+
+def test_a_text_without_tokens_has_one_word(without_marks, tmp_path):
+    encoder = FrozenTextEncoder(without_marks)
+    assert encoder.tokenizer("")["input_ids"] == []
+    told = encoder.encode(["", "\u200b", "cat face"], CPU)
+    mask = told["encoder_attention_mask"]
+    assert mask[0].tolist() == [True] + 12 * [False] and mask[2].sum() > 1
+    assert all(tensor.isfinite().all() for tensor in told.values())
+    (tmp_path / "out").mkdir()
+    write_texts(tmp_path / "out", ["", "cat face"], encoder, CPU)
+    found = EncodedTexts(tmp_path / "out", encoder).get("")
+    assert torch.equal(found["encoder_attention_mask"], mask[:1])
+    state = told["encoder_hidden_states"][0, 0]
+    assert torch.equal(found["encoder_hidden_states"][0, 0], state)
