@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from gensynth.errors import CorruptError
@@ -45,7 +46,7 @@ def hash_of_files(place: str, weights: Mapping[str, Any], words: Mapping[str, An
         raise OSError(f"there is no {WORDS}")
     for name, path in found.items():
         if path is not None:
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 digest.update(f"{name}\n".encode())
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
@@ -75,8 +76,7 @@ def _weights(place: str, keywords: Mapping[str, Any]) -> list[str]:
     index = _file(place, SHARDS, keywords)
     if index is None:
         raise OSError(f"there is no {WEIGHTS}")
-    with open(index, encoding="utf-8") as file:
-        names = sorted(set(json.load(file)["weight_map"].values()))
+    names = sorted(set(json.loads(Path(index).read_bytes())["weight_map"].values()))
     found = {name: _file(place, name, keywords) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
