@@ -253,7 +253,7 @@ class Texts(Condition):
 
     def describe(self) -> dict[str, Any]:
         words = repr(sorted(self.tokenizer.get_vocab().items()))
-        encoder = "its own" if self.frozen is None else self.frozen.place
+        encoder = "its own" if self.frozen is None else self.frozen.fingerprint()
         digest = hashlib.sha256(words.encode()).hexdigest()[:16]
         return {"text encoder": encoder, "vocabulary": digest, "length of prompts": self.length}
 

@@ -99,3 +99,9 @@ def test_a_folder_that_is_no_encoder_is_told_with_what_to_do(place):
     (place / "clip/model.safetensors").unlink()
     with pytest.raises(InputError, match=r"cannot be read: .* Put the text encoder"):
         load(place / "a/b/model")
+
+
+def test_two_models_of_one_encoder_at_two_places_speak_of_the_same(place):
+    shutil.copytree(place / "clip", place / "copy")
+    assert of(place / "copy").describe() == of(place / "clip").describe()
+    assert of(place / "other").describe() != of(place / "clip").describe()
