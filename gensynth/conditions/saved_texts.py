@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from gensynth.conditions.text_encoder import ENCODER, TOKENIZER, FrozenTextEncoder
-from gensynth.errors import CorruptError, InputError
+from gensynth.errors import CorruptError, InputError, RefusedError
 from gensynth.system import hub
 
 RECORD = "condition.json"
@@ -91,3 +91,16 @@ class SavedTexts:
                 f"trained with. {put}"
             )
         return frozen
+
+    def check_stayed(self, frozen: FrozenTextEncoder, folder: Path) -> None:
+        """Refuses a frozen encoder that has changed since a run saved the model in a folder.
+
+        Raises:
+            RefusedError: with what to do.
+        """
+        if self.fingerprint != frozen.fingerprint():
+            raise RefusedError(
+                f"the text encoder {frozen.place!r} has changed since {folder} was trained with "
+                "it. Put the earlier one back (condition.encoder), or begin anew with another "
+                "output=DIR."
+            )

@@ -78,7 +78,11 @@ class Texts(Condition):
         captions: Sequence[str] = (),
         begun: Path | None = None,
     ) -> Self:
-        """Prompts as the captions are; a run that goes on keeps the words it began with."""
+        """Prompts as the captions are; a run that goes on keeps the words it began with.
+
+        Raises:
+            RefusedError: the frozen encoder is not the one that the run began with.
+        """
         examples = sampled(captions, EXAMPLES)
 
         def tokens() -> Any:
@@ -89,6 +93,8 @@ class Texts(Condition):
         told: dict[str, Any] = shown.model_dump(include={"cross", "pooled"})
         if shown.encoder != SMALL:
             frozen = FrozenTextEncoder(shown.encoder, shown.length)
+            if begun is not None:
+                SavedTexts.read(begun).check_stayed(frozen, begun)
             return cls(0, None, frozen, examples, told)
         told |= shown.model_dump(include={"width", "layers", "heads", "vocabulary"})
         return cls(shown.length or LENGTH, tokens, None, examples, told)

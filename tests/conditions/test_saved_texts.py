@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from gensynth.conditions import Texts
 from gensynth.conditions.tokens import learn_tokenizer, own_tokenizer
 from gensynth.config import Shown
-from gensynth.errors import CorruptError, InputError
+from gensynth.errors import CorruptError, InputError, RefusedError
 
 CAPTIONS = ["red apple", "green apple", "cat face"]
 CPU = torch.device("cpu")
@@ -105,3 +105,11 @@ def test_two_models_of_one_encoder_at_two_places_speak_of_the_same(place):
     shutil.copytree(place / "clip", place / "copy")
     assert of(place / "copy").describe() == of(place / "clip").describe()
     assert of(place / "other").describe() != of(place / "clip").describe()
+
+
+def test_a_run_goes_on_with_the_encoder_it_began_with_only(place):
+    begun = place / "a/b/model"
+    assert reads_as(of(place / "clip", begun), place / "clip")
+    shutil.copy(place / "other/model.safetensors", place / "clip")
+    with pytest.raises(RefusedError, match=r"clip' has changed since .*model was trained with it"):
+        of(place / "clip", begun)
