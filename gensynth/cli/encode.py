@@ -37,7 +37,8 @@ def encode(
 
     --text encodes each different caption once, with the frozen text encoder condition.encoder, into
     OUT/texts; OUT may hold the encoded images. Training finds them there with data.source=encoded,
-    or else with data.texts=OUT, and does not need the encoder but for other prompts.
+    or else with data.texts=OUT. It still needs the encoder's files, to see that they are the same,
+    but loads the encoder only for prompts that are not among the captions.
 
     One process on one device; not for torchrun or accelerate launch. data.workers decode ahead.
     """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gensynth.conditions.encoder_files import hash_of_files
 from gensynth.errors import CorruptError, InputError, UsageError, first_line
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ class FrozenTextEncoder:
         `pooled_projections` [B, D], in float32.
 
         Each text is encoded by itself, so that the numbers do not depend on the others, and those
-        of the newest texts are kept.
+        of the newest texts are kept. Of a text without tokens ("", where the tokenizer marks no
+        beginning or end, as Qwen's) the first padding is its one word: attention to nothing at all
+        has no value.
         """
         import torch
 
@@ -153,6 +155,7 @@ class FrozenTextEncoder:
             return_tensors="pt",
         )
         ids, mask = told["input_ids"].to(device), told["attention_mask"].to(device)
+        mask[:, 0] = 1
         with torch.no_grad():
             found = self.model.to(device)(input_ids=ids, attention_mask=mask)
         mask = mask.bool()
@@ -168,21 +171,13 @@ class FrozenTextEncoder:
         }
 
     def fingerprint(self) -> str:
-        """A hash of the weights and of the vocabulary; the weights are not kept for it."""
+        """A hash of the files of weights and tokenizer; no network is made of them."""
         if self._fingerprint is None:
-            needed = self._model is not None
-            self._fingerprint = self._hashed()
-            if not needed:
-                self._model = None
+            with _explained(self.place):
+                self._fingerprint = hash_of_files(
+                    self.place, self._below(ENCODER), self._below(TOKENIZER)
+                )
         return self._fingerprint
-
-    def _hashed(self) -> str:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        digest.update(repr(sorted(self.tokenizer.get_vocab().items())).encode())
-        return digest.hexdigest()[:16]
 
     def _below(self, part: str) -> dict[str, Any]:
         """Where in the place a part lies: at its top, or where a pipeline has it."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from gensynth.conditions.contract import Condition, Item
 from gensynth.conditions.cutting import unread
 from gensynth.conditions.emoji import in_words
-from gensynth.conditions.text_encoder import FrozenTextEncoder
+from gensynth.conditions.saved_texts import RECORD, SavedTexts
+from gensynth.conditions.text_encoder import TOKENIZER, FrozenTextEncoder
 from gensynth.conditions.tokens import (
     learn_tokenizer,
     own_tokenizer,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # a wrong prompt is refused before torch is imported
     from gensynth.config import Shown
 
 SMALL = "small"  # the encoder that is trained with the model
-TOKENIZER, RECORD = "tokenizer", "condition.json"
 LENGTH = 32  # tokens of a prompt for an encoder of the model's own, unless told
 LONGEST = 10_000  # characters of a prompt
 MOST_WRITTEN = 4096  # characters of all prompts that the description of a job holds in full
@@ -78,7 +78,11 @@ class Texts(Condition):
         captions: Sequence[str] = (),
         begun: Path | None = None,
     ) -> Self:
-        """Prompts as the captions are; a run that goes on keeps the words it began with."""
+        """Prompts as the captions are; a run that goes on keeps the words it began with.
+
+        Raises:
+            RefusedError: the frozen encoder is not the one that the run began with.
+        """
         examples = sampled(captions, EXAMPLES)
         if not examples and begun is not None:  # those of a stream are not read again
             examples = list((json_in(begun / RECORD) or {}).get("examples", []))
@@ -91,6 +95,8 @@ class Texts(Condition):
         told: dict[str, Any] = shown.model_dump(include={"cross", "pooled"})
         if shown.encoder != SMALL:
             frozen = FrozenTextEncoder(shown.encoder, shown.length)
+            if begun is not None:
+                SavedTexts.read(begun).check_stayed(frozen, begun)
             return cls(0, None, frozen, examples, told)
         told |= shown.model_dump(include={"width", "layers", "heads", "vocabulary"})
         return cls(shown.length or LENGTH, tokens, None, examples, told)
@@ -255,45 +261,29 @@ class Texts(Condition):
 
     def describe(self) -> dict[str, Any]:
         words = repr(sorted(self.tokenizer.get_vocab().items()))
-        encoder = "its own" if self.frozen is None else self.frozen.place
+        encoder = "its own" if self.frozen is None else self.frozen.fingerprint()
         digest = hashlib.sha256(words.encode()).hexdigest()[:16]
         return {"text encoder": encoder, "vocabulary": digest, "length of prompts": self.length}
 
     def save(self, folder: Path) -> None:
-        place = None if self.frozen is None else self.frozen.place
-        content: dict[str, Any] = {"kind": "text", "length": self.length, "encoder": place}
-        if self.frozen is not None:
-            content["fingerprint"] = self.frozen.fingerprint()
-        content["examples"] = self.examples
-        text = json.dumps(content, ensure_ascii=False, indent=1)
-        (folder / RECORD).write_text(text + "\n", encoding="utf-8")
         if self.frozen is None:
+            SavedTexts(self.length, self.examples).write(folder)
             self.tokenizer.save_pretrained(str(folder / TOKENIZER))
+            return
+        place, known = self.frozen.place, self.frozen.fingerprint()
+        SavedTexts(self.length, self.examples, place, known).write(folder)
 
     def load(self, folder: Path) -> Self:
-        try:
-            content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            length, place = content["length"], content["encoder"]
-            examples = content["examples"]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise CorruptError(f"{folder / RECORD} is missing or damaged: {error}.") from error
-        texts = isinstance(examples, list) and all(isinstance(text, str) for text in examples)
-        if not isinstance(length, int) or not texts or not isinstance(place, str | None):
-            raise CorruptError(f"{folder / RECORD} is damaged; save the model again.")
-        if place is None and length != self._length:
+        saved = SavedTexts.read(folder)
+        if saved.encoder is not None:
+            return type(self)(saved.length, None, saved.frozen(folder), saved.examples)
+        if saved.length != self._length:
             raise CorruptError(
-                f"{folder / RECORD} speaks of prompts of {length} tokens, its model takes "
+                f"{folder / RECORD} speaks of prompts of {saved.length} tokens, its model takes "
                 f"{self._length}; they do not belong together."
             )
-        if place is None:
-            words = read_tokenizer(folder / TOKENIZER)
-            return type(self)(length, lambda: words, None, examples)
-        frozen = FrozenTextEncoder(place, length)
-        if content.get("fingerprint") != frozen.fingerprint():
-            raise CorruptError(
-                f"the text encoder {place!r} has changed since this model was trained with it."
-            )
-        return type(self)(length, None, frozen, examples)
+        words = read_tokenizer(folder / TOKENIZER)
+        return type(self)(saved.length, lambda: words, None, saved.examples)
 
 
 def sampled(captions: Sequence[str], count: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gensynth.conditions import CONDITIONS, Classes, Condition, Texts
 from gensynth.conditions.classes import LABELS_FILE
-from gensynth.conditions.texts import RECORD
+from gensynth.conditions.saved_texts import RECORD
 from gensynth.errors import InputError, UsageError
 from gensynth.files import json_in
 from gensynth.lora.folder import Wanted

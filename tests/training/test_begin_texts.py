@@ -7,6 +7,7 @@ from test_captions import write
 from tiny import losses, write_experiment
 
 import gensynth
+from gensynth.errors import UsageError
 from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 
@@ -58,3 +59,8 @@ def test_adapters_of_a_model_of_captions(captions, tmp_path):
     assert losses(stopped) == losses(run)
     again = load_file(stopped / "adapter/adapter_model.safetensors")
     assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
+
+
+def test_adapters_are_for_a_model_of_the_same_words(captions, tmp_path):
+    with pytest.raises(UsageError, match="its words are other tokens than those of this run"):
+        new(tmp_path, captions, "condition.vocabulary=300", "lora={rank: 2}")

@@ -79,7 +79,8 @@ def write_texts(
     for text in texts:
         told = encoder.encode([text], device)
         words = int(told["encoder_attention_mask"].sum())
-        assert told["encoder_attention_mask"][0, :words].all()  # the padding follows the words
+        # The padding follows the words, of which each text has one at least.
+        assert words and told["encoder_attention_mask"][0, :words].all()
         states = told["encoder_hidden_states"][0, :words].cpu()
         pooled = told["pooled_projections"][0].cpu()
         if not (torch.isfinite(states).all() and torch.isfinite(pooled).all()):

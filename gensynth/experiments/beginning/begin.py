@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gensynth.conditions import Condition
-from gensynth.conditions.texts import SMALL
+from gensynth.conditions.texts import SMALL, Texts
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
 from gensynth.experiments.assemble import Parts
@@ -174,4 +174,16 @@ def _not_its_own(other: Any, parts: Parts) -> str | None:
         names = [type(one).__name__ for one in (codec, parts.autoencoder)]
         unlike = " and ".join(dict.fromkeys(names))
         return f"its autoencoder is another one than that of this run ({unlike})"
+    return _read_otherwise(other.condition, parts.condition)
+
+
+def _read_otherwise(there: Condition, here: Condition) -> str | None:
+    """How prompts become other numbers there than here; None if they do not."""
+    if not (isinstance(there, Texts) and isinstance(here, Texts)):
+        return None
+    was, now = there.describe(), here.describe()
+    if was["text encoder"] != now["text encoder"]:
+        return "its text encoder is another one than that of this run (condition.encoder)"
+    if was["vocabulary"] != now["vocabulary"]:
+        return "its words are other tokens than those of this run (condition.vocabulary)"
     return None
