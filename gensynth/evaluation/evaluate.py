@@ -168,7 +168,7 @@ def with_prompts(images: ImageSet, where: str) -> ImageSet:
             f"{where} has {len(prompts):,} prompts and {images.name} {images.length:,} samples; "
             "give one for each, in their order."
         )
-    return replace(images, captions=partial(list, prompts))
+    return replace(images, captions=partial(list, [[prompt] for prompt in prompts]))
 
 
 def _say_what_is_read(sets: dict[str, Any], effort: Effort) -> None:
