@@ -1,6 +1,7 @@
 """Values of settings: what may be meant by one, and how it is typed."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from itertools import pairwise
 from numbers import Real
@@ -16,6 +17,14 @@ def read_size(text: str, option: str = "--size") -> tuple[int, int]:
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise UsageError(f"{option} must look like 32 or 32x48 (height x width), got {text!r}.")
     return int(sides[0]), int(sides[-1])  # one number: a square
+
+
+def plain_text(text: str) -> str:
+    """A caption or prompt as every model is told it: composed (NFC), one blank between words.
+
+    So the same words are the same text, however a person or a file writes them.
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def read_timesteps(text: str) -> list[int]:

@@ -1,6 +1,8 @@
 r"""Trains the scorer of pictures and captions that comes along: minutes on two cores.
 
-    python tools/train_scorer.py ../shared/data/emoji gensynth/pretrained/emoji_scorer
+    python tools/train_scorer.py emoji-64 gensynth/pretrained/emoji_scorer
+
+`emoji-64` is what `python tools/build_emoji.py --size 64 --out emoji-64` makes.
 
 Prints what it recalls of the real held-out pairs, which no sample can be expected to surpass. With
 --validate 700 so many pairs of train.parquet are held out instead and the test pairs are not

@@ -9,3 +9,7 @@ class LatentCodec:
     def fingerprint(self) -> str | None:
         """The mark of a codebook: there is none."""
         return None
+
+    def encoder_fingerprint(self) -> str | None:
+        """The mark of what makes tokens: there are none."""
+        return None

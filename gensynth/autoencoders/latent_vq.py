@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gensynth.autoencoders.dc import DCAutoencoder
 from gensynth.autoencoders.kl import KLAutoencoder
-from gensynth.autoencoders.quantizer import check_tokens
+from gensynth.autoencoders.quantizer import check_tokens, fingerprint_of_parts
 from gensynth.autoencoders.taesd import TaesdAutoencoder
 from gensynth.autoencoders.tiny import TinyAutoencoder
 from gensynth.autoencoders.vq import VQAutoencoder
@@ -101,6 +101,14 @@ class LatentVQ(VQAutoencoder):
         if self.codec is None:
             raise UsageError("this tokenizer of latents has no codec yet; give it one with hold().")
         return self.codec
+
+    def encoder_fingerprint(self) -> str:
+        """16 hex digits that change with all that decides which tokens an image gets.
+
+        Raises:
+            UsageError: it has no codec yet.
+        """
+        return fingerprint_of_parts(self.held(), self.encoder, self.before, self.quantizer)
 
     @torch.no_grad()
     def encode(self, images: Tensor, random: StepRandom | None = None) -> Tensor:

@@ -132,6 +132,17 @@ def fingerprint_of(codebook: Tensor) -> str:
     return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
 
 
+def fingerprint_of_parts(*parts: nn.Module) -> str:
+    """16 hex digits of the weights of modules in their order, as `fingerprint_of` takes values."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for name, tensor in sorted(part.state_dict().items()):
+            values = tensor.detach().to("cpu", torch.float32).contiguous()
+            digest.update(f"{name} {list(values.shape)}".encode())
+            digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def check_tokens(tokens: Tensor, codebook_size: int) -> None:
     """Refuses token ids that the codebook does not have.
 

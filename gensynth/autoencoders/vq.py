@@ -9,7 +9,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from gensynth.autoencoders.levels import from_levels, to_levels
-from gensynth.autoencoders.quantizer import Quantized, Quantizer, check_tokens, fingerprint_of
+from gensynth.autoencoders.quantizer import (
+    Quantized,
+    Quantizer,
+    check_tokens,
+    fingerprint_of,
+    fingerprint_of_parts,
+)
 from gensynth.seeding import StepRandom
 
 
@@ -83,6 +89,10 @@ class VQAutoencoder(ModelMixin, ConfigMixin):
     def fingerprint(self) -> str:
         """16 hex digits that tell the tokens of this codebook from those of others."""
         return fingerprint_of(self.quantizer.embedding.weight)
+
+    def encoder_fingerprint(self) -> str:
+        """16 hex digits that change with all that decides which tokens an image gets."""
+        return fingerprint_of_parts(self.encoder, self.before, self.quantizer)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in tokens of an image of that size in pixels."""

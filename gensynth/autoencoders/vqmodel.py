@@ -8,7 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin as ModelMixin
 from torch import Tensor
 
 from gensynth.autoencoders.levels import from_levels, to_levels
-from gensynth.autoencoders.quantizer import check_tokens, fingerprint_of
+from gensynth.autoencoders.quantizer import check_tokens, fingerprint_of, fingerprint_of_parts
 from gensynth.seeding import StepRandom
 
 
@@ -31,6 +31,10 @@ class VQModelAutoencoder(VQModel):
     def fingerprint(self) -> str:
         """16 hex digits that tell the tokens of this codebook from those of others."""
         return fingerprint_of(self.quantize.embedding.weight)
+
+    def encoder_fingerprint(self) -> str:
+        """16 hex digits that change with all that decides which tokens an image gets."""
+        return fingerprint_of_parts(self.encoder, self.quant_conv, self.quantize)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in tokens of an image of that size in pixels."""

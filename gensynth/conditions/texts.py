@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +20,7 @@ from gensynth.conditions.tokens import (
 )
 from gensynth.errors import CorruptError, UsageError
 from gensynth.files import json_in
+from gensynth.values import plain_text
 
 if TYPE_CHECKING:  # a wrong prompt is refused before torch is imported
     import torch
@@ -144,7 +144,7 @@ class Texts(Condition):
         }
 
     def item(self, wish: Any) -> str:
-        """A prompt, without blanks around it; None is the empty one.
+        """A prompt, see `plain_text`; None is the empty one.
 
         Raises:
             UsageError: it is no text, or far too long.
@@ -162,7 +162,7 @@ class Texts(Condition):
             raise UsageError("a prompt cannot hold the character NUL.")
         if any("\ud800" <= character <= "\udfff" for character in wish):
             raise UsageError("the prompt holds bytes that are no UTF-8; type it anew.")
-        return " ".join(unicodedata.normalize("NFC", wish).split())
+        return plain_text(wish)
 
     def parse(self, text: str) -> list[Item]:
         """

@@ -27,6 +27,7 @@ from gensynth.metrics.extractors import Extractor, open_extractor
 from gensynth.metrics.extractors.pairs import open_clip_pairs
 from gensynth.preflight.measuring import check_reference
 from gensynth.processes import processes
+from gensynth.values import plain_text
 
 OFFLINE = "lite0-64"  # its weights come with the package
 PUBLISHED = "inception-2015"  # what published FIDs are computed with
@@ -161,13 +162,13 @@ def with_prompts(images: ImageSet, where: str) -> ImageSet:
     Raises:
         UsageError: there are not as many prompts as samples.
     """
-    prompts = prompts_at(where)
+    prompts = list(map(plain_text, prompts_at(where)))  # as captions are written
     if len(prompts) != images.length:
         raise UsageError(
             f"{where} has {len(prompts):,} prompts and {images.name} {images.length:,} samples; "
             "give one for each, in their order."
         )
-    return replace(images, captions=partial(list, prompts))
+    return replace(images, captions=partial(list, [[prompt] for prompt in prompts]))
 
 
 def _say_what_is_read(sets: dict[str, Any], effort: Effort) -> None:

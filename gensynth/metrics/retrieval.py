@@ -6,6 +6,8 @@ from torch import Tensor
 from gensynth.errors import UsageError
 from gensynth.metrics.arrays import Array, as_pair
 
+MOST_AT_ONCE = 2**24  # similarities that are held at a time, 128 MiB of float64
+
 
 def own_ranks(pictures: Array, texts: Array, own: Tensor, *, among: Tensor | None = None) -> Tensor:
     """How many of the texts are nearer to each picture than its own, int64 [N]; 0: none.
@@ -28,12 +30,16 @@ def own_ranks(pictures: Array, texts: Array, own: Tensor, *, among: Tensor | Non
             f"own must say for each of {len(pictures)} pictures which of {len(texts)} texts it "
             f"was drawn for, got {list(own.shape)}."
         )
-    similar = directions("pictures", pictures) @ directions("texts", texts).T  # [N, M]
-    nearer = similar >= similar.gather(1, own[:, None])
-    if among is not None:
-        nearer &= among
-    nearer[torch.arange(len(own)), own] = False
-    return nearer.sum(1)
+    pictures, texts = directions("pictures", pictures), directions("texts", texts)
+    ranks = []
+    for rows in torch.arange(len(own)).split(max(1, MOST_AT_ONCE // len(texts))):
+        similar = pictures[rows] @ texts.T  # [n, M]
+        nearer = similar >= similar.gather(1, own[rows, None])
+        if among is not None:
+            nearer &= among[rows]
+        nearer[torch.arange(len(rows)), own[rows]] = False
+        ranks.append(nearer.sum(1))
+    return torch.cat(ranks)
 
 
 def recall(ranks: Tensor, k: int) -> float:

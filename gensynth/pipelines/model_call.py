@@ -17,6 +17,7 @@ from gensynth.samplers.guidance import autoguidance, classifier_free, scheduled
 from gensynth.samplers.registry import create_sampler
 from gensynth.settings import FURTHER, Settings
 
+GUIDES = "guide."  # before the names of conditions that the guide is told, beside the model's
 ROW = "row"  # beside the conditions of an optimized walk: which row of its table a picture has
 
 
@@ -72,24 +73,50 @@ def guided_model(
     none = condition.none(model.device)
     if settings.negative is not None:
         none = condition.encode([condition.item(settings.negative)], model.device)
-    if guide is None:  # with one, each reads texts with an encoder of its own
-        conditions = model.encoded(conditions)  # once, and not in every step
-        none = None if none is None else model.encoded(none)
-    asks_none = guide is None and resolved.guidance != 1  # a guide takes the place of "nothing"
+    # Texts are encoded once, and not in every step; a guide reads them with an encoder of its own.
+    of_guide: dict[str, Tensor] = {}
+    if guide is not None:
+        of_guide = guide.model.encoded(conditions_at(conditions, guide.model.device))
+    conditions = model.encoded(conditions)
+    if none is not None and guide is None:  # a guide takes the place of "nothing"
+        none = model.encoded(none)
+    asks_none = guide is None and resolved.guidance != 1
     told_apart = pipeline.optimized is not None or (guide and guide.optimized is not None)
     if told_apart:
         conditions, none = with_rows(conditions, none)
+        of_guide = with_rows(of_guide, None)[0]
     told = none if asks_none else None
     predict = model_call(pipeline, resolved, conditions, told)
     if guide is None:
         predict = classifier_free(predict, scale, none, config.guided_channels)
     else:
-        weak = model_call(guide, resolved, conditions)
-        predict = autoguidance(predict, weak, scale, config.guided_channels)
+        weak = model_call(guide, resolved, of_guide)
+        predict = autoguidance(told_own(predict), told_guides(weak), scale, config.guided_channels)
+        conditions = {**conditions, **{GUIDES + name: tensor for name, tensor in of_guide.items()}}
     for name, value in settings.further.items():
         act = FURTHER[name].act
         predict = predict if act is None else act(predict, value)
     return predict, dict(conditions)
+
+
+def told_own(predict: Predict) -> Predict:
+    """A model call without the conditions of a guide."""
+
+    def ask(sample: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
+        own = {name: told for name, told in conditions.items() if not name.startswith(GUIDES)}
+        return predict(sample, time, own)
+
+    return ask
+
+
+def told_guides(predict: Predict) -> Predict:
+    """The call of a guide, with its conditions among those of the model that it guides."""
+
+    def ask(sample: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
+        names = [name for name in conditions if name.startswith(GUIDES)]
+        return predict(sample, time, {n.removeprefix(GUIDES): conditions[n] for n in names})
+
+    return ask
 
 
 def with_rows(

@@ -53,6 +53,7 @@ def check_model(
         InputError, RefusedError: there is no such model.
         UsageError: a setting out of range, or something that the model does not know.
     """
+    check_told(shown, prompts)
     if isinstance(settings.guide, str):
         resolve(settings.guide)
     folder = resolve(model)
@@ -74,6 +75,15 @@ def check_model(
         height, width = settings.size
         if height < multiple or width < multiple or height % multiple or width % multiple:
             raise impossible_size(height, width, multiple)
+
+
+def check_told(shown: str | None, prompts: Sequence[str]) -> None:
+    """
+    Raises:
+        UsageError: classes and prompts at once, whatever the model knows.
+    """
+    if shown is not None and prompts:
+        raise UsageError("classes and prompts are two ways to say what to draw; give one of them.")
 
 
 def check_values(settings: Settings) -> None:
@@ -112,8 +122,6 @@ def _check_shown(
     shown: str | None,
     prompts: Sequence[str],
 ) -> None:
-    if shown is not None and prompts:
-        raise UsageError("classes and prompts are two ways to say what to draw; give one of them.")
     kind = CONDITIONS.get(str(index.get("condition_kind", "classes")))
     if kind is None:
         return

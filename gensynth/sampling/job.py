@@ -17,7 +17,7 @@ from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
-from gensynth.preflight.drawing import check_numbers
+from gensynth.preflight.drawing import check_numbers, check_told
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import generate, plan
@@ -73,6 +73,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
         UsageError, InputError, RefusedError, OutputError, DeviceMemoryError: with what to do.
     """
     check_numbers(job.num, job.seed, job.batch_size, job.kind)
+    check_told(job.shown, job.prompts)
     state = processes()
     pipeline = load(job.model, state.device, job.variant, job.lora)
     settings = with_guide(job.settings, state.device)

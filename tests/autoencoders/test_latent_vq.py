@@ -67,7 +67,18 @@ def test_an_opened_one_needs_nothing_else(widths, patch, photo, tmp_path):
     assert (pictures.dtype, pictures.shape) == (torch.uint8, photo.shape)
     assert torch.equal(pictures, model.decode(tokens))
     assert codec.fingerprint() == model.fingerprint()
+    assert codec.encoder_fingerprint() == model.encoder_fingerprint()
     assert not any(parameter.requires_grad for parameter in codec.parameters())
+
+
+def test_the_fingerprint_of_the_encoder_is_of_the_held_codec_too():
+    model, other = made(), made()
+    weight = next(layer for layer in other.codec.modules() if hasattr(layer, "kernel_size")).weight
+    with torch.no_grad():
+        weight.mul_(1.01)
+    assert model.encoder_fingerprint() == made().encoder_fingerprint()
+    assert other.fingerprint() == model.fingerprint()
+    assert other.encoder_fingerprint() != model.encoder_fingerprint()
 
 
 def test_tokens_are_those_of_the_latents(photo):

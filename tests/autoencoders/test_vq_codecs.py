@@ -133,6 +133,24 @@ def test_tokens_of_another_codebook_are_refused(create, wrong):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "create", [ours, lambda: VQModelAutoencoder.from_config(of_diffusers().config)]
+)
+def test_the_fingerprint_of_the_encoder_is_of_what_makes_tokens(create):
+    codec = create()
+    seen = [codec.encoder_fingerprint()]
+    into = codec.before if hasattr(codec, "before") else codec.quant_conv
+    codebook = codec.quantizer if hasattr(codec, "quantizer") else codec.quantize
+    for weight in (codec.encoder.conv_in.weight, into.bias, codebook.embedding.weight):
+        with torch.no_grad():
+            weight.flatten()[0] += 1e-3
+        seen.append(codec.encoder_fingerprint())
+    assert len(set(seen)) == 4
+    with torch.no_grad():
+        codec.decoder.conv_in.weight += 1  # other pictures of the same tokens
+    assert codec.encoder_fingerprint() == seen[-1]
+
+
 @pytest.mark.parametrize("create", [ours, of_diffusers])
 def test_the_fingerprint_is_that_of_the_codebook(create, tmp_path):
     seeded(create).save_pretrained(tmp_path / "whole")

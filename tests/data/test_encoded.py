@@ -82,6 +82,7 @@ def test_the_record(write):
     record = json.loads((write(TOKENS, vq()) / "encoded.json").read_text())
     fingerprint = record["codec"].pop("fingerprint")
     assert fingerprint == vq().fingerprint()
+    assert record["codec"].pop("encoder") == vq().encoder_fingerprint() != fingerprint
     assert record.pop("gensynth")
     assert record == {
         "schema": 1,
@@ -275,6 +276,28 @@ def test_another_codec_is_refused(write, other, words):
     check_encoding(encoded(folder), vq())
     with pytest.raises(UsageError, match=words):
         check_encoding(encoded(folder), other)
+
+
+def test_another_encoder_of_the_same_codebook_is_refused(write, capsys):
+    folder = write(TOKENS, vq())
+    trained = vq()
+    with torch.no_grad():
+        trained.encoder.conv_in.weight[0, 0, 0, 0] += 1e-3
+    assert trained.fingerprint() == vq().fingerprint()
+    with pytest.raises(UsageError, match=r"its encoder is .* Use the same autoencoder"):
+        check_encoding(encoded(folder), trained)
+    assert not capsys.readouterr().err
+
+
+def test_an_encoding_from_before_encoders_were_noted_is_taken_with_a_warning(write, capsys):
+    folder = write(TOKENS, vq())
+    codec = json.loads((folder / "encoded.json").read_text())["codec"]
+    del codec["encoder"]
+    corrupt(folder, codec=codec)
+    check_encoding(encoded(folder), vq())
+    assert "does not tell which encoder made its tokens" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="its fingerprint is"):
+        check_encoding(encoded(folder), vq(seed=1))
 
 
 def test_another_patch_is_refused(write):

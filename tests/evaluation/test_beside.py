@@ -93,6 +93,19 @@ def test_copies_are_told_from_held_out_pairs(sets):
     assert found["held_out_pixels"]["value"] < 0.3  # with prompts that they do not show
 
 
+def test_a_second_caption_of_a_training_picture_was_learnt(sets):
+    table = pyarrow.parquet.read_table(sets / "train.parquet")
+    held_out = f"{THINGS[0]}, red"  # until now
+    texts = [[caption, held_out] for caption in table["text"].to_pylist()]
+    pyarrow.parquet.write_table(
+        table.set_column(table.column_names.index("text"), "text", pa.array(texts)),
+        sets / "several.parquet",
+    )
+    several = Texts(trained_on=str(sets / "several.parquet"))
+    found = scores(run(sets, texts=several, metrics=["held-out"])[1])["held_out_pixels"]
+    assert found["details"]["pairs"] == 11
+
+
 def test_the_page_shows_samples_beside_true_and_training_pictures(evaluated, tmp_path, capsys):
     write_page(*evaluated, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -7,9 +7,11 @@ import torch
 from PIL import Image
 
 from gensynth.conditions import Texts
+from gensynth.data.files.image_set import open_images
 from gensynth.errors import UsageError
 from gensynth.evaluation import drawn
 from gensynth.evaluation.drawn import AtHand, DrawnImages
+from gensynth.evaluation.evaluate import with_prompts
 from gensynth.evaluation.request import Request
 from gensynth.settings import Settings
 
@@ -105,3 +107,13 @@ def test_a_reference_without_captions_says_what_to_give():
         request._prompts(reads_texts=True)
     with pytest.raises(UsageError, match=r"have no captions; give .* --prompts FILE"):
         Request(model="any", reference="fashion_mnist:test")._prompts(reads_texts=True)
+
+
+def test_prompts_of_samples_are_written_as_captions_are(tmp_path):
+    for number, text in enumerate(["cafe\u0301,  red", "caf\u00e9,\u00a0blue"]):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text(text)
+    (tmp_path / "prompts.txt").write_text("caf\u00e9,  red\ncafe\u0301, blue\n")
+    images = open_images(str(tmp_path))
+    told = with_prompts(images, str(tmp_path / "prompts.txt"))
+    assert images.texts == told.texts == ["caf\u00e9, red", "caf\u00e9, blue"]

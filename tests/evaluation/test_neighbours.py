@@ -11,7 +11,7 @@ from gensynth.evaluation.measuring.neighbours import (
     training_neighbours,
 )
 
-LEARNT = ["cat, flat", "cat, noto", "dog, flat", "cat, noto", "owl"]
+LEARNT = [["cat, flat"], ["cat, noto"], ["dog, flat"], ["cat, noto", "cat, old"], ["owl"]]
 TRAINING = torch.tensor([[0.0, 0], [10, 0], [0, 50], [10, 9], [7, 7]])
 
 
@@ -35,6 +35,23 @@ def test_what_is_no_held_out_pair_is_left_out():
     # was learnt, has no other style, is no caption of the reference; the last is one
     found = pairs([[0.0, 0]] * 4, prompts, captions, [[0.0, 0]] * 4)
     assert [pair.position for pair in found] == [3]
+
+
+def test_no_caption_of_a_training_picture_is_held_out():
+    """Also one that is not its first; one more caption is not one more picture."""
+    assert pairs([[0.0, 0]], ["cat, old"], ["cat, old"], [[0.0, 0]]) == []
+    training = torch.tensor([[9.0, 0], [1, 0]])
+    learnt = [["a pet", "bee, flat"], ["bee, noto", "bee, blob"]]
+    captions = ["bee, x"]
+    [found] = held_out_pairs(
+        *(torch.zeros(1, 2), captions), *(torch.ones(1, 2), captions), *(training, learnt)
+    )
+    assert (found.other, found.to_other) == (1, 1)
+    learnt[1] = []
+    [found] = held_out_pairs(
+        *(torch.zeros(1, 2), captions), *(torch.ones(1, 2), captions), *(training, learnt)
+    )
+    assert found.other == 0  # by its second caption
 
 
 def test_the_first_of_equal_captions_is_the_truth():

@@ -10,8 +10,11 @@ from PIL import Image
 
 import gensynth
 from gensynth.cli import main
+from gensynth.errors import UsageError
 from gensynth.evaluation.drawn import AtHand
 from gensynth.lora.folder import Wanted
+from gensynth.sampling.job import Job
+from gensynth.sampling.job import run as draw_job
 from gensynth.sampling.outputs import read_recipe
 
 BASE = "dico-nano-fashion"
@@ -58,6 +61,17 @@ def test_a_folder_of_pictures_is_of_one_scale(adapter, tmp_path, capsys):
     assert run("sample", "--model", BASE, "--lora", adapter, *DRAW, *out) == 0
     assert run("sample", "--model", BASE, "--lora", f"{adapter}:0.9", *DRAW, *out) == 4
     assert "lora" in capsys.readouterr().err
+
+
+def test_classes_and_prompts_at_once_are_refused_with_an_adapter_too(adapter, tmp_path, capsys):
+    told = ["--labels", "3", "--prompt", "Bag"]
+    out = tmp_path / "out"
+    assert run("sample", "--model", BASE, "--lora", adapter, *told, *DRAW, "--out", out) == 2
+    assert "two ways to say what to draw; give one" in capsys.readouterr().err
+    assert not out.exists()
+    job = Job(BASE, "3", 1, 0, prompts=["Bag"], lora=[Wanted(adapter)])
+    with pytest.raises(UsageError, match="two ways to say what to draw"):
+        draw_job(job, out)
 
 
 def test_a_merged_model_takes_no_folder_that_holds_something(adapter, tmp_path, capsys):

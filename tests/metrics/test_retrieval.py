@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from gensynth.errors import UsageError
-from gensynth.metrics import clip_scores, own_ranks, recall
+from gensynth.metrics import clip_scores, own_ranks, recall, retrieval
 
 # Of the unit circle: texts in four directions, pictures near to some of them.
 TEXTS = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
@@ -43,6 +44,29 @@ def test_random_embeddings_are_at_chance():
     pictures, texts = torch.randn(2, 2000, 8, generator=generator)
     ranks = own_ranks(pictures, texts[:100], torch.arange(2000) % 100)
     assert recall(ranks, 5) == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize("most", [1, 7 * 90, 7 * 90 + 89])
+def test_not_all_is_compared_at_once(monkeypatch, most):
+    """Ranks are those of one product, whatever number of rows it is done in."""
+    generator = torch.Generator().manual_seed(1)
+    pictures, texts = torch.randn(2, 90, 8, generator=generator)
+    own, among = torch.arange(90).flip(0), torch.rand(90, 90, generator=generator) < 0.5
+    expected = [own_ranks(pictures, texts, own, among=some) for some in (None, among)]
+    held = []
+
+    class Watched(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if func is torch.Tensor.matmul or func is torch.Tensor.__matmul__:
+                held.append(result.numel())
+            return result
+
+    monkeypatch.setattr(retrieval, "MOST_AT_ONCE", most)
+    with Watched():
+        found = [own_ranks(pictures, texts, own, among=some) for some in (None, among)]
+    assert all(map(torch.equal, found, expected))
+    assert sum(held) == 2 * 90 * 90 and max(held) <= max(most, 90)
 
 
 @pytest.mark.parametrize(

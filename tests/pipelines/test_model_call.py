@@ -1,5 +1,6 @@
 """Models that do not predict what the scheduler wants; guidance by settings and by a guide."""
 
+import copy
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 import gensynth
 from gensynth.errors import UsageError
 from gensynth.models.backbone import Backbone
+from gensynth.pipelines.model_call import asked, guided_model
 from gensynth.samplers.registry import create_scheduler, fitting
 from gensynth.settings import Settings
 
@@ -133,6 +135,39 @@ def test_a_guide_leads_away_from_itself(make_pipeline, make_model):
     own = arrays(draw(**request, guide=make_pipeline()))
     request["guidance"] = 1.0
     assert abs(own - arrays(draw(**request))).max() <= 1
+
+
+def test_model_and_guide_of_texts_each_read_a_prompt_once(text_pipeline):
+    """With encoders of their own, whose readings differ; the pictures are those of each step's."""
+    draw, guide = text_pipeline, copy.deepcopy(text_pipeline)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in guide.model.text_input.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.2)
+    readers = [draw.model.text_input.encoder, guide.model.text_input.encoder]
+    counts = [0, 0]
+
+    def count(which):
+        def hook(*_):
+            counts[which] += 1
+
+        return hook
+
+    hooks = [reader.register_forward_hook(count(n)) for n, reader in enumerate(readers)]
+    request = {"guidance": 3.0, "guide": guide, "steps": 4}
+    drawn = arrays(draw(["a cat", "red apple"], [1, 2], **request))
+    for hook in hooks:
+        hook.remove()
+    assert counts == [1, 1] and drawn.std() > 1
+    settings = Settings(guidance=3.0, guide=guide, steps=4)
+    walk = draw.resolve(settings)
+    told = draw.condition.encode(["a cat", "red apple"], torch.device("cpu"))
+    predict, conditions = guided_model(draw, walk, told)
+    sample, time = torch.randn(2, 4, 16, 16, generator=generator), torch.full((2,), 0.5)
+    with torch.inference_mode():
+        strong, weak = (asked(one.model, sample, time, told) for one in (draw, guide))
+        assert not torch.equal(strong, weak)
+        assert torch.equal(predict(sample, time, conditions), weak.lerp(strong, 3.0))
 
 
 def test_a_guide_is_asked_in_the_interval_only(make_pipeline):

@@ -1,5 +1,6 @@
 """Whether encoded images are whole, and those that a run wants."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from gensynth.config import Data
 from gensynth.data.encoded.record import AGAIN, Codec, Encoding, read_encoding, shards
 from gensynth.errors import CorruptError, UsageError
+from gensynth.processes import processes
 
 TOLD = ("label", "text")  # columns that are no images
 
@@ -50,15 +52,20 @@ def check_rows(rows: datasets.Dataset, data: Data, texts: bool = False) -> None:
 def check_encoding(data: Data, codec: Any) -> None:
     """Whether the encoding of a section is one that `codec` made.
 
+    Of an encoding that does not tell which encoder made its tokens only the codebook is compared,
+    and a warning on stderr says so.
+
     Raises:
         UsageError: another codec made it.
         CorruptError: it has tokens outside the codebook.
     """
     encoding = read_encoding(data)
     recorded, own = encoding.codec, Codec.of(codec)
-    for key in ("kind", "patch", "codebook_size", "fingerprint"):
+    for key in ("kind", "patch", "codebook_size", "fingerprint", "encoder"):
         was, now = getattr(recorded, key), getattr(own, key)
-        if was != now and not (key == "fingerprint" and now is None):
+        if key == "encoder" and was is None and now is not None:
+            _say_unknown_encoder(data)
+        elif was != now and not (key in ("fingerprint", "encoder") and now is None):
             made = f" of {recorded.path}" if recorded.path else ""
             raise UsageError(
                 f"{data.path} was encoded with another autoencoder{made}: its {key} is {was}, that "
@@ -71,6 +78,16 @@ def check_encoding(data: Data, codec: Any) -> None:
                     raise CorruptError(
                         f"{path} has a token outside the codebook of {own.codebook_size}. {AGAIN}"
                     )
+
+
+def _say_unknown_encoder(data: Data) -> None:
+    if processes().is_main_process:
+        print(
+            f"warning: {data.path} does not tell which encoder made its tokens, so only the "
+            "codebook was compared; if the tokenizer was trained since, encode again with "
+            "gensynth encode.",
+            file=sys.stderr,
+        )
 
 
 def _tokens(path: Path, encoding: Encoding) -> Iterator[np.ndarray]:

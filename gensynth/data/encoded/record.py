@@ -17,7 +17,13 @@ AGAIN = "Encode the images again: gensynth encode."
 
 
 class Codec(BaseModel):
-    """Which codec made the latents; `path` is only for people to read."""
+    """Which codec made the latents; `path` is only for people to read.
+
+    Attributes:
+        fingerprint: of the codebook alone.
+        encoder: of all that decides which tokens an image gets; None where there are none, and in
+            records from before it was noted.
+    """
 
     model_config = ConfigDict(strict=True)
     kind: str
@@ -25,6 +31,7 @@ class Codec(BaseModel):
     patch: int
     fingerprint: str | None
     codebook_size: int | None
+    encoder: str | None = None
 
     @classmethod
     def of(cls, codec: Any, path: str | None = None) -> "Codec":
@@ -35,6 +42,7 @@ class Codec(BaseModel):
             patch=codec.patch,
             fingerprint=codec.fingerprint(),
             codebook_size=codec.codebook_size,
+            encoder=codec.encoder_fingerprint(),
         )
 
 

@@ -53,7 +53,7 @@ class ImageSet:
         classes: names of the labels, where the source knows them.
         name_of: number -> how to find the image.
         summary: what was read and what was left out, in words.
-        captions: gives `texts`; they are read when they are first asked for.
+        captions: gives `captioned`; they are read when they are first asked for.
     """
 
     name: str
@@ -65,12 +65,18 @@ class ImageSet:
     classes: list[str] | None = None
     name_of: Callable[[int], str] = "image {}".format
     summary: str = ""
-    captions: Callable[[], list[str] | None] = without_captions
+    captions: Callable[[], list[list[str]] | None] = without_captions
+
+    @cached_property
+    def captioned(self) -> list[list[str]] | None:
+        """All that is said of each image in words; None if nothing is said of any."""
+        return self.captions()
 
     @cached_property
     def texts(self) -> list[str] | None:
-        """What each image shows in words, "" where that is not said; None if it is for none."""
-        return self.captions()
+        """The first caption of each image, "" where there is none; None if no image has one."""
+        found = self.captioned
+        return None if found is None else [next(iter(some), "") for some in found]
 
     def batches(
         self, indices: Sequence[int], batch_size: int = 64, workers: int = 0

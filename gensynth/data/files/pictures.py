@@ -52,8 +52,8 @@ class Pictures(Protocol):
     def name_of(self, index: int) -> str:
         """How to find a picture."""
 
-    def captions(self) -> list[str] | None:
-        """The first caption of each picture, "" for those without; None if none has one."""
+    def captions(self) -> list[list[str]] | None:
+        """All captions of each picture; None if none has one."""
 
 
 class Files:
@@ -91,17 +91,19 @@ class Files:
     def name_of(self, index: int) -> str:
         return str(self.files[index])
 
-    def captions(self) -> list[str] | None:
+    def captions(self) -> list[list[str]] | None:
         """Prompts in the manifest of `gensynth sample`; otherwise what the folder says."""
         drawn = _drawn_prompts(self.files, self.folder)
-        if drawn is not None or self.captioned is None:
-            return drawn
+        if drawn is not None:
+            return [[prompt] if prompt else [] for prompt in drawn]
+        if self.captioned is None:
+            return None
         try:
             found = self.captioned()
         except UsageError:  # there are none
             return None
         said = dict(zip(found.files, found.captions or (), strict=True))
-        return first_captions([said.get(file) for file in self.files], str(self.folder))
+        return all_captions([said.get(file) for file in self.files], str(self.folder))
 
     def _head(self, index: int) -> bytes:
         return _content(self.files[index], HEAD_BYTES)
@@ -139,7 +141,7 @@ class Rows:
     def name_of(self, index: int) -> str:
         return f"row {index} of {self.place}"
 
-    def captions(self) -> list[str] | None:
+    def captions(self) -> list[list[str]] | None:
         stored = load_rows(self.data)
         column = next((name for name in TEXT_COLUMNS if name in stored.column_names), None)
         if column is None or not _holds_texts(stored.features[column]):
@@ -147,7 +149,7 @@ class Rows:
         values = stored.select_columns(column)[column][:]
         if isinstance(self.rows, LabelledRows):  # some of them
             values = [values[row] for row in self.rows.numbers]
-        return first_captions(values, f"the column {column} of {self.place}")
+        return all_captions(values, f"the column {column} of {self.place}")
 
     def _encoded(self, index: int) -> bytes:
         image = self.rows[index]["image"] or {}
@@ -156,9 +158,9 @@ class Rows:
         return image.get("bytes") or b""
 
 
-def first_captions(values: Sequence[Any], where: str) -> list[str] | None:
-    """The first caption of each value, "" for those that say nothing; None if none does."""
-    found = [next(iter(captions_of(value, where)), "") for value in values]
+def all_captions(values: Sequence[Any], where: str) -> list[list[str]] | None:
+    """The captions of each value; None if none says anything."""
+    found = [captions_of(value, where) for value in values]
     return found if any(found) else None
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from gensynth.data.files.pictures import HEAD_BYTES, any_lossy, first_captions, numbered
+from gensynth.data.files.pictures import HEAD_BYTES, all_captions, any_lossy, numbered
 from gensynth.data.images import decode
 from gensynth.data.reading.contents import LeftOut, in_words
 from gensynth.data.reading.places import stamp_of
@@ -60,11 +60,11 @@ class TarImages:
         archive, member = self.members[index]
         return f"{member.name} of {archive}"
 
-    def captions(self) -> list[str] | None:
+    def captions(self) -> list[list[str]] | None:
         said = {
             (archive, sample.picture.name): sample.captions
             for archive in self.archives
             for sample in samples_of(archive, Columns(texts=True), LeftOut())
         }
         values = [said.get((archive, member.name)) for archive, member in self.members]
-        return first_captions(values, "the tars")
+        return all_captions(values, "the tars")

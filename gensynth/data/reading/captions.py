@@ -10,13 +10,14 @@ from typing import Any
 
 from gensynth.errors import InputError, UsageError
 from gensynth.seeding import derived_seed
+from gensynth.values import plain_text
 
 TEXT_COLUMNS = ("text", "caption", "captions", "prompt")
 UNUSED = "To train on classes instead, set condition.kind=classes."
 
 
 def captions_of(value: Any, where: str = "the text column") -> list[str]:
-    """The captions that a value means, without the white space around them; [] if it says nothing.
+    """The captions that a value means, written as prompts are; [] if it says nothing.
 
     Raises:
         UsageError: it is no text, such as a number.
@@ -29,7 +30,7 @@ def captions_of(value: Any, where: str = "the text column") -> list[str]:
         except UnicodeDecodeError as error:
             raise _refusal("bytes that are no text", value, where) from error
     if isinstance(value, str):
-        text = value.strip()
+        text = plain_text(value)
         try:
             text.encode()
         except UnicodeEncodeError as error:  # JSON can write halves of characters

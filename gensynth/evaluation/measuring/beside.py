@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gensynth.data.files.image_set import ImageSet
 from gensynth.evaluation.measuring.agreement import clip_score, retrieval_scores
 from gensynth.evaluation.measuring.features import (
     PIXELS,
@@ -49,7 +50,7 @@ class Beside:
     """
 
     metrics: Sequence[str]
-    training: Images | None = None
+    training: ImageSet | None = None
     clip: PairScorer | None = None
 
 
@@ -226,7 +227,7 @@ def _training_scores(
         of_real = None if known is None else known[COPIES]
         yield copy_score(samples[COPIES], training[COPIES], of_real)
     if "held-out" in beside.metrics:
-        captions, learnt = (None if one is None else one.texts for one in (real, beside.training))
+        captions, learnt = None if real is None else real.texts, beside.training.captioned
         assert known and captions and learnt and companions.prompts
         for space in SPACES:
             pairs = held_out_pairs(

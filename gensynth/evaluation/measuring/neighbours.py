@@ -66,7 +66,7 @@ def held_out_pairs(
     real: Tensor,
     captions: Sequence[str],
     training: Tensor,
-    training_captions: Sequence[str],
+    training_captions: Sequence[Sequence[str]],
 ) -> list[HeldOut]:
     """Each sample between the true picture of its prompt and the training pictures of its thing.
 
@@ -76,14 +76,15 @@ def held_out_pairs(
 
     Args:
         samples, real, training: features [N, D], [R, D] and [M, D] of one space.
-        prompts, captions, training_captions: what each of these was drawn for or shows.
+        prompts, captions, training_captions: what each of these was drawn for or shows; of a
+            training picture all its captions, as the model may have learnt any of them.
     """
     truth_of = {caption: at for at, caption in reversed(list(enumerate(captions)))}
-    seen = set(training_captions)
+    seen = {caption for some in training_captions for caption in some}
     of_thing: dict[str, list[int]] = {}
-    for at, caption in enumerate(training_captions):
-        thing, style = thing_and_style(caption)
-        if style:
+    for at, some in enumerate(training_captions):
+        parts = map(thing_and_style, some)
+        for thing in {thing for thing, style in parts if style}:
             of_thing.setdefault(thing, []).append(at)
     found = []
     for position, prompt in enumerate(prompts):

@@ -32,7 +32,8 @@ def told(source):
         ([], []),
         ("un café".encode(), ["un café"]),
         (["a", ["b", "a"]], ["a", "b", "a"]),
-        ("ein\nAbsatz", ["ein\nAbsatz"]),
+        ("ein\nAbsatz", ["ein Absatz"]),
+        ("cafe\u0301,  a\u00a0cup", ["caf\u00e9, a cup"]),
         ("\u732b \U0001f431", ["\u732b \U0001f431"]),
     ],
 )
