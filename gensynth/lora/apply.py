@@ -258,7 +258,7 @@ def _check_plain(adapter: Adapter, plain: Any) -> None:
             continue
         raise InputError(
             f"the adapter {adapter.folder} sets {key} in {CONFIG}, which gensynth does not "
-            f"know how to apply. Merge it into its base with peft, or give an adapter without {key}."
+            f"know how to apply. Merge it into its base with peft, or give one without {key}."
         )
 
 
