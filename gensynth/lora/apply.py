@@ -9,13 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gensynth.errors import CorruptError, UsageError, first_line
+from gensynth.errors import CorruptError, InputError, UsageError, first_line
 from gensynth.files import DAMAGED
-from gensynth.lora.folder import Adapter, Wanted, another_base, check_base, find_adapter
+from gensynth.lora.folder import CONFIG, Adapter, Wanted, another_base, check_base, find_adapter
 from gensynth.lora.layers import adapted_layers, adapter_state, meaning, put_on, use
 from gensynth.lora.mark import mark_of
 from gensynth.lora.store import read_tensors
 
+# Of peft's settings: those that decide what the tensors do, and those that say where they were put,
+# which their names do too, or how they were trained.
+TAKEN = ("r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora")
+UNUSED = (
+    *("peft_type", "task_type", "peft_version", "base_model_name_or_path", "revision"),
+    *("auto_mapping", "inference_mode"),
+    *("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform"),
+    *("layers_pattern", "megatron_core", "qalora_group_size", "runtime_config"),
+)
+# How the tensors began: others than these, such as pissa, also changed the weights of the base.
+BEGINNINGS = (True, False, "gaussian", "orthogonal")
 OF_LAYER = re.compile(r"(.+)\.lora_[AB]\.weight")
 SHOWN = 3  # tensors named in an error
 
@@ -212,19 +223,9 @@ def _put(
         what = f"has no layers {', '.join(unknown[:SHOWN])}" if unknown else "is given no layer"
         raise another_base(adapter, base, f"{base} {what}")
     ranks = {len(tensor) for n, tensor in own.items() if ".lora_A." in n}
-    known = {*LoraConfig.__dataclass_fields__}
-    settings = {key: value for key, value in adapter.config.items() if key in known}
-    settings |= {
-        "target_modules": meaning(layers),
-        "modules_to_save": None,
-        "exclude_modules": None,
-    }
-    settings |= {
-        "init_lora_weights": True,
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        "auto_mapping": None,
-    }
+    _check_plain(adapter, LoraConfig())
+    settings = {key: adapter.config[key] for key in TAKEN if key in adapter.config}
+    settings |= {"target_modules": meaning(layers), "inference_mode": True}
     try:
         if max([settings.get("r", 8), *(settings.get("rank_pattern") or {}).values()]) > max(ranks):
             raise ValueError("its rank is not that of its tensors")
@@ -237,6 +238,28 @@ def _put(
         ) from error
     _check_names(adapter, adapter_state(model, name), own, base)
     set_peft_model_state_dict(model, dict(own), adapter_name=name)
+
+
+def _check_plain(adapter: Adapter, plain: Any) -> None:
+    """Refuses an adapter that says more than is understood here.
+
+    Args:
+        plain: peft's `LoraConfig` with its defaults, which are what may be said of everything else.
+
+    Raises:
+        InputError: with the name of the field.
+    """
+    defaults = plain.to_dict()
+    for key, value in adapter.config.items():
+        # Nothing, in any way of writing it, is always plain; a field of a later peft is unknown.
+        if key in TAKEN or key in UNUSED or not value or value == defaults.get(key):
+            continue
+        if key == "init_lora_weights" and value in BEGINNINGS:
+            continue
+        raise InputError(
+            f"the adapter {adapter.folder} sets {key} in {CONFIG}, which gensynth does not "
+            f"know how to apply. Merge it into its base with peft, or give one without {key}."
+        )
 
 
 def _takes_adapter(model: nn.Module, name: str) -> bool:

@@ -132,6 +132,44 @@ def test_damaged_and_foreign_files(one, tmp_path, config, tensors, kind, message
         gensynth.load(BASE, device="cpu", lora=changed(one, tmp_path, config, tensors))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("use_dora", True),
+        ("bias", "lora_only"),
+        ("init_lora_weights", "pissa_niter_4"),
+        ("alora_invocation_tokens", [1, 2]),
+        ("layer_replication", [[0, 2], [1, 3]]),
+        ("of_a_later_peft", {"any": 1}),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_its_name(one, tmp_path, key, value):
+    with pytest.raises(InputError, match=f"sets {key} in adapter_config.json, which gensynth"):
+        gensynth.load(BASE, device="cpu", lora=changed(one, tmp_path, {key: value}))
+
+
+def test_what_only_trained_an_adapter_changes_nothing(one, tmp_path):
+    """Nor do fields of another peft that say nothing."""
+    told = {"init_lora_weights": "gaussian", "lora_dropout": 0.5, "layers_to_transform": [0]}
+    told |= {"modules_to_save": ["x"], "of_a_later_peft": None, "another": False}
+    copy = changed(one, tmp_path, told)
+    drawn = [output(gensynth.load(BASE, device="cpu", lora=folder)) for folder in (one, copy)]
+    assert torch.equal(*drawn)
+
+
+def test_ranks_and_scales_of_single_layers_count(one, plain, tmp_path):
+    full = output(gensynth.load(BASE, device="cpu", lora=one))
+    quiet = changed(one, tmp_path, {"alpha_pattern": {"mlp_in": 0.0, "conv_out": 0.0}})
+    found = output(gensynth.load(BASE, device="cpu", lora=quiet))
+    torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(full, plain, atol=1e-3)
+    shutil.rmtree(quiet)
+    root = output(
+        gensynth.load(BASE, device="cpu", lora=changed(one, tmp_path, {"use_rslora": True}))
+    )
+    assert not torch.equal(root, full)
+
+
 def test_folders_that_hold_no_adapter(one, tmp_path):
     with pytest.raises(InputError, match=r"it has no adapter_config\.json"):
         gensynth.load(BASE, lora=tmp_path)
