@@ -61,14 +61,16 @@ class Run:
             open_alike(experiment.data, self.together, begun_with, texts), experiment.data
         )
         self.device = self.accelerator.device
+        # A run that goes on keeps its words: of a stream, captions are read with the pictures.
+        drew = self.newest if experiment.objective.draws else None  # a tokenizer keeps no words
+        kept = None if drew is None else drew / "model"
         self.parts = assemble(
             experiment,
             self.source.classes,
             self.device,
             self.accelerator.num_processes,
-            # A run that goes on keeps its words: of a stream, captions are read with the pictures.
-            self.source.some_captions() if texts and self.newest is None else (),
-            words_of(beginning, experiment) if self.newest is None else self.newest / "model",
+            self.source.some_captions() if texts and kept is None else (),
+            kept or words_of(beginning, experiment),
         )
         if texts:
             check_words(self.parts.condition, self.together)
