@@ -62,13 +62,9 @@ class Texts(Condition):
     ):
         self._length, self._tokens, self.frozen = length, tokens, frozen
         self.examples, self.sizes = list(examples), dict(sizes or {})
+        self.tensors = IDS if frozen is None else STATES
         self._tokenizer: Any = None
         self._none: dict[str, Tensor] | None = None
-
-    @property
-    def tensors(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What `encode` gives."""
-        return IDS if self.frozen is None else STATES
 
     @classmethod
     def of_experiment(

@@ -6,11 +6,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from tiny_clip import save_clip
+from transformers import CLIPTextModel
 
 from gensynth.conditions import text_encoder
 from gensynth.conditions.text_encoder import FrozenTextEncoder
-from gensynth.conditions.tokens import SPECIAL, learn_tokenizer, own_tokenizer
 from gensynth.data.encoded.texts import EncodedTexts, write_texts
 from gensynth.errors import CorruptError, InputError
 
@@ -22,21 +22,8 @@ TEXTS = ["a", "red apple, fluent", "", "cat face", "a", "two words and some more
 def folder(tmp_path_factory):
     """A CLIP of odd sizes, whose last bits depend on how many texts it reads together."""
     folder = tmp_path_factory.mktemp("clip")
-    own_tokenizer(learn_tokenizer(TEXTS, 300)).save_pretrained(folder)
-    config = CLIPTextConfig(
-        vocab_size=300,
-        hidden_size=24,
-        intermediate_size=37,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=13,
-        pad_token_id=SPECIAL.index("<pad>"),
-        bos_token_id=SPECIAL.index("<begin>"),
-        eos_token_id=SPECIAL.index("<end>"),
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPTextModel(config).save_pretrained(folder)
+    sizes = {"hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 2}
+    save_clip(folder, TEXTS, **sizes, max_position_embeddings=13)
     return str(folder)
 
 

@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
+from tiny_clip import save_clip
 
 from gensynth.conditions import Texts
-from gensynth.conditions.tokens import learn_tokenizer, own_tokenizer
 from gensynth.config import Shown
 from gensynth.errors import CorruptError, InputError, RefusedError
 
@@ -20,13 +19,8 @@ CPU = torch.device("cpu")
 def made(tmp_path_factory):
     """Two tiny encoders of one vocabulary, `clip` and `other`."""
     folder = tmp_path_factory.mktemp("encoders")
-    sizes = {"vocab_size": 280, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
-    sizes |= {"num_attention_heads": 1, "max_position_embeddings": 7}
     for seed, name in enumerate(("clip", "other")):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            CLIPTextModel(CLIPTextConfig(**sizes)).save_pretrained(folder / name)
-        own_tokenizer(learn_tokenizer(CAPTIONS, 280)).save_pretrained(folder / name)
+        save_clip(folder / name, CAPTIONS, seed, max_position_embeddings=7)
     return folder
 
 

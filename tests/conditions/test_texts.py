@@ -4,10 +4,9 @@ import json
 
 import pytest
 import torch
+from tiny_clip import save_clip
 from transformers import (
     AutoModel,
-    CLIPTextConfig,
-    CLIPTextModel,
     Qwen3Config,
     Qwen3Model,
     T5Config,
@@ -270,21 +269,11 @@ def test_damaged_folders_are_told(texts, tmp_path, file, content, words):
 
 def encoder_folder(kind: str, folder):
     """A tiny encoder with random weights, as transformers saves one."""
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 300, "hidden_size": 16, "num_attention_heads": 2}
     if kind == "clip":
-        model = CLIPTextModel(
-            CLIPTextConfig(
-                **sizes,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                max_position_embeddings=12,
-                eos_token_id=END,
-                bos_token_id=BEGIN,
-                pad_token_id=PAD,
-            )
-        )
-    elif kind == "t5":
+        return save_clip(folder, CAPTIONS, num_hidden_layers=2, max_position_embeddings=12)
+    sizes = {"vocab_size": 300, "hidden_size": 16, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    if kind == "t5":
         sizes = {"vocab_size": 300, "d_model": 16, "d_kv": 8, "d_ff": 32}
         model = T5EncoderModel(T5Config(**sizes, num_layers=2, num_heads=2))
     else:

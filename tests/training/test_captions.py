@@ -7,14 +7,12 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 from launching import command as gensynth_command
 from launching import launch, training
 from tiny import losses, weights, write_experiment
-from transformers import CLIPTextConfig, CLIPTextModel
+from tiny_clip import save_clip
 
-from gensynth.conditions.tokens import SPECIAL, learn_tokenizer, own_tokenizer
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.encoding import encode
 from gensynth.experiments.encoding_texts import encode_texts
@@ -41,21 +39,7 @@ NAMES = [
 def encoder(tmp_path_factory):
     """A folder of a tiny CLIP with random weights."""
     folder = tmp_path_factory.mktemp("clip")
-    own_tokenizer(learn_tokenizer(NAMES, 300)).save_pretrained(folder)
-    config = CLIPTextConfig(
-        vocab_size=300,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        pad_token_id=SPECIAL.index("<pad>"),
-        bos_token_id=SPECIAL.index("<begin>"),
-        eos_token_id=SPECIAL.index("<end>"),
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPTextModel(config).save_pretrained(folder)
+    save_clip(folder, NAMES)
     return folder
 
 

@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from shapes import SIDE, write_shapes
-from transformers import CLIPTextConfig, CLIPTextModel
+from tiny_clip import save_clip
 
 from gensynth import load
-from gensynth.conditions.tokens import SPECIAL, learn_tokenizer, own_tokenizer
 from gensynth.experiments.read import load_experiment
 from gensynth.training.loop import train
 
@@ -26,29 +24,6 @@ training: {{steps: 2, batch_size: 4, log_every: 1}}
 sampling: {{steps: 2}}
 """
 SMALL = "width: 16, layers: 1, heads: 2, vocabulary: 300"  # what only `small` has
-
-
-def clip_in(folder):
-    """A folder of a tiny CLIP with random weights."""
-    words = own_tokenizer(learn_tokenizer(["red disc, flat"], 300))
-    words.save_pretrained(folder)
-    marks = {f"{name}_token_id": SPECIAL.index(f"<{word}>") for name, word in MARKS.items()}
-    config = CLIPTextConfig(
-        vocab_size=300,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        **marks,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPTextModel(config).save_pretrained(folder)
-    return folder
-
-
-MARKS = {"pad": "pad", "bos": "begin", "eos": "end"}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +44,8 @@ def test_trains_and_draws(old, new, tmp_path):
     assert RECIPE.count(old) == 1
     text = RECIPE.replace(old, new).format(run=tmp_path / "run", images=images, sizes=SMALL)
     if new.endswith("CLIP"):
-        text = text.replace("CLIP", str(clip_in(tmp_path / "clip")))
+        save_clip(tmp_path / "clip", ["red disc, flat"])
+        text = text.replace("CLIP", str(tmp_path / "clip"))
     (tmp_path / "run.yaml").write_text(text)
     run = train(load_experiment(tmp_path / "run.yaml"))
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]

@@ -53,7 +53,7 @@ def in_words(
     """
     pictures = "a stream of pictures" if count is None else _number(count, "picture")
     if captions is not None:
-        such = " and ".join(f'"{_shortened(text)}"' for text in captions)
+        such = " and ".join(f'"{_shortened(text)}"' for text in dict.fromkeys(captions))
         text = f"{pictures} with captions{f' (such as {such})' if such else ''}."
     elif classes is None:
         text = f"{pictures} without classes."

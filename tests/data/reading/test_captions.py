@@ -7,6 +7,7 @@ import pytest
 
 from gensynth.config import Data
 from gensynth.data.reading.captions import captions_of, chosen_caption, lines_of
+from gensynth.data.reading.contents import in_words
 from gensynth.data.sources import open_source
 from gensynth.errors import InputError, UsageError
 
@@ -165,3 +166,9 @@ def test_texts_that_are_there_are_spoken_of_in_a_run_on_classes(lay_out):
     source = open_source(Data(source="imagefolder", path=str(folder)))
     assert "Captions (.txt) are not used; a run with condition.kind=text would." in source.summary
     assert "other files: 1 (cat/a.txt)" in source.summary
+
+
+def test_a_caption_is_named_once():
+    assert in_words(2, None, captions=["a cat", "a cat"]) == (
+        '2 pictures with captions (such as "a cat").'
+    )
