@@ -16,6 +16,18 @@ from gensynth.data.images import to_pil
 
 PROCESSES = 2
 EVERY = {**SEVERAL, "checkpoint.every": 2, "checkpoint.keep": 2, "data.workers": 1}
+# What is drawn -> real pictures to measure against, and what changes in the experiment.
+KINDS: dict[str, tuple[str, list[str]]] = {
+    "classes": ("fashion_mnist:test", []),
+    "captions": (
+        "emoji:test",
+        [
+            "data={source: emoji, size: 32, workers: 1}",
+            "autoencoder.patch=4",
+            "condition={kind: text, length: 8, width: 16, layers: 1, vocabulary: 600}",
+        ],
+    ),
+}
 MEASURED = ("images_per_second", "data_wait", "seconds")  # what a clock says, and never twice
 
 
@@ -32,22 +44,31 @@ def write_run(folder: Path, real: Path, steps: int) -> Path:
     )
 
 
-def evaluated(real: Path) -> list[str]:
-    return ["evaluation.every=4", "evaluation.num=8", f"evaluation.reference='{real}'"]
+def changed(real: Path, kind: str) -> list[str]:
+    return [
+        *KINDS[kind][1],
+        "evaluation.every=4",
+        "evaluation.num=8",
+        f"evaluation.reference='{real}'",
+    ]
 
 
-def write_real(folder: Path, count: int = 16) -> Path:
-    """A folder of test images to measure against."""
+def write_real(folder: Path, kind: str = "classes", count: int = 16) -> Path:
+    """A folder of test images to measure against, with captions if there are some."""
     folder.mkdir()
-    images = open_images("fashion_mnist:test")
+    images = open_images(KINDS[kind][0], 32, "pad")
     for index in range(count):
         to_pil(images.read(index)).save(folder / f"{index}.png")
+        if images.texts is not None:
+            (folder / f"{index}.txt").write_text(images.texts[index])
     return folder
 
 
-def in_peace(folder: Path, real: Path, steps: int) -> Path:
+def in_peace(folder: Path, real: Path, steps: int, kind: str = "classes") -> Path:
     config = write_run(folder, real, steps)
-    done = launch(command, *training(config, *evaluated(real)), processes=PROCESSES, timeout=3000)
+    done = launch(
+        command, *training(config, *changed(real, kind)), processes=PROCESSES, timeout=3000
+    )
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
@@ -58,11 +79,12 @@ def killed(
     steps: int,
     moments: int,
     chance: random.Random,
+    kind: str = "classes",
     say: Callable[[str], None] = print,
 ) -> Path:
     """The run that is killed `moments` times with SIGKILL, and then left to end."""
     config = write_run(folder, real, steps)
-    words = training(config, *evaluated(real))
+    words = training(config, *changed(real, kind))
     saved = folder / "run" / "checkpoints"
     for moment in range(moments):
         before = set(saved.glob("step-*"))
