@@ -130,6 +130,14 @@ class Condition(ABC):
         """Sentences about what of these items the model will not see."""
         return []
 
+    def cautions(self) -> list[str]:
+        """For whoever trains on such items: how many of some the model will not see whole."""
+        looked_at = self.every()
+        notes = self.notes(looked_at)
+        if not notes:
+            return []
+        return [f"{len(notes)} of {len(looked_at)} captions looked at are too long: {notes[0]}"]
+
     @abstractmethod
     def recipe(self, item: Item) -> dict[str, Any]:
         """What the recipe of a picture says of an item."""

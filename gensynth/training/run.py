@@ -113,7 +113,8 @@ class Run:
             changes = output.record(self.experiment, self.folder, self.step, self.feed.changed)
             drop_later(self.folder, self.step)
         self.log = TrainingLog(self.folder, self.step, self.experiment.training.steps, is_main)
-        for line in [*self.begun.lines, *self.tuning.lines] if self.new else ():
+        told = [*self.begun.lines, *self.tuning.lines, *self.parts.condition.cautions()]
+        for line in told if self.new else ():
             self.log.say(line)
         self.evaluations.resume(self.step, self.log)
         if checkpoint is not None:

@@ -46,6 +46,8 @@ def training(config: Path, *overrides: str) -> tuple[str, ...]:
 
 
 def _work(rank: int, folder: Path, environment: dict, function: Callable, arguments: tuple) -> None:
+    # As in any other run. Workers of a fork server outlive a killed run, as it does itself.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ.clear()
     os.environ.update(environment)
     for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):

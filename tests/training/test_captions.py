@@ -1,6 +1,7 @@
 """Runs on captions: equal losses from files, latents and texts, in two processes, and resumed."""
 
 import json
+import re
 import shlex
 from types import SimpleNamespace
 
@@ -203,3 +204,14 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
     (newest / "model/tokenizer/tokenizer.json").write_text("{")
     train(load_experiment(config, [STEPS, "checkpoint.every=2"]))
     assert weights(run) == weights(whole)
+
+
+def test_captions_that_are_cut_are_told_once_at_the_start(tmp_path, capsys):
+    config = write(tmp_path)
+    train(load_experiment(config, ["training.steps=1", "condition.length=4"]))
+    said = capsys.readouterr()
+    found = re.findall(r"(\d+) of (\d+) captions looked at are too long: (.*)", said.out + said.err)
+    assert len(found) == 1 and 0 < int(found[0][0]) < int(found[0][1])
+    assert "the prompt is cut after 4 tokens; not read: '" in found[0][2]
+    train(load_experiment(config, ["training.steps=2", "condition.length=4"]))
+    assert "too long" not in "".join(capsys.readouterr())
