@@ -26,6 +26,7 @@ from gensynth.models.layers.checks import check_classes, check_whole
 from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.positions import Placed, resized_table
 from gensynth.models.layers.text import TextInput, check_settings
+from gensynth.ops.attention import attention
 from gensynth.ops.plain import own_forward
 
 EPS = 1e-5
@@ -62,7 +63,7 @@ class Attention(nn.Module):
         q, k = (rms_norm(to(tokens)).type_as(v) for to in (self.to_q, self.to_k))
         q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
         dropout = self.dropout if self.training else 0.0
-        output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        output = attention(q, k, v, mask, dropout)
         return F.dropout(self.to_out(merge_heads(output)), self.dropout, self.training)
 
 

@@ -6,16 +6,18 @@ a text encoder of its own takes `input_ids` int64 [B, L] and `attention_mask` [B
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.embeddings import PixArtAlphaTextProjection
 from torch import Tensor, nn
 
 from gensynth.models.layers.casting import compute_dtype
 from gensynth.models.layers.checks import check_whole
 from gensynth.models.layers.grid import merge_heads, split_heads
+from gensynth.ops.attention import attention
+from gensynth.ops.precision import without_autocast
 
 HEAD_WIDTH = 32  # of cross-attention where a model has no heads of its own
 COARSE = (1, 2, 3)  # levels of an hourglass at half and at a quarter of the size
@@ -74,7 +76,10 @@ class TextInput(nn.Module):
         if self.encoder is None:
             raise ValueError("the model has no text encoder; give encoder_hidden_states")
         mask = others.pop("attention_mask")
-        found = self.encoder(input_ids=ids, attention_mask=mask.long())
+        # On a CPU in float32: its attention is transformers' own, see `ops.attention`.
+        plain = without_autocast(mask) if mask.device.type == "cpu" else nullcontext()
+        with plain:
+            found = self.encoder(input_ids=ids, attention_mask=mask.long())
         return {
             **others,
             "encoder_hidden_states": found.last_hidden_state,
@@ -178,7 +183,7 @@ class CrossAttention(nn.Module):
             for x in (self.to_q(tokens), self.to_k(words.sequence), self.to_v(words.sequence))
         )
         mask = words.mask[:, None, None, :]  # [B, 1, 1, L]
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+        return self.to_out(merge_heads(attention(q, k, v, mask)))
 
     def over_map(self, image: Tensor, words: Words) -> Tensor:
         """image [B, C, H, W] -> [B, C, H, W], to be added."""

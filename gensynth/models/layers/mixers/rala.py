@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.ops import linear_attention
+from gensynth.ops.attention import attention
 from gensynth.ops.linear_attention.reference import FEATURES
 from gensynth.ops.precision import without_autocast
 
@@ -33,7 +34,7 @@ class RankAugmentedLinearAttention(nn.Module):
         around = grid.to_tokens(self.local_values(grid.to_image(qkv[2])))
         q, k, v = (split_heads(x, self.num_heads) for x in qkv)
         if self.softmax:
-            output = F.scaled_dot_product_attention(grid.rotate(q), grid.rotate(k), v)
+            output = attention(grid.rotate(q), grid.rotate(k), v)
         else:
             output = rank_augmented(q, k, v, grid)
         return self.proj((merge_heads(output) + around) * gate)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.models.layers.positions import Placed
+from gensynth.ops.attention import attention
 
 
 class SoftmaxAttention(nn.Module):
@@ -20,7 +21,7 @@ class SoftmaxAttention(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         q, k, v = (split_heads(x, self.num_heads) for x in self.qkv(tokens).chunk(3, dim=-1))
         q, k = grid.rotate(q), grid.rotate(k)
-        output = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias(grid))
+        output = attention(q, k, v, self.bias(grid))
         return self.proj(merge_heads(output))
 
     def bias(self, grid: Grid) -> Tensor | None:
