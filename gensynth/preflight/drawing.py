@@ -153,6 +153,9 @@ def _multiple(folder: Path, index: Mapping[str, Any]) -> int | None:
     """What height and width must be multiples of; None where the JSON files do not tell."""
     model = content(folder / "model/config.json")
     patch = content(folder / "autoencoder/config.json").get("patch")
+    tiny = _class_of(index, "autoencoder") == "TinyAutoencoder"  # whose patch is always the same
+    if patch is None and tiny:
+        patch = outline.attribute("gensynth.autoencoders.tiny", "TinyAutoencoder", "patch", None)
     place = next((p for p in PRESETS.values() if p.class_name == _class_of(index, "model")), None)
     if place is None or type(patch) is not int:
         return None
