@@ -8,7 +8,6 @@ from diffusers.models.transformers.transformer_flux import (
     FluxAttnProcessor,
     FluxIPAdapterAttnProcessor,
 )
-
 from torch import Tensor
 
 from gensynth.errors import UsageError

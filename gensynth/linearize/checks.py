@@ -75,7 +75,8 @@ def check_name(method: str, methods: Mapping[str, Any]) -> None:
     """Raises UsageError unless a method is known."""
     if method not in methods:
         raise UsageError(
-            f"unknown method {method!r}; known: {', '.join(methods)}.{did_you_mean(method, methods)}"
+            f"unknown method {method!r}; known: {', '.join(methods)}."
+            f"{did_you_mean(method, methods)}"
         )
 
 

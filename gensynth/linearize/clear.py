@@ -57,10 +57,9 @@ class Options:
             value = getattr(self, name)
             if not is_whole(value) or value < 1:
                 raise UsageError(f"{name} must be a whole number from 1, got {value!r}.")
-        if not isinstance(self.proportional_attention, bool):
-            raise UsageError(
-                f"proportional_attention must be True or False, got {self.proportional_attention!r}."
-            )
+        proportional = self.proportional_attention
+        if not isinstance(proportional, bool):
+            raise UsageError(f"proportional_attention must be True or False, got {proportional!r}.")
         if not is_number(self.ntk_factor) or not 0 < self.ntk_factor < math.inf:
             raise UsageError(f"ntk_factor must be a number above 0, got {self.ntk_factor!r}.")
 

@@ -1,7 +1,7 @@
 """diffusers' attentions with CLEAR's neighbourhood: queries, keys and values stay theirs.
 
-An attention becomes one of these by its class (see `swap`), so that LoRA on its layers and IP-Adapters
-in its processor go on working, whether they came before or come after.
+An attention becomes one of these by its class (see `swap`), so that LoRA on its layers and
+IP-Adapters in its processor go on working, whether they came before or come after.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from diffusers.models.transformers.transformer_flux import FluxAttention, FluxIP
 from torch import Tensor
 
 from gensynth.errors import UsageError
-from gensynth.linearize.clear import NAME, attend
 from gensynth.linearize.attentions import check_processor, put_out
+from gensynth.linearize.clear import NAME, attend
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.ops import local_attention
 
 
 class ClearFluxAttention(FluxAttention):
-    """Of the double blocks of FLUX, where text is apart, and the single ones, where it is before."""
+    """Of the double blocks of FLUX, where text is apart, and the single ones, where it comes first."""
 
     def forward(
         self,

@@ -80,12 +80,14 @@ def read(files: Sequence[Path]) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _check_finite(tensors: Mapping[str, Tensor], files: Sequence[Path]) -> None:
     for name, tensor in tensors.items():
+        # a sum is not finite if one of its terms is not; such tensors are looked at again
         if tensor.is_floating_point() and not tensor.float().sum().isfinite():
-            if not tensor.isfinite().all():
-                raise CorruptError(
-                    f"{files[0].parent}: {name} is not of finite numbers. Take an earlier "
-                    "checkpoint, or fetch the weights again."
-                )
+            if tensor.isfinite().all():
+                continue
+            raise CorruptError(
+                f"{files[0].parent}: {name} is not of finite numbers. Take an earlier "
+                "checkpoint, or fetch the weights again."
+            )
 
 
 def refuse_without(folder: Path) -> NoReturn:

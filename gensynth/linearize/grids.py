@@ -95,17 +95,17 @@ def of_latents(model: Any, given: Mapping[str, Any]) -> Grid:
     return Grid(height // patch, width // patch)
 
 
-@dataclass
 class Positions:
     """Of FLUX, whose positions of tokens [N, 3] name a row and a column each.
 
-    They are looked at once, and not again while a pipeline goes on giving the same tensor: each look
-    would make a GPU wait.
+    They are looked at once, and not again while a pipeline goes on giving the same tensor: each
+    look would make a GPU wait.
     """
 
-    seen: weakref.ref[Tensor] | None = None
-    version: int | None = None
-    grid: Grid = Grid(0, 0)
+    def __init__(self) -> None:
+        self.seen: weakref.ref[Tensor] | None = None
+        self.version: int | None = None
+        self.grid = Grid(0, 0)
 
     def __call__(self, model: Any, given: Mapping[str, Any]) -> Grid:
         ids: Tensor = given["img_ids"]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from gensynth.errors import InputError, UsageError
 from gensynth.linearize import files
+from gensynth.linearize.attentions import check_processor, put_out
 from gensynth.linearize.changes import Change
 from gensynth.linearize.contract import Linearized, Replaced, Size, State, Weights
-from gensynth.linearize.attentions import check_processor, put_out
 from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.mixers.linear import EPS, projection
 from gensynth.ops import linear_attention
