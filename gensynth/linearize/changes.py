@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import FrozenDict
 from torch import Tensor, nn
 
-ABSENT = object()
+
+class Absent:
+    """What an attribute is before there is one. A class, so that a copy of a model keeps it."""
 
 
 class Change:
@@ -17,7 +20,7 @@ class Change:
 
     def __init__(self, owner: Any, name: str, value: Any):
         self.owner, self.name, self.value = owner, name, value
-        before = getattr(owner, name, ABSENT)
+        before = getattr(owner, name, Absent)
         self.before: Any = _aside(before) if isinstance(before, nn.Parameter) else before
 
     def apply(self) -> None:
@@ -25,12 +28,17 @@ class Change:
         self.value = None  # from here on it is the owner's
 
     def undo(self) -> None:
-        if self.before is ABSENT:
+        if self.before is Absent:
             delattr(self.owner, self.name)
         elif isinstance(self.before, nn.Parameter):
             setattr(self.owner, self.name, _beside(self.before, getattr(self.owner, self.name)))
         else:
             setattr(self.owner, self.name, self.before)
+
+
+def configured(model: Any, **values: Any) -> Change:
+    """The configuration of a model with other values, by which it is saved and loaded again."""
+    return Change(model, "_internal_dict", FrozenDict({**model.config, **values}))
 
 
 def apply(changes: Sequence[Change]) -> None:

@@ -19,7 +19,7 @@ def find_model(pipe_or_model: Any) -> tuple[nn.Module, Any]:
     Raises:
         UsageError: it is compiled, or there is none.
     """
-    pipe = vars(pipe_or_model).get("inner", pipe_or_model)
+    pipe = getattr(pipe_or_model, "inner", pipe_or_model)
     if isinstance(pipe, nn.Module):
         return _plain(pipe), None
     for name in PARTS:

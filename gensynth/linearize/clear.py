@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gensynth.errors import CorruptError, InputError, UsageError
 from gensynth.linearize import files
-from gensynth.linearize.changes import Change
+from gensynth.linearize.changes import Change, configured
 from gensynth.linearize.contract import Linearized, Replaced, Size, State, Weights
 from gensynth.models.layers.grid import Grid, merge_heads
 from gensynth.ops import local_attention
@@ -27,7 +27,8 @@ from gensynth.values import is_number, is_whole
 
 NAME = "clear"
 OPERATOR = "local_attention"
-ADDED = ("spatial_weight",)  # what an attention gets of weights
+MIXER = "local"  # of our own models
+ADDED = ("spatial_weight", "pool_weight")  # what an attention gets of weights
 NAMELESS = {"window": "the radius in tokens that an image token sees, published are 8, 16 and 32"}
 FILE = re.compile(r"clear_local_(?P<window>\d+)(?:_down_(?P<down_factor>\d+))?\.safetensors")
 POOLING = "processor.spatial_weight"  # its published name; here it is the attention's own
@@ -113,22 +114,36 @@ def pool_weight(attention: Any) -> Tensor | None:
 
 
 def additions(
-    attention: nn.Module, size: Replaced, options: Options, state: State | None, number: int
+    size: Replaced, options: Options, state: State | None, number: int, ours: bool
 ) -> dict[str, Any]:
     """The options, and the weights of pooling, which begin as the mean of a square."""
+    factor = options.down_factor
     added: dict[str, Any] = {"clear": options}
-    if (side := options.down_factor) > 1:
-        shares = torch.full((1, 1, 1, side, 1, side, 1), side**-2)
-        added["spatial_weight"] = nn.Parameter(shares)
+    if ours:
+        added = {"window": options.window, "down_factor": factor}
+    if factor > 1:
+        shape = (factor, factor) if ours else (1, 1, 1, factor, 1, factor, 1)
+        added["pool_weight" if ours else "spatial_weight"] = nn.Parameter(
+            torch.full(shape, factor**-2)
+        )
     return added
 
 
-def around(model: Any, options: Options) -> list[Change]:
-    """Rotary positions of another base, where that is asked for.
+def around(model: Any, options: Options, weights: Weights | None, ours: bool) -> list[Change]:
+    """What changes beside the attentions: rotary positions of another base, where asked for, and
+    the configuration of a model of ours.
 
     Raises:
-        UsageError: the model has no rotary positions.
+        UsageError: the model has no rotary positions, or its mixer no such scale.
     """
+    if ours and options.proportional_attention:
+        raise UsageError("proportional_attention is for models of diffusers; leave it out.")
+    if ours and options.ntk_factor == 1:
+        factor = options.down_factor
+        return [
+            configured(model, mixer=MIXER, window=options.window, down_factor=factor),
+            Change(model, "size_multiple", model.patch_size * factor),
+        ]
     if options.ntk_factor == 1:
         return []
     positions = model._modules.get("pos_embed")
@@ -208,18 +223,27 @@ def _file(weights: str | Path, options: Mapping[str, Any]) -> Path:
 
 def _trained(file: Path, said: Mapping[str, str], states: Mapping[str, State]) -> dict[str, Any]:
     """The window and factor of the weights: by what we wrote, the file's name, the pooling."""
-    pooled = {n: s["spatial_weight"] for n, s in states.items() if "spatial_weight" in s}
-    sides = {tensor.shape for tensor in pooled.values()}
-    side = next(iter(sides))[3] if pooled and len(next(iter(sides))) == 7 else 1
-    if len(sides) > 1 or (pooled and sides != {torch.Size((1, 1, 1, side, 1, side, 1))}):
-        raise CorruptError(f"{file}: the shapes of {POOLING} are {sorted(map(list, sides))}.")
-    found: dict[str, Any] = {"down_factor": side}
+    pooled = (state[name] for state in states.values() for name in ADDED if name in state)
+    shapes = [weight.shape for weight in pooled if weight.dim() > 1]
+    found: dict[str, Any] = {"down_factor": shapes[0][-2] if shapes else 1}
     named = FILE.fullmatch(file.name)
     if NAME in said:
-        found["window"] = json.loads(said[NAME]).get("window")
+        found |= json_text(said[NAME], file)
     elif named is not None:
         found["window"] = int(named["window"])
     return found
+
+
+def json_text(text: str, file: Path) -> dict[str, Any]:
+    """The options that a file says, of those that its weights were trained with.
+
+    Raises:
+        CorruptError: it says something else.
+    """
+    try:
+        return {"window": json.loads(text)["window"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{file} says {text!r} of its options. Save it again.") from error
 
 
 def _width(state: State, file: Path) -> int:

@@ -21,7 +21,7 @@ from gensynth.ops import local_attention
 
 
 class ClearFluxAttention(FluxAttention):
-    """Of the double blocks of FLUX, where text is apart, and the single ones, where it comes first."""
+    """Of FLUX: double blocks, to which text comes apart, and single ones, where it is in front."""
 
     def forward(
         self,

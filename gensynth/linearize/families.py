@@ -18,8 +18,13 @@ from gensynth.linearize.clear_attentions import (
 )
 from gensynth.linearize.grids import GridOf
 from gensynth.linearize.linfusion import LinFusionAttention
+from gensynth.models.dit import DiT
+from gensynth.models.layers.grid import grid_size
+from gensynth.models.layers.mixers import MIXERS
+from gensynth.models.layers.mixers.softmax import SoftmaxAttention
 
 SEPARATE = ("to_q", "to_k", "to_v", "to_out.0")
+JOINED = ("qkv", "proj")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Family:
         deaf: pattern of the attentions beside them that get it too.
         latents: of a picture, one side for each token.
         usual: height and width in tokens, and tokens of text, that a model was made for.
+        ours: whether attentions are token mixers that a configuration names, and told the grid.
     """
 
     name: str
@@ -51,9 +57,12 @@ class Family:
     told: str = ""
     deaf: str | None = None
     latents: Callable[[Any], int] = lambda model: 1
+    ours: bool = False
 
     def size_of(self, attention: Any) -> tuple[int, int]:
         """Width and heads of one of them."""
+        if self.ours:
+            return attention.qkv.in_features, attention.num_heads
         return attention.inner_dim, attention.heads
 
     def attentions_of(self, model: nn.Module) -> dict[str, Any]:
@@ -143,5 +152,15 @@ FAMILIES = (
         told="cross_attention_kwargs",
         deaf=r"transformer_blocks\.\d+\.attn2",
         latents=patch,
+    ),
+    Family(
+        name="DiT",
+        model=DiT,
+        attentions=r"blocks\.\d+\.mixer",
+        kind=SoftmaxAttention,
+        methods={clear.NAME: MIXERS[clear.MIXER], linfusion.NAME: MIXERS[linfusion.MIXER]},
+        layers=JOINED,
+        usual=lambda model: (*grid_size(model.config.input_size, model.patch_size), 0),
+        ours=True,
     ),
 )

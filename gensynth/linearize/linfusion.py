@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gensynth.errors import InputError, UsageError
 from gensynth.linearize import files
 from gensynth.linearize.attentions import check_processor, put_out
-from gensynth.linearize.changes import Change
+from gensynth.linearize.changes import Change, configured
 from gensynth.linearize.contract import Linearized, Replaced, Size, State, Weights
 from gensynth.models.layers.grid import merge_heads, split_heads
 from gensynth.models.layers.mixers.linear import EPS, projection
@@ -28,6 +28,7 @@ from gensynth.values import is_whole
 
 NAME = "linfusion"
 OPERATOR = "linear_attention"
+MIXER = "linfusion"  # of our own models
 LIST = "modules_list"  # of the published config.json
 ADDED = ("to_q_", "to_k_")  # the published names of the networks that an attention gets
 
@@ -91,19 +92,22 @@ class LinFusionAttention(Attention):
 
 
 def additions(
-    attention: nn.Module, size: Replaced, options: Options, state: State | None, number: int
+    size: Replaced, options: Options, state: State | None, number: int, ours: bool
 ) -> dict[str, Any]:
     """The two networks that an attention gets, of the width that their weights have.
 
     Args:
         number: of the attention in its model, so that each begins otherwise.
     """
-    inner = options.projection_dim
-    if state is not None:
-        first = state.get("to_q_.0.weight")
-        inner = -1 if first is None else len(first)
+    inner = options.projection_dim if state is None else inner_width(state)
     generator = torch.Generator().manual_seed(options.seed + number)
     return {name: network(size.width, inner, generator) for name in ADDED}
+
+
+def inner_width(state: State) -> int:
+    """Of the networks in a state; -1 if there are none."""
+    first = state.get("to_q_.0.weight")
+    return -1 if first is None else len(first)
 
 
 def network(width: int, inner: int | None, generator: torch.Generator) -> nn.Module:
@@ -122,9 +126,14 @@ def network(width: int, inner: int | None, generator: torch.Generator) -> nn.Mod
     return module
 
 
-def around(model: Any, options: Options) -> list[Change]:
-    """Nothing changes beside the attentions."""
-    return []
+def around(model: Any, options: Options, weights: Weights | None, ours: bool) -> list[Change]:
+    """What changes beside the attentions: the configuration of a model of ours."""
+    if not ours:
+        return []
+    inner = options.projection_dim
+    if weights is not None:
+        inner = inner_width(next(iter(weights.states.values())))
+    return [configured(model, mixer=MIXER, projection_dim=inner)]
 
 
 def side(options: Options) -> int:
@@ -184,8 +193,7 @@ def write(folder: Path, done: Linearized, states: Sequence[State]) -> None:
     """Writes the tensors of a linearized model as LinFusion is published."""
     entries, tensors = [], {}
     for number, (one, state) in enumerate(zip(done.replaced, states, strict=True)):
-        first = state.get("to_q_.0.weight")
-        inner = -1 if first is None else len(first)
+        inner = inner_width(state)
         entries.append(
             {
                 "module_name": one.name,

@@ -65,10 +65,10 @@ def linearize(
     replaced = tuple(Replaced(name, *family.size_of(one)) for name, one in attentions.items())
     if found is not None:
         check_fit(found, replaced)
-    changes = how.around(model, chosen)
+    changes = how.around(model, chosen, found, family.ours)
     for number, one in enumerate(replaced):
         attention, state = attentions[one.name], found.states[one.name] if found else None
-        added = how.additions(attention, one, chosen, state, number)
+        added = how.additions(one, chosen, state, number, family.ours)
         changes += changes_of(one.name, attention, family, added, state)
         changes.append(Change(attention, "__class__", family.methods[method]))
     runs = which_operator(how.OPERATOR, model, family, replaced[0], chosen)

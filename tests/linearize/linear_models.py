@@ -1,0 +1,68 @@
+"""Tiny models of each family, what they are called with, and what is linearized how."""
+
+import copy
+import functools
+
+import tiny_pipelines
+import torch
+
+CASES = {
+    "sd": ("linfusion", {}),
+    "sdxl": ("linfusion", {"projection_dim": 5}),
+    "flux": ("clear", {"window": 2, "down_factor": 2}),
+    "sd3": ("clear", {"window": 2}),
+    "sd35": ("clear", {"window": 2, "down_factor": 2, "proportional_attention": True}),
+    "pixart": ("clear", {"window": 2, "down_factor": 2}),
+}
+MADE = {
+    "sd": tiny_pipelines.tiny_sd,
+    "sdxl": tiny_pipelines.tiny_sdxl,
+    "flux": tiny_pipelines.tiny_flux,
+    "sd3": tiny_pipelines.tiny_sd3,
+    "sd35": functools.partial(
+        tiny_pipelines.tiny_sd3, dual_attention_layers=(0,), qk_norm="rms_norm"
+    ),
+    "pixart": tiny_pipelines.tiny_pixart,
+}
+
+
+@functools.cache
+def _first(name):
+    return MADE[name]()
+
+
+def tiny(name):
+    """A pipeline of its own; those of one name are equal."""
+    return copy.deepcopy(_first(name))
+
+
+def network(pipe):
+    return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+
+
+def draw(pipe, height=64, width=64, **keywords):
+    """Two steps of one seed, float32 [H, W, 3]."""
+    if "PixArt" in type(pipe).__name__:
+        # or it would draw another size, and asks for a library
+        keywords |= {"use_resolution_binning": False, "clean_caption": False}
+    picture = pipe(
+        "a red apple",
+        height=height,
+        width=width,
+        num_inference_steps=2,
+        output_type="pt",
+        generator=torch.Generator().manual_seed(1),
+        **keywords,
+    ).images
+    assert picture.isfinite().all()
+    return picture
+
+
+def shaken(pipe):
+    """The pipeline with other weights in its new parts, as after a training."""
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in network(pipe).named_parameters():
+        if any(new in name for new in ("to_q_.", "to_k_.", "spatial_weight", "attn1.to_q")):
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data.add_(noise * 0.3)
+    return pipe

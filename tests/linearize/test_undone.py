@@ -1,0 +1,68 @@
+"""What linearizing does can be undone, saved and loaded, for each family."""
+
+import copy
+
+import pytest
+import torch
+from linear_models import CASES, draw, network, shaken, tiny
+
+import gensynth
+
+families = pytest.mark.parametrize("name", CASES)
+
+
+@families
+def test_restore_gives_the_same_picture_and_leaves_nothing(name):
+    pipe = tiny(name)
+    before = draw(pipe)
+    state = {key: value.clone() for key, value in network(pipe).state_dict().items()}
+    attributes = {path: set(vars(module)) for path, module in network(pipe).named_modules()}
+    method, options = CASES[name]
+    done = gensynth.linearize(pipe, method, **options)
+    assert not torch.equal(draw(pipe), before)
+    assert done.replaced and str(done).startswith(f"{method}: {len(done.replaced)} self-attentions")
+    gensynth.restore(pipe)
+    assert torch.equal(draw(pipe), before)
+    after = network(pipe).state_dict()
+    assert after.keys() == state.keys()
+    assert all(torch.equal(after[key], value) for key, value in state.items())
+    assert attributes == {path: set(vars(m)) for path, m in network(pipe).named_modules()}
+    assert not network(pipe)._forward_pre_hooks
+
+
+@families
+def test_saved_weights_give_the_same_picture(name, tmp_path):
+    method, options = CASES[name]
+    pipe, other = tiny(name), tiny(name)
+    original = draw(other)
+    gensynth.linearize(pipe, method, **options)
+    expected = draw(shaken(pipe))
+    gensynth.linearize.save(pipe, tmp_path / "weights")
+    left = {k: v for k, v in options.items() if k == "proportional_attention"}
+    done = gensynth.linearize(other, method, tmp_path / "weights", **left)
+    assert torch.equal(draw(other), expected)
+    assert done.options.__class__ is not None
+    gensynth.restore(other)
+    assert torch.equal(draw(other), original)
+
+
+@families
+def test_a_copy_is_a_model_of_its_own(name):
+    method, options = CASES[name]
+    pipe = tiny(name)
+    before = draw(pipe)
+    gensynth.linearize(pipe, method, **options)
+    linear, twin = draw(pipe), copy.deepcopy(pipe)
+    gensynth.restore(twin)
+    assert torch.equal(draw(twin), before)
+    assert torch.equal(draw(pipe), linear)
+    gensynth.restore(pipe)
+    assert torch.equal(draw(pipe), before)
+
+
+def test_restored_in_the_precision_that_the_model_has_now():
+    pipe = tiny("sd")
+    gensynth.linearize(pipe)
+    pipe.unet.to(torch.bfloat16)
+    gensynth.restore(pipe)
+    assert {parameter.dtype for parameter in pipe.unet.parameters()} == {torch.bfloat16}
