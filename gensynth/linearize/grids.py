@@ -123,14 +123,15 @@ class Positions:
 def of_positions(ids: Tensor) -> Grid:
     """The grid of positions [N, 3] or [B, N, 3], row by row.
 
-    Half precision rounds positions, so neighbours may be equal, and only falls of a column count.
+    Half precision rounds positions, so neighbours may be equal: a row ends where the next one is
+    known to begin.
 
     Raises:
         UsageError: they are not those of one picture.
     """
     first, rows, columns = (ids[0] if ids.dim() == 3 else ids).detach().cpu().float().T
-    falls = (columns[1:] < columns[:-1]).nonzero()
-    width = int(falls[0]) + 1 if len(falls) else len(columns)
+    ends = ((columns[1:] < columns[:-1]) | (rows[1:] > rows[:-1])).nonzero()
+    width = int(ends[0]) + 1 if len(ends) else len(columns)
     whole = len(columns) % width == 0
     if whole:
         down, across = rows.view(-1, width), columns.view(-1, width)
