@@ -66,6 +66,7 @@ class ClearFluxAttention(FluxAttention):
         layers = zip(pictures, processor.scale, processor.to_k_ip, processor.to_v_ip, strict=False)
         added = torch.zeros_like(merge_heads(q))
         for tokens, scale, to_k, to_v in layers:
+            tokens = tokens.flatten(1, -2)  # of all pictures that one adapter is shown
             k, v = self.heads_of(to_k(tokens)), self.heads_of(to_v(tokens))
             added = added + scale * merge_heads(F.scaled_dot_product_attention(q, k, v))
         return added

@@ -86,9 +86,7 @@ def test_a_size_that_the_factor_does_not_divide_is_refused_with_the_nearest(name
 def test_tokens_of_a_model_without_a_pipeline():
     pipe = tiny("sd3")
     gensynth.linearize(network(pipe), "clear", window=2, down_factor=4)
-    with pytest.raises(
-        UsageError, match="4x6 tokens .* are 4 high and 4 or 8 wide"
-    ):
+    with pytest.raises(UsageError, match=r"4x6 tokens .* are 4 high and 4 or 8 wide"):
         draw(pipe, 64, 96)
 
 
