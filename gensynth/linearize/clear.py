@@ -208,16 +208,13 @@ def _file(weights: str | Path, options: Mapping[str, Any]) -> Path:
     there = sorted(path.glob(f"*{files.ENDING}"))
     if not there:
         files.refuse_without(path)
-    if "window" not in options and len(there) == 1:
-        return there[0]
-    if (path / named).is_file():
+    if "window" in options and (path / named).is_file():
         return path / named
+    if len(there) == 1:
+        return there[0]
     names = ", ".join(file.name for file in there)
     raise UsageError(
-        f"{weights} has no {named}; say by window= and down_factor= which of its weights are "
-        f"meant: {names}."
-        if "window" in options
-        else f"say by window= and down_factor= which weights of {weights} are meant: {names}."
+        f"say by window= and down_factor= which weights of {weights} are meant: {names}."
     )
 
 
