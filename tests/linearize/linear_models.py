@@ -40,6 +40,45 @@ def network(pipe):
     return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
 
 
+def bare(name):
+    """A network of its own without a pipeline around it; those of one name are equal."""
+    return copy.deepcopy(network(_first(name)))
+
+
+def call(model, height=8, width=8):
+    """What a network says of latents of that size, twice the size in tokens but for UNets."""
+    generator = torch.Generator().manual_seed(9)
+
+    def noise(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    kind, config = type(model).__name__, model.config
+    told = {"timestep": torch.tensor([0.5])}
+    if kind == "UNet2DConditionModel":
+        told["encoder_hidden_states"] = noise(1, 5, config.cross_attention_dim)
+        if config.addition_embed_type is not None:
+            wide = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+            sizes = {"text_embeds": noise(1, wide), "time_ids": noise(1, 6)}
+            told["added_cond_kwargs"] = sizes
+        sample = noise(1, config.in_channels, height, width)
+    elif kind == "PixArtTransformer2DModel":
+        told["encoder_hidden_states"] = noise(1, 5, config.caption_channels)
+        sample = noise(1, config.in_channels, height, width)
+    else:
+        told["encoder_hidden_states"] = noise(1, 5, config.joint_attention_dim)
+        told["pooled_projections"] = noise(1, config.pooled_projection_dim)
+        sample = noise(1, config.in_channels, height, width)
+    if kind == "FluxTransformer2DModel":
+        rows, columns = torch.arange(height // 2), torch.arange(width // 2)
+        ids = torch.zeros(len(rows), len(columns), 3)
+        ids[..., 1], ids[..., 2] = rows[:, None], columns
+        told |= {"img_ids": ids.view(-1, 3), "txt_ids": torch.zeros(5, 3)}
+        told["guidance"] = torch.tensor([2.0])
+        sample = noise(1, len(rows) * len(columns), config.in_channels)
+    with torch.no_grad():
+        return model(sample, **told).sample
+
+
 def draw(pipe, height=64, width=64, **keywords):
     """Two steps of one seed, float32 [H, W, 3]."""
     if "PixArt" in type(pipe).__name__:
