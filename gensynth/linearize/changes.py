@@ -20,7 +20,7 @@ class Change:
 
     def __init__(self, owner: Any, name: str, value: Any):
         self.owner, self.name, self.value = owner, name, value
-        before = getattr(owner, name, Absent)
+        before = own(owner, name)
         self.before: Any = _aside(before) if isinstance(before, nn.Parameter) else before
 
     def apply(self) -> None:
@@ -31,9 +31,19 @@ class Change:
         if self.before is Absent:
             delattr(self.owner, self.name)
         elif isinstance(self.before, nn.Parameter):
-            setattr(self.owner, self.name, _beside(self.before, getattr(self.owner, self.name)))
+            setattr(self.owner, self.name, _beside(self.before, own(self.owner, self.name)))
         else:
             setattr(self.owner, self.name, self.before)
+
+
+def own(owner: Any, name: str) -> Any:
+    """What an object has of its own under a name, not from its class; `Absent` if nothing."""
+    if name == "__class__":
+        return type(owner)
+    places = [vars(owner)]
+    if isinstance(owner, nn.Module):
+        places += [owner._parameters, owner._modules]
+    return next((place[name] for place in places if name in place), Absent)
 
 
 def configured(model: Any, **values: Any) -> Change:

@@ -71,6 +71,8 @@ def linearize(
         added = how.additions(one, chosen, state, number, family.ours)
         changes += changes_of(one.name, attention, family, added, state)
         changes.append(Change(attention, "__class__", family.methods[method]))
+    if not family.ours:
+        changes.append(Change(model, "save_pretrained", refuse_saving))
     runs = which_operator(how.OPERATOR, model, family, replaced[0], chosen)
     done = Linearized(method, family.name, chosen, replaced, runs, changes, [])
     apply([*changes, Change(model, RECORD, done)])
@@ -97,6 +99,14 @@ def restore(pipe_or_model: Any) -> None:
         handle.remove()
     undo(done.changes)
     delattr(model, RECORD)
+
+
+def refuse_saving(*unused: Any, **options: Any) -> None:
+    """In the place of a model's `save_pretrained`, whose folder would load as a softmax model."""
+    raise UsageError(
+        "save_pretrained of diffusers does not know linear attention; save a linearized model's own "
+        "weights by gensynth.linearize.save(pipe, folder), or call gensynth.restore first."
+    )
 
 
 def check_options(how: ModuleType, options: Mapping[str, Any]) -> None:

@@ -52,7 +52,8 @@ def call(model, height=8, width=8):
     def noise(*shape):
         return torch.randn(*shape, generator=generator)
 
-    kind, config = type(model).__name__, model.config
+    # of a compiled network the one inside
+    config, kind = model.config, type(getattr(model, "_orig_mod", model)).__name__
     told = {"timestep": torch.tensor([0.5])}
     if kind == "UNet2DConditionModel":
         told["encoder_hidden_states"] = noise(1, 5, config.cross_attention_dim)

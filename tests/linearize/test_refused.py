@@ -144,6 +144,16 @@ def test_offloading_of_single_layers():
     refused(pipe, UsageError, "offloading of single layers")
 
 
+def test_saving_as_a_softmax_model(tmp_path):
+    pipe = tiny("pixart")
+    gensynth.linearize(pipe, "clear", window=2)
+    with pytest.raises(UsageError, match=r"save .* by gensynth.linearize.save\(pipe, folder\)"):
+        pipe.save_pretrained(tmp_path / "whole")
+    gensynth.linearize.save(pipe, tmp_path / "own")  # the advice, and the other
+    gensynth.restore(pipe)
+    pipe.save_pretrained(tmp_path / "softmax")
+
+
 def test_attentions_need_their_model():
     pipe = bare("pixart")
     gensynth.linearize(pipe, "clear", window=2)

@@ -1,10 +1,11 @@
 """What linearizing does can be undone, saved and loaded, for each family."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
-from linear_models import CASES, draw, network, shaken, tiny
+from linear_models import CASES, bare, call, draw, network, shaken, tiny
 
 import gensynth
 
@@ -66,3 +67,26 @@ def test_restored_in_the_precision_that_the_model_has_now():
     pipe.unet.to(torch.bfloat16)
     gensynth.restore(pipe)
     assert {parameter.dtype for parameter in pipe.unet.parameters()} == {torch.bfloat16}
+
+
+def test_a_pipeline_that_holds_one_of_diffusers():
+    """As pretrained pipelines of ours do."""
+    model = bare("flux")
+    holder = SimpleNamespace(inner=SimpleNamespace(transformer=model, vae_scale_factor=8))
+    before = call(model)
+    done = gensynth.linearize(holder, "clear", window=1)
+    assert len(done.replaced) == 3 and not torch.equal(call(model), before)
+    gensynth.restore(holder)
+    assert torch.equal(call(model), before)
+
+
+@pytest.mark.parametrize("name", ["sd", "flux"])
+def test_compiled_afterwards(name):
+    method, options = CASES[name]
+    model = bare(name)
+    gensynth.linearize(model, method, **options)
+    sizes = [(8, 8), (8, 16), (16, 8)]
+    expected = [call(model, *size) for size in sizes]
+    compiled = torch.compile(model, backend="eager")
+    for size, one in zip(sizes, expected, strict=True):
+        torch.testing.assert_close(call(compiled, *size), one)
