@@ -100,7 +100,7 @@ def check_attentions(family: Family, attentions: Mapping[str, Any], model: nn.Mo
             f"this {type(model).__name__} has no self-attention that could be replaced (called "
             f"{family.attentions} and of class {family.kind.__name__})."
         )
-    check_untouched(attentions)
+    check_untouched(attentions, model)
     for name, attention in attentions.items():
         if has_processor(attention) and type(attention.processor) not in KNOWN:
             raise UsageError(
@@ -109,8 +109,13 @@ def check_attentions(family: Family, attentions: Mapping[str, Any], model: nn.Mo
             )
 
 
-def check_untouched(attentions: Mapping[str, Any]) -> None:
+def check_untouched(attentions: Mapping[str, Any], model: nn.Module) -> None:
     """Raises UsageError where something lies around attentions, or their projections are fused."""
+    if any(_offloaded_in_groups(module) for module in model.modules()):
+        raise UsageError(
+            "the model is offloaded in groups, which would not know new weights; call this before "
+            "enable_group_offload."
+        )
     for name, attention in attentions.items():
         if "forward" in vars(attention) or any(_offloaded(m) for m in attention.modules()):
             raise UsageError(
@@ -132,6 +137,11 @@ def _offloaded(module: nn.Module) -> bool:
     """Whether the weights of a single layer are elsewhere between its calls."""
     hook = vars(module).get("_hf_hook")  # of accelerate
     return bool(vars(hook).get("offload")) if hook is not None else False
+
+
+def _offloaded_in_groups(module: nn.Module) -> bool:
+    registry = vars(module).get("_diffusers_hook")
+    return registry is not None and registry.get_hook("group_offloading") is not None
 
 
 def check_plain_layers(name: str, attention: nn.Module, layers: Sequence[str]) -> None:

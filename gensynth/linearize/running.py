@@ -12,13 +12,14 @@ from gensynth.ops import explain
 
 
 def which_operator(
-    operator: str, model: nn.Module, family: Family, one: Replaced, options: Any
+    operator: str, model: nn.Module, family: Family, one: Replaced, options: Any, side: int
 ) -> str:
     """A line about the first attention at the size that the model was made for, one picture.
 
-    Meta tensors are taken for those of a CPU.
+    Meta tensors are taken for those of a CPU; a size that `side` does not divide is taken larger.
     """
-    height, width, text = family.usual(model)
+    *sides, text = family.usual(model)
+    height, width = (-(-length // side) * side for length in sides)
     first = next(model.parameters())
     device = "cpu" if first.device.type == "meta" else first.device
     dtype = first.dtype if first.dtype.is_floating_point else torch.get_default_dtype()

@@ -73,10 +73,11 @@ def linearize(
         changes.append(Change(attention, "__class__", family.methods[method]))
     if not family.ours:
         changes.append(Change(model, "save_pretrained", refuse_saving))
-    runs = which_operator(how.OPERATOR, model, family, replaced[0], chosen)
+    side = how.side(chosen)
+    runs = which_operator(how.OPERATOR, model, family, replaced[0], chosen, side)
     done = Linearized(method, family.name, chosen, replaced, runs, changes, [])
     apply([*changes, Change(model, RECORD, done)])
-    done.handles.extend(tell_grid(model, family, how.side(chosen), pipe))
+    done.handles.extend(tell_grid(model, family, side, pipe))
     return done
 
 
@@ -94,7 +95,7 @@ def restore(pipe_or_model: Any) -> None:
     if done is None:
         raise UsageError("the model is not linearized, so there is nothing to restore.")
     attentions = {one.name: model.get_submodule(one.name) for one in done.replaced}
-    checks.check_untouched(attentions)
+    checks.check_untouched(attentions, model)
     for handle in done.handles:
         handle.remove()
     undo(done.changes)
@@ -104,8 +105,8 @@ def restore(pipe_or_model: Any) -> None:
 def refuse_saving(*unused: Any, **options: Any) -> None:
     """In the place of a model's `save_pretrained`, whose folder would load as a softmax model."""
     raise UsageError(
-        "save_pretrained of diffusers does not know linear attention; save a linearized model's own "
-        "weights by gensynth.linearize.save(pipe, folder), or call gensynth.restore first."
+        "save_pretrained of diffusers does not know linear attention; save the weights of a "
+        "linearized model by gensynth.linearize.save(pipe, folder), or gensynth.restore it first."
     )
 
 

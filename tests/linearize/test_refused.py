@@ -144,6 +144,20 @@ def test_offloading_of_single_layers():
     refused(pipe, UsageError, "offloading of single layers")
 
 
+def test_offloading_of_groups():
+    pipe = bare("flux")
+    pipe.enable_group_offload(torch.device("cpu"), offload_type="leaf_level")
+    match = "call this before enable_group_offload"
+    refused(pipe, UsageError, match, "clear", window=2)
+
+
+def test_a_factor_that_the_usual_size_does_not_fit():
+    pipe = bare("flux")
+    done = gensynth.linearize(pipe, "clear", window=2, down_factor=3)
+    assert "at 66x66 tokens" in done.runs
+    assert call(pipe, 12, 18).isfinite().all()
+
+
 def test_saving_as_a_softmax_model(tmp_path):
     pipe = tiny("pixart")
     gensynth.linearize(pipe, "clear", window=2)
