@@ -6,7 +6,7 @@ from torch import nn
 
 import gensynth
 from gensynth.errors import UsageError
-from gensynth.models import DiT
+from gensynth.models.dit import DiT
 from gensynth.models.layers.mixers.linear import GeneralizedLinearAttention
 from gensynth.models.layers.mixers.linfusion import LinFusionAttention
 
