@@ -117,7 +117,8 @@ def network(width: int, inner: int | None, generator: torch.Generator) -> nn.Mod
     if isinstance(module, nn.Identity):
         return module
     module.to_empty(device="cpu")
-    first, norm, _, last = module.children()
+    layers: list[Any] = list(module.children())
+    first, norm, _, last = layers
     nn.init.kaiming_uniform_(first.weight, a=math.sqrt(5), generator=generator)  # as nn.Linear
     nn.init.uniform_(first.bias, -(width**-0.5), width**-0.5, generator=generator)
     norm.reset_parameters()
@@ -191,7 +192,8 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
 
 def write(folder: Path, done: Linearized, states: Sequence[State]) -> None:
     """Writes the tensors of a linearized model as LinFusion is published."""
-    entries, tensors = [], {}
+    entries: list[dict[str, Any]] = []
+    tensors: State = {}
     for number, (one, state) in enumerate(zip(done.replaced, states, strict=True)):
         inner = inner_width(state)
         entries.append(

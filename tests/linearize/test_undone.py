@@ -80,6 +80,7 @@ def test_a_pipeline_that_holds_one_of_diffusers():
     assert torch.equal(call(model), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "flux"])
 def test_compiled_afterwards(name):
     method, options = CASES[name]
