@@ -1,5 +1,6 @@
 """LinFusion (arXiv 2409.02097) in the place of a softmax attention, whose weights it keeps."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -7,6 +8,7 @@ from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.models.layers.mixers.linear import EPS, projection
 from gensynth.models.layers.mixers.softmax import SoftmaxAttention
 from gensynth.ops import linear_attention
+from gensynth.ops.plain import is_plain
 
 
 class LinFusionAttention(SoftmaxAttention):
@@ -36,8 +38,10 @@ class LinFusionAttention(SoftmaxAttention):
 
 
 def thirds(layer: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
-    """Of a layer for queries, keys and values the third that belongs to each input."""
-    if type(layer) is not nn.Linear:  # an adapter around it adds to the whole
-        return [layer(x).chunk(3, dim=-1)[part] for part, x in enumerate(inputs)]
+    """Of a layer for queries, keys and values the third that belongs to each input [B, N, C]."""
+    if not is_plain(layer, nn.Linear):
+        # Adapters and hooks act on the whole layer, and once: the inputs are one batch.
+        whole = layer(torch.cat(inputs)).chunk(3)
+        return [one.chunk(3, dim=-1)[part] for part, one in enumerate(whole)]
     weights, biases = layer.weight.chunk(3), layer.bias.chunk(3)
     return [F.linear(*one) for one in zip(inputs, weights, biases, strict=True)]
