@@ -1,5 +1,7 @@
 """LinFusion (arXiv 2409.02097) in the place of a softmax attention, whose weights it keeps."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +39,7 @@ class LinFusionAttention(SoftmaxAttention):
         return self.proj(merge_heads(output))
 
 
-def thirds(layer: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
+def thirds(layer: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
     """Of a layer for queries, keys and values the third that belongs to each input [B, N, C]."""
     if not is_plain(layer, nn.Linear):
         # Adapters and hooks act on the whole layer, and once: the inputs are one batch.
