@@ -76,16 +76,19 @@ def test_attention(name, tmp_path):
     reference.check("out_context", attention(x, reference.input["context"]))
 
 
-def test_replaced_modules():
-    """Which attentions of the real UNets, in their order, and how many parameters that adds."""
-    published_list = json.loads(reference_path("linfusion/replaced_modules.json").read_text())
-    for name, expected in published_list["unets"].items():
-        with torch.device("meta"):
-            unet = UNet2DConditionModel(**expected["unet_config"])
-        before = sum(p.numel() for p in unet.parameters())
-        assert before == expected["unet_params"], name
-        done = gensynth.linearize(unet, "linfusion")
-        assert [list(one) for one in done.replaced] == expected["modules"], name
-        assert sum(p.numel() for p in unet.parameters()) - before == expected["added_params"]
-        gensynth.restore(unet)
-        assert sum(p.numel() for p in unet.parameters()) == before
+@pytest.mark.parametrize("name", ["SD-1.5", "SD-2.1", "SDXL"])
+def test_replaced_modules(name):
+    """Which attentions of a real UNet, in their order, and how many parameters that adds."""
+    file = reference_path("linfusion/replaced_modules.json")
+    unets = json.loads(file.read_text(encoding="utf-8"))["unets"]
+    assert sorted(unets) == ["SD-1.5", "SD-2.1", "SDXL"]
+    expected = unets[name]
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**expected["unet_config"])
+    before = sum(p.numel() for p in unet.parameters())
+    assert before == expected["unet_params"]
+    done = gensynth.linearize(unet, "linfusion")
+    assert [list(one) for one in done.replaced] == expected["modules"]
+    assert sum(p.numel() for p in unet.parameters()) - before == expected["added_params"]
+    gensynth.restore(unet)
+    assert sum(p.numel() for p in unet.parameters()) == before
