@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.pipelines.finding import INDEX, resolve
-from gensynth.preflight.drawing import content
+from gensynth.preflight.contents import content
 from gensynth.system import outline
 from gensynth.system.disk import check_writable
 

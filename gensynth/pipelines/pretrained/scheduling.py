@@ -1,0 +1,85 @@
+"""Which scheduler a walk of a pretrained pipeline takes: a fresh one, checked."""
+
+import copy
+import inspect
+from typing import Any
+
+import diffusers
+
+from gensynth.errors import UsageError, first_line
+from gensynth.files import DAMAGED
+from gensynth.pipelines.pretrained.checking import check_scheduler
+from gensynth.pipelines.pretrained.families import Family
+from gensynth.samplers.registry import with_options
+from gensynth.settings import Settings
+
+# Their noise is made by no generator that is handed to them.
+UNSEEDED = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
+# Their steps say where the sample is next, and not what they expect at the end.
+SILENT = (
+    *("PNDMScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"),
+    *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
+)
+
+
+def chosen_scheduler(inner: Any, family: Family, settings: Settings) -> Any:
+    """A scheduler for one walk, as the settings say, or the pipeline's own.
+
+    Raises:
+        UsageError: one that does not fit, an option that it does not have, or one whose noise no
+            seed decides.
+    """
+    own = inner.scheduler
+    name = settings.scheduler or type(own).__name__
+    check_scheduler(family, name, type(own).__name__)
+    if name == type(own).__name__:
+        scheduler = copy.deepcopy(own)
+    else:
+        scheduler = getattr(diffusers, name).from_config(own.config)
+    if settings.scheduler_options:
+        scheduler = with_options(scheduler, settings.scheduler_options)
+    stochastic = scheduler.config.get("stochastic_sampling") and not _takes(inner, "eta")
+    if name in UNSEEDED or stochastic:
+        raise UsageError(
+            f"{name}{' with stochastic_sampling' if stochastic else ''} draws noise that no seed "
+            f"decides; take another scheduler, such as {family.schedulers[0]}."
+        )
+    return scheduler
+
+
+def check_walk(inner: Any, scheduler: Any, settings: Settings, steps: int) -> None:
+    """Refuses steps that a scheduler cannot take, and settings that it does not understand.
+
+    Raises:
+        UsageError: with what is allowed.
+    """
+    name = type(scheduler).__name__
+    if settings.timesteps is not None and not _schedules(inner, scheduler, "timesteps"):
+        raise UsageError(f"{name} cannot be told timesteps; give steps, or another scheduler.")
+    knows_eta = "eta" in inspect.signature(scheduler.step).parameters
+    if settings.eta is not None and not (knows_eta and _takes(inner, "eta")):
+        raise UsageError(f"{name} cannot be told eta; DDIMScheduler can, where it fits.")
+    how: dict[str, Any] = {"num_inference_steps": steps}
+    if settings.timesteps is not None:
+        how = {"timesteps": list(settings.timesteps)}
+    if scheduler.config.get("use_dynamic_shifting"):
+        how["mu"] = 1.0  # the pipeline will have its own, by the size
+    try:
+        copy.deepcopy(scheduler).set_timesteps(**how)
+    except (*DAMAGED, ImportError) as error:
+        raise UsageError(f"{name} cannot take {steps} steps so: {first_line(error)}.") from error
+
+
+def steps_range(family: Family, scheduler: Any) -> tuple[int, int]:
+    """The fewest and the most steps of a scheduler."""
+    fewest = family.fewest if type(scheduler).__name__ in SILENT else 1
+    return fewest, int(scheduler.config.get("num_train_timesteps", 1000))
+
+
+def _takes(inner: Any, keyword: str) -> bool:
+    return keyword in inspect.signature(type(inner).__call__).parameters
+
+
+def _schedules(inner: Any, scheduler: Any, keyword: str) -> bool:
+    takes = inspect.signature(scheduler.set_timesteps).parameters
+    return keyword in takes and _takes(inner, keyword)

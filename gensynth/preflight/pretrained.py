@@ -1,0 +1,63 @@
+"""Orders to draw with a pipeline of diffusers, as far as its JSON files tell."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gensynth.conditions import Texts
+from gensynth.pipelines.finding import INDEX, pretrained_class, resolve
+from gensynth.pipelines.pretrained.checking import (
+    check_scheduler,
+    check_settings,
+    checked_size,
+)
+from gensynth.pipelines.pretrained.families import EXAMPLES, FAMILIES
+from gensynth.pipelines.pretrained.options import LoadOptions, check_own
+from gensynth.preflight.contents import content
+from gensynth.settings import Settings
+
+LENGTH = 77  # tokens of a prompt, for sentences before a tokenizer is read
+
+
+def check_pretrained(
+    folder: Path,
+    index: Mapping[str, Any],
+    settings: Settings,
+    shown: str | None,
+    prompts: Sequence[str],
+) -> None:
+    """Whether a pipeline of diffusers can draw so.
+
+    Args:
+        index: what its `model_index.json` says.
+        shown, prompts: as of `preflight.drawing.check_model`.
+
+    Raises:
+        UsageError: a setting out of range or that it does not have, or classes.
+    """
+    family = FAMILIES[str(index["_class_name"])]
+    condition = Texts(LENGTH, examples=EXAMPLES)
+    if shown is not None:
+        condition.parse(shown)
+    condition.prompted(prompts)
+    network = content(folder / family.network / "config.json")
+    vae = content(folder / "vae" / "config.json")
+    if network and vae:
+        check_settings(family, network, settings)
+        if settings.size is not None:
+            checked_size(family, vae, network, settings.size)
+    own = index.get("scheduler")  # [module, class]
+    check_scheduler(
+        family, settings.scheduler, own[1] if isinstance(own, list) and len(own) == 2 else None
+    )
+
+
+def check_options(model: str, options: LoadOptions) -> None:
+    """Whether a model is loaded with options at all.
+
+    Raises:
+        UsageError: options for one of gensynth itself.
+        InputError, RefusedError: there is no such model.
+    """
+    if options.given() and pretrained_class(content(resolve(model) / INDEX)) is None:
+        check_own(options, model)
