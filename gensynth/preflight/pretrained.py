@@ -52,12 +52,15 @@ def check_pretrained(
     )
 
 
-def check_options(model: str, options: LoadOptions) -> None:
-    """Whether a model is loaded with options at all.
+def check_options(models: Sequence[str], texts: Sequence[str]) -> LoadOptions:
+    """The options of loading in texts like "dtype=bf16", if all the models have them.
 
     Raises:
-        UsageError: options for one of gensynth itself.
+        UsageError: one that there is not, or options for a model of gensynth itself.
         InputError, RefusedError: there is no such model.
     """
-    if options.given() and pretrained_class(content(resolve(model) / INDEX)) is None:
-        check_own(options, model)
+    options = LoadOptions.read(texts)
+    for model in models if options.given() else ():
+        if pretrained_class(content(resolve(model) / INDEX)) is None:
+            check_own(options, model)
+    return options

@@ -1,4 +1,4 @@
-"""A folder that diffusers saved -> the pipeline, from safetensors alone and without code of its own."""
+"""A folder that diffusers saved -> the pipeline, from safetensors and without code of its own."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -102,7 +102,7 @@ def checked_entries(folder: Path, index: Mapping[str, Any], kind: Any) -> Entrie
         if part not in takes:
             raise InputError(
                 f"{folder}: a {kind.__name__} of diffusers {diffusers.__version__} has no part "
-                f"{part!r}. A newer diffusers may have written it, or code of its own draws with it."
+                f"{part!r}. A newer one may have written it, or code of its own draws with it."
             )
         if entry != [None, None]:
             entries[part] = _class_of(folder, part, entry)

@@ -83,6 +83,6 @@ def check_own(options: LoadOptions, model: str) -> None:
     if options.given():
         names = ", ".join(options.given())
         raise UsageError(
-            f"{model} is no pipeline of diffusers but one of gensynth, which is loaded whole and in "
-            f"float32; leave out {names}."
+            f"{model} is no pipeline of diffusers but one of gensynth, which is loaded whole and "
+            f"in float32; leave out {names}."
         )

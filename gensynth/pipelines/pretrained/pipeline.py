@@ -183,6 +183,11 @@ class PretrainedPipeline:
         """Sentences that say what now makes drawing faster, and what does not and why."""
         return ["nothing to do: diffusers' attention is the quick one of torch already."]
 
+    def facts(self) -> dict[str, Any]:
+        """How it was loaded, as far as it changes pictures."""
+        tiles = {"vae_tiling": True} if self.options.vae_tiling else {}
+        return {"dtype": str(self.dtype).removeprefix("torch."), **tiles}
+
     def _told(self, prompts: list[str], resolved: Resolved) -> dict[str, Any]:
         """What the call is told of prompts, and of what to lead away from, by its keywords."""
         positive = self.condition.encode(prompts)
