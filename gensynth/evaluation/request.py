@@ -91,12 +91,14 @@ class Request:
         from gensynth.preflight import measuring
         from gensynth.preflight.adapters import check_adapters
         from gensynth.preflight.drawing import check_model
-        from gensynth.preflight.pretrained import check_options
+        from gensynth.preflight.pretrained import check_options, refuse_pretrained
 
         if self.metrics is not None:
             measuring.check_metrics(self._metrics())
         if self.protocol is None and not self.selfcheck:
             measuring.check_space(self.extractor, self.weights, self.download)
+        if self.model is not None and self.protocol is not None:
+            refuse_pretrained(self.model, "a protocol draws classes; leave --protocol out")
         if self.model is not None:
             check_options([self.model], self.load)
             check_model(self.model, self.drawing, lora=check_adapters(self.model, self.lora))

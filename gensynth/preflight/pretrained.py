@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from gensynth.conditions import Texts
+from gensynth.errors import UsageError
 from gensynth.pipelines.finding import INDEX, pretrained_class, resolve
 from gensynth.pipelines.pretrained.checking import (
     check_scheduler,
     check_settings,
     checked_size,
 )
-from gensynth.pipelines.pretrained.families import EXAMPLES, FAMILIES
+from gensynth.pipelines.pretrained.families import EXAMPLES, FAMILIES, LENGTH
 from gensynth.pipelines.pretrained.options import LoadOptions, check_own
 from gensynth.preflight.contents import content
 from gensynth.settings import Settings
-
-LENGTH = 77  # tokens of a prompt, for sentences before a tokenizer is read
 
 
 def check_pretrained(
@@ -50,6 +49,20 @@ def check_pretrained(
     check_scheduler(
         family, settings.scheduler, own[1] if isinstance(own, list) and len(own) == 2 else None
     )
+
+
+def refuse_pretrained(model: str, why: str) -> None:
+    """Refuses a pipeline of diffusers where a model of gensynth is needed.
+
+    Args:
+        why: what is needed instead, to follow "is a pipeline of diffusers".
+
+    Raises:
+        UsageError: it is one.
+        InputError, RefusedError: there is no such model.
+    """
+    if pretrained_class(content(resolve(model) / INDEX)) is not None:
+        raise UsageError(f"{model} is a pipeline of diffusers; {why}.")
 
 
 def check_options(models: Sequence[str], texts: Sequence[str]) -> LoadOptions:

@@ -19,14 +19,14 @@ _MASKED = (
 )
 # Schedulers of a diffusion whose noise a picture's own generator makes, as diffusers names them.
 _DIFFUSION = (
-    *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler"),
+    *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler"),
     *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"),
     *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"),
     *("DEISMultistepScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"),
     *("LCMScheduler", "TCDScheduler"),
 )
-_FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-_ANY_FLOW = ("FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler")
+_FLOW = ("FlowMatchEulerDiscreteScheduler",)
+_ANY_FLOW = (*_FLOW, "DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family("Stable Diffusion", "unet", _SHORT, _DIFFUSION, 8),
     "StableDiffusionXLPipeline": Family("SDXL", "unet", _POOLED, _DIFFUSION, 8),
     "StableDiffusion3Pipeline": Family(
-        "Stable Diffusion 3", "transformer", _POOLED, _FLOW[:1], shifted=True
+        "Stable Diffusion 3", "transformer", _POOLED, _FLOW, shifted=True
     ),
     "FluxPipeline": Family(
         *("FLUX", "transformer", ("prompt_embeds", "pooled_prompt_embeds", ""), _FLOW),
@@ -114,6 +114,7 @@ EXAMPLES = (
     "a paper boat on a wet street at night",
     "a map of an island, watercolour",
 )
+LENGTH = 77  # tokens of a prompt that a CLIP reads, for what is said before there is a tokenizer
 FLUX_SIDE = 128  # latents of a side, whatever the weights: FluxPipeline.default_sample_size
 
 

@@ -1,8 +1,7 @@
 """A folder that diffusers saved -> the pipeline, from safetensors and without code of its own."""
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import transformers
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.pipelines.finding import INDEX
@@ -20,6 +18,7 @@ from gensynth.pipelines.parts import CONFIG, SCHEDULER, check_numbers, telling_d
 from gensynth.pipelines.pretrained.families import FAMILIES, LEFT_OUT, OPTIONAL, Family
 from gensynth.pipelines.pretrained.options import DTYPES, LoadOptions
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
+from gensynth.pipelines.pretrained.quiet import quietly
 from gensynth.stored import check_finite, check_fit, choose_variant, read_json
 
 Entries = dict[str, Any]  # part -> its class
@@ -59,7 +58,7 @@ def open_pretrained(
             "out."
         )
     name = str(index["_class_name"])
-    with _quietly():
+    with quietly():
         kind = getattr(diffusers, name)
         entries = checked_entries(folder, index, kind)
         variants = check_parts(folder, entries, variant)
@@ -248,16 +247,3 @@ def _place(inner: Any, device: torch.device, options: LoadOptions) -> None:
         inner.enable_sequential_cpu_offload(device=device)
     else:
         inner.to(device)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Within the block transformers shows no bars, and no warnings about what is not used here."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
-        transformers_logging.enable_progress_bar()

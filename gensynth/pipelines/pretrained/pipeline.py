@@ -26,6 +26,7 @@ from gensynth.pipelines.pretrained.families import (
 )
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.prompts import PipelinePrompts
+from gensynth.pipelines.pretrained.quiet import quietly
 from gensynth.pipelines.pretrained.scheduling import check_walk, chosen_scheduler, steps_range
 from gensynth.samplers.contract import Sampler
 from gensynth.seeding import picture_generator, whole_seed
@@ -259,7 +260,8 @@ class PretrainedPipeline:
         """Within the block the pipeline has this scheduler; afterwards its own again."""
         own, self.inner.scheduler = self.inner.scheduler, scheduler
         try:
-            yield
+            with quietly():
+                yield
         finally:
             self.inner.scheduler = own
             self.inner.maybe_free_model_hooks()  # after a walk that was ended too

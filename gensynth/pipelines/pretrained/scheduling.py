@@ -10,11 +10,13 @@ from gensynth.errors import UsageError, first_line
 from gensynth.files import DAMAGED
 from gensynth.pipelines.pretrained.checking import check_scheduler
 from gensynth.pipelines.pretrained.families import Family
+from gensynth.pipelines.pretrained.quiet import quietly
 from gensynth.samplers.registry import with_options
 from gensynth.settings import Settings
 
 # Their noise is made by no generator that is handed to them.
 UNSEEDED = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
+FLOWS = ("FlowMatchEulerDiscreteScheduler",)
 # Their steps say where the sample is next, and not what they expect at the end.
 SILENT = (
     *("PNDMScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"),
@@ -32,12 +34,13 @@ def chosen_scheduler(inner: Any, family: Family, settings: Settings) -> Any:
     own = inner.scheduler
     name = settings.scheduler or type(own).__name__
     check_scheduler(family, name, type(own).__name__)
-    if name == type(own).__name__:
-        scheduler = copy.deepcopy(own)
-    else:
-        scheduler = getattr(diffusers, name).from_config(own.config)
-    if settings.scheduler_options:
-        scheduler = with_options(scheduler, settings.scheduler_options)
+    try:
+        with quietly():
+            scheduler = copy.deepcopy(own) if name == type(own).__name__ else _like(own, name)
+            if settings.scheduler_options:
+                scheduler = with_options(scheduler, settings.scheduler_options)
+    except ImportError as error:  # an option that needs another library
+        raise UsageError(f"{name} cannot be made so: {first_line(error)}.") from error
     stochastic = scheduler.config.get("stochastic_sampling") and not _takes(inner, "eta")
     if name in UNSEEDED or stochastic:
         raise UsageError(
@@ -45,6 +48,19 @@ def chosen_scheduler(inner: Any, family: Family, settings: Settings) -> Any:
             f"decides; take another scheduler, such as {family.schedulers[0]}."
         )
     return scheduler
+
+
+def _like(own: Any, name: str) -> Any:
+    """Another scheduler for what the network of a pipeline with `own` says.
+
+    The schedulers of flows have two ways to say the same.
+    """
+    config = dict(own.config)
+    if config.get("use_flow_sigmas") or name in FLOWS or type(own).__name__ in FLOWS:
+        shift = config.get("flow_shift", config.get("shift", 1.0))
+        config |= {"shift": shift, "flow_shift": shift}
+        config |= {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    return getattr(diffusers, name).from_config(config)
 
 
 def check_walk(inner: Any, scheduler: Any, settings: Settings, steps: int) -> None:
@@ -65,7 +81,8 @@ def check_walk(inner: Any, scheduler: Any, settings: Settings, steps: int) -> No
     if scheduler.config.get("use_dynamic_shifting"):
         how["mu"] = 1.0  # the pipeline will have its own, by the size
     try:
-        copy.deepcopy(scheduler).set_timesteps(**how)
+        with quietly():
+            copy.deepcopy(scheduler).set_timesteps(**how)
     except (*DAMAGED, ImportError) as error:
         raise UsageError(f"{name} cannot take {steps} steps so: {first_line(error)}.") from error
 
