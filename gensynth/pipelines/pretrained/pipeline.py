@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -61,6 +62,8 @@ class PretrainedPipeline:
         self.family = FAMILIES[type(inner).__name__]
         self.name = type(inner).__name__  # until `load` knows the name it was asked for
         self.condition = PipelinePrompts(inner, self.family)
+        self._own_scheduler: Any = None  # during a walk, which has another
+        self._swapping = threading.Lock()
 
     @property
     def channels(self) -> int:
@@ -105,7 +108,7 @@ class PretrainedPipeline:
         """
         given = settings or Settings()
         check_settings(self.family, self.network.config, given)
-        scheduler = chosen_scheduler(self.inner, self.family, given)
+        scheduler = chosen_scheduler(self._scheduler(), self.inner, self.family, given)
         guided = takes_guidance(self.family, self.network.config)
         own = self._default("guidance_scale") if guided else 1.0
         fewest, most = steps_range(self.family, scheduler)
@@ -135,7 +138,7 @@ class PretrainedPipeline:
 
     def steps_range(self, size: tuple[int, int]) -> tuple[int, int]:
         """The fewest and the most steps that its scheduler takes."""
-        return steps_range(self.family, self.inner.scheduler)
+        return steps_range(self.family, self._scheduler())
 
     def draw(
         self,
@@ -258,13 +261,20 @@ class PretrainedPipeline:
     @contextmanager
     def _walking(self, scheduler: Any) -> Iterator[None]:
         """Within the block the pipeline has this scheduler; afterwards its own again."""
-        own, self.inner.scheduler = self.inner.scheduler, scheduler
+        with self._swapping:
+            self._own_scheduler, self.inner.scheduler = self.inner.scheduler, scheduler
         try:
             with quietly():
                 yield
         finally:
-            self.inner.scheduler = own
+            with self._swapping:
+                self.inner.scheduler, self._own_scheduler = self._own_scheduler, None
             self.inner.maybe_free_model_hooks()  # after a walk that was ended too
+
+    def _scheduler(self) -> Any:
+        """The pipeline's own scheduler, also for another thread than that which draws."""
+        with self._swapping:
+            return self._own_scheduler or self.inner.scheduler
 
     def _default(self, keyword: str) -> Any:
         """What the pipeline's call takes unless told otherwise."""

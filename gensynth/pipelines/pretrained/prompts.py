@@ -26,7 +26,6 @@ class Reader:
         tokenizer: transformers'.
         length: tokens that it reads of a prompt, with marks.
         before: what is read before each prompt, and is not counted.
-        uncounted: its tokens.
         lowered: whether prompts are read in lower case.
     """
 
@@ -34,13 +33,13 @@ class Reader:
     tokenizer: Any
     length: int
     before: str = ""
-    uncounted: int = 0
     lowered: bool = False
 
     def tokens(self, text: str) -> int:
         text = text.lower() if self.lowered else text
         told = self.tokenizer(self.before + text, verbose=False)["input_ids"]
-        return len(told) - self.uncounted
+        # as Sana counts: the instruction without the marks around it
+        return len(told) - (len(self.tokenizer.encode(self.before)) - 2 if self.before else 0)
 
     def lost(self, prompt: str) -> str:
         """The end of a prompt that is not read; "" if all of it is."""
@@ -77,10 +76,9 @@ class PipelinePrompts(Texts):
             if kind.startswith("clip"):
                 length = tokenizer.model_max_length
             assert length is not None
-            uncounted = len(tokenizer.encode(before)) - 2 if before else 0  # as Sana counts it
             name = {"clip_text_model": "CLIP", "t5": "T5"}.get(kind, kind)
             lowered = self.family.lowered
-            found.append(Reader(name, tokenizer, length, before, uncounted, lowered))
+            found.append(Reader(name, tokenizer, length, before, lowered))
         return found
 
     @property

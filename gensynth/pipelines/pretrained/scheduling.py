@@ -24,14 +24,13 @@ SILENT = (
 )
 
 
-def chosen_scheduler(inner: Any, family: Family, settings: Settings) -> Any:
-    """A scheduler for one walk, as the settings say, or the pipeline's own.
+def chosen_scheduler(own: Any, inner: Any, family: Family, settings: Settings) -> Any:
+    """A scheduler for one walk of `inner`, as the settings say, or like the pipeline's own.
 
     Raises:
         UsageError: one that does not fit, an option that it does not have, or one whose noise no
             seed decides.
     """
-    own = inner.scheduler
     name = settings.scheduler or type(own).__name__
     check_scheduler(family, name, type(own).__name__)
     try:
