@@ -194,7 +194,7 @@ def load_parts(
                 some = ", ".join(sorted(report["missing_keys"])[:3])
                 raise CorruptError(f"{folder / part / CONFIG}: the weights beside it lack {some}.")
         elif issubclass(kind, ModelMixin):
-            how = {"use_safetensors": True, "torch_dtype": dtype, "variant": variants[part]}
+            how = {"use_safetensors": True, "dtype": dtype, "variant": variants[part]}
             loaded[part] = kind.from_pretrained(place, **how)
         else:
             loaded[part] = kind.from_pretrained(place, local_files_only=True)
