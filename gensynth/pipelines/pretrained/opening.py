@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gensynth.conditions.encoder_files import OLDER_WORDS, WORDS
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.pipelines.finding import INDEX
 from gensynth.pipelines.parts import CONFIG, SCHEDULER, check_numbers, telling_damage
@@ -197,8 +199,30 @@ def load_parts(
             how = {"use_safetensors": True, "dtype": dtype, "variant": variants[part]}
             loaded[part] = kind.from_pretrained(place, **how)
         else:
+            if issubclass(kind, PreTrainedTokenizerBase):
+                _check_words(folder / part)
             loaded[part] = kind.from_pretrained(place, local_files_only=True)
     return loaded
+
+
+def _check_words(folder: Path) -> None:
+    """Refuses a tokenizer without words, of which transformers would make one of three tokens.
+
+    Raises:
+        CorruptError: no words are there.
+        InputError: they are in a file that another library reads.
+    """
+    there = {file.name for file in folder.iterdir()}
+    if there & {WORDS, "vocab.json"}:
+        return
+    pieces = sorted(there.intersection(OLDER_WORDS))
+    if not pieces:
+        raise CorruptError(f"{folder} holds no words: {WORDS} is missing.")
+    if pieces[0].endswith(".model") and find_spec("sentencepiece") is None:
+        raise InputError(
+            f"{folder / pieces[0]} is read by the library sentencepiece, which is not installed: "
+            "pip install sentencepiece."
+        )
 
 
 def check_together(folder: Path, family: Family, parts: Mapping[str, Any]) -> None:

@@ -1,7 +1,11 @@
 """Of a repository of the hub that holds everything many times, what is fetched."""
 
-import pytest
+import shutil
 
+import pytest
+from huggingface_hub import constants
+
+import gensynth
 from gensynth.errors import RefusedError
 from gensynth.pipelines.pretrained.fetching import weights_of, with_weights
 
@@ -58,3 +62,13 @@ def test_pickles_are_not_fetched():
 
 def test_a_folder_has_all(tmp_path):
     assert with_weights(str(tmp_path), tmp_path, INDEX, None) == tmp_path
+
+
+def test_a_copy_on_this_machine_draws_without_a_network(pretrained_folder, tmp_path, monkeypatch):
+    cache = tmp_path / "hub" / "models--foo--bar"
+    shutil.copytree(pretrained_folder("sd"), cache / "snapshots" / ("a" * 40))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    pipe = gensynth.load("foo/bar")
+    assert pipe.name == "foo/bar" and len(pipe("a cat", [1, 2], steps=1)) == 2

@@ -211,7 +211,7 @@ def test_the_format_goes_by_the_device():
     assert dtype_of(LoadOptions(dtype="float32"), torch.device("cuda")) == torch.float32
 
 
-@pytest.mark.parametrize("kind", ["sd", "flux", "sana"])
+@pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "flux", "pixart", "sana"])
 def test_16_bits(kind, pretrained_folder):
     pipe = gensynth.load(pretrained_folder(kind), dtype="bf16")
     assert {pipe.dtype, pipe.inner.vae.dtype, pipe.inner.text_encoder.dtype} == {torch.bfloat16}
