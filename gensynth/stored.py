@@ -20,16 +20,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from gensynth.errors import CorruptError, InputError, RefusedError, first_line
 from gensynth.files import DAMAGED
 
-STEM, STEM_OF_TEXTS = "diffusion_pytorch_model", "model"  # diffusers' and transformers'
+STEM = "diffusion_pytorch_model"
+STEMS = (STEM, "model")  # diffusers' and transformers'
 _VARIANT = r"(?:\.(?P<variant>.+?))?"
-WEIGHTS = {
-    stem: re.compile(rf"{stem}{_VARIANT}(?:-\d+-of-\d+)?\.safetensors")
-    for stem in (STEM, STEM_OF_TEXTS)
-}
-INDEX = {
-    stem: re.compile(rf"{stem}\.safetensors\.index{_VARIANT}\.json")
-    for stem in (STEM, STEM_OF_TEXTS)
-}
+WEIGHTS = {s: re.compile(rf"{s}{_VARIANT}(?:-\d+-of-\d+)?\.safetensors") for s in STEMS}
+INDEX = {s: re.compile(rf"{s}\.safetensors\.index{_VARIANT}\.json") for s in STEMS}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHOWN = 3  # differences named in an error
 MOST = 20_000  # parameters of a network of another library; published ones have hundreds
@@ -66,7 +61,7 @@ def variants(folder: Path) -> list[str | None]:
 def stem_in(folder: Path) -> str:
     """How the weights in a folder begin: diffusers' way, or where there are none transformers'."""
     names = [file.name for file in folder.iterdir()]
-    for stem in (STEM, STEM_OF_TEXTS):
+    for stem in STEMS:
         if any(_named(stem, name) for name in names):
             return stem
     return STEM

@@ -28,7 +28,12 @@ from gensynth.pipelines.pretrained.families import (
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.prompts import PipelinePrompts
 from gensynth.pipelines.pretrained.quiet import quietly
-from gensynth.pipelines.pretrained.scheduling import check_walk, chosen_scheduler, steps_range
+from gensynth.pipelines.pretrained.scheduling import (
+    check_walk,
+    chosen_scheduler,
+    chosen_steps,
+    steps_range,
+)
 from gensynth.samplers.contract import Sampler
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
@@ -109,21 +114,12 @@ class PretrainedPipeline:
         given = settings or Settings()
         check_settings(self.family, self.network.config, given)
         scheduler = chosen_scheduler(self._scheduler(), self.inner, self.family, given)
+        if given.negative is not None:
+            self.condition.item(given.negative)  # refuses what is no prompt
         guided = takes_guidance(self.family, self.network.config)
         own = self._default("guidance_scale") if guided else 1.0
-        fewest, most = steps_range(self.family, scheduler)
-        steps = given.steps or (self._default("num_inference_steps") if guided else FEW_STEPS)
-        if given.timesteps is not None:
-            if given.steps not in (None, len(given.timesteps)):
-                raise UsageError(
-                    f"the timesteps are {len(given.timesteps)}, but steps is {given.steps}; leave "
-                    "steps out."
-                )
-            steps = len(given.timesteps)
-        if not fewest <= steps <= most:
-            raise UsageError(
-                f"steps must be from {fewest} to {most}, got {steps} ({type(scheduler).__name__})."
-            )
+        own_steps = self._default("num_inference_steps") if guided else FEW_STEPS
+        steps = chosen_steps(self.family, scheduler, given, own_steps)
         check_walk(self.inner, scheduler, given, steps)
         parts = self.inner.vae.config, self.network.config
         complete = replace(
@@ -198,7 +194,10 @@ class PretrainedPipeline:
         inside = guided_inside(self.network.config)
         if resolved.guidance == 1 or inside or not self.family.negatives:
             return {**positive, **self._silent()}
-        negative = self.condition.against(resolved.settings.negative, positive)
+        text = resolved.settings.negative
+        negative = self.condition.against(
+            None if text is None else self.condition.item(text), positive
+        )
         return {**positive, **negative, **self._silent()}
 
     def _silent(self) -> dict[str, Any]:

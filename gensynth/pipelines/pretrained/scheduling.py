@@ -17,6 +17,7 @@ from gensynth.settings import Settings
 # Their noise is made by no generator that is handed to them.
 UNSEEDED = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
 FLOWS = ("FlowMatchEulerDiscreteScheduler",)
+LONGEST = 1000  # timesteps, of a scheduler that does not say how many it was made for
 # Their steps say where the sample is next, and not what they expect at the end.
 SILENT = (
     *("PNDMScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"),
@@ -71,6 +72,11 @@ def check_walk(inner: Any, scheduler: Any, settings: Settings, steps: int) -> No
     name = type(scheduler).__name__
     if settings.timesteps is not None and not _schedules(inner, scheduler, "timesteps"):
         raise UsageError(f"{name} cannot be told timesteps; give steps, or another scheduler.")
+    last = int(scheduler.config.get("num_train_timesteps", LONGEST)) - 1
+    if settings.timesteps is not None and settings.timesteps[0] > last:
+        raise UsageError(
+            f"the timesteps of this pipeline end at {last}, got {settings.timesteps[0]}."
+        )
     knows_eta = "eta" in inspect.signature(scheduler.step).parameters
     if settings.eta is not None and not (knows_eta and _takes(inner, "eta")):
         raise UsageError(f"{name} cannot be told eta; DDIMScheduler can, where it fits.")
@@ -86,10 +92,31 @@ def check_walk(inner: Any, scheduler: Any, settings: Settings, steps: int) -> No
         raise UsageError(f"{name} cannot take {steps} steps so: {first_line(error)}.") from error
 
 
+def chosen_steps(family: Family, scheduler: Any, settings: Settings, own: int) -> int:
+    """How many steps to take: as given, or as many as there are timesteps, or the pipeline's own.
+
+    Raises:
+        UsageError: too few or too many for the scheduler, or two numbers.
+    """
+    fewest, most = steps_range(family, scheduler)
+    steps = own if settings.steps is None else settings.steps
+    if settings.timesteps is not None:
+        steps = len(settings.timesteps)
+        if settings.steps not in (None, steps):
+            raise UsageError(
+                f"the timesteps are {steps}, but steps is {settings.steps}; leave steps out."
+            )
+    if not fewest <= steps <= most:
+        raise UsageError(
+            f"steps must be from {fewest} to {most}, got {steps} ({type(scheduler).__name__})."
+        )
+    return steps
+
+
 def steps_range(family: Family, scheduler: Any) -> tuple[int, int]:
     """The fewest and the most steps of a scheduler."""
     fewest = family.fewest if type(scheduler).__name__ in SILENT else 1
-    return fewest, int(scheduler.config.get("num_train_timesteps", 1000))
+    return fewest, int(scheduler.config.get("num_train_timesteps", LONGEST))
 
 
 def _takes(inner: Any, keyword: str) -> bool:
