@@ -60,7 +60,7 @@ def test_settings_that_do_not_apply_are_answered_in_words(handlers):
         generated(handlers, "flux", "a cat", negative="a dog")
     with pytest.raises(gr.Error, match="takes a guidance from 1 upwards"):
         generated(handlers, "sd", "a cat", guidance=0.5)
-    with pytest.raises(gr.Error, match=r"multiple of 16\. Nearest: 64x48"):
+    with pytest.raises(gr.Error, match=r"multiple of 16\. Nearest: 64x32"):
         generated(handlers, "sd3", "a cat", settings='{"size": [64, 40]}')
 
 
