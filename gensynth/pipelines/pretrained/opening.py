@@ -81,7 +81,7 @@ def open_pretrained(
 def dtype_of(options: LoadOptions, device: torch.device) -> torch.dtype:
     """What networks compute in: as asked, else 16 bits on a GPU and float32 elsewhere."""
     if options.dtype is not None:
-        return getattr(torch, DTYPES[options.dtype])  # type: ignore[no-any-return]
+        return getattr(torch, DTYPES[options.dtype])
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= HALF else torch.float16
@@ -159,7 +159,7 @@ def check_parts(folder: Path, entries: Entries, variant: str | None) -> dict[str
         else:  # transformers renames some tensors while it reads them
 
             def made(config: dict[str, Any], kind: Any = kind) -> torch.nn.Module:
-                return kind(kind.config_class.from_dict(config))  # type: ignore[no-any-return]
+                return kind(kind.config_class.from_dict(config))
 
             check_fit(kind, place, chosen[place], names=False, make=made)
     if "scheduler" in entries:
