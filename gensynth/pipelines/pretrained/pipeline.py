@@ -172,10 +172,7 @@ class PretrainedPipeline:
                 **self._how(resolved),
             )[0]
             if not torch.isfinite(latents).all():
-                raise DivergedError(
-                    f"{self.name} gave numbers that are not finite in {self.dtype}; load it in "
-                    "another format, such as dtype=bf16 or dtype=float32."
-                )
+                raise self._diverged(resolved)
             decoded = pictures.decode(self.inner, self.family, latents, resolved.size)
         return [to_pil(pixels) for pixels in decoded]
 
@@ -215,6 +212,19 @@ class PretrainedPipeline:
         if settings.eta is not None:
             how["eta"] = settings.eta
         return how | {k: v for k, v in (self.family.extra or {}).items() if k in takes}
+
+    def _diverged(self, resolved: Resolved) -> DivergedError:
+        """What to say of latents that are no numbers."""
+        if self.dtype == torch.float32:
+            instead = (
+                "take another number of steps or another scheduler, or fetch the weights again"
+            )
+        else:
+            instead = "load it with dtype=float32"
+        return DivergedError(
+            f"{self.name} gave numbers that are not finite with {resolved.steps} steps of "
+            f"{resolved.settings.scheduler} in {self.dtype}; {instead}."
+        )
 
     def _noise(self, size: tuple[int, int], generators: list[torch.Generator]) -> Tensor:
         """Standard normal numbers, a picture's from its own generator, as the network takes them.

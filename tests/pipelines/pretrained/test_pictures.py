@@ -135,7 +135,10 @@ def test_numbers_that_are_not_finite_are_no_picture():
     inner = tiny_pipelines.tiny_sd()
     with torch.no_grad():
         inner.unet.conv_out.bias.fill_(torch.inf)
-    with pytest.raises(DivergedError, match=r"not finite in torch\.float32; load it in another"):
+    with pytest.raises(DivergedError, match=r"3 steps of PNDMSch.* in torch\.float32; take anothe"):
+        PretrainedPipeline(inner)("a red apple", [1], **HOW)
+    inner.to(torch.bfloat16)
+    with pytest.raises(DivergedError, match=r"in torch\.bfloat16; load it with dtype=float32"):
         PretrainedPipeline(inner)("a red apple", [1], **HOW)
 
 
