@@ -1,13 +1,14 @@
 """Where a model is that is given by name, folder, run or hub id. Nothing heavy is imported."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gensynth.errors import InputError, RefusedError, nearest
 from gensynth.files import json_in
 from gensynth.models.known import model_names
+from gensynth.pipelines.pretrained.families import FAMILIES
 from gensynth.pretrained import PRETRAINED
 from gensynth.system import hub, outline
 from gensynth.system.disk import at_home
@@ -115,9 +116,21 @@ def _from_hub(name: str, hint: str) -> Path:
     with hub.asking(f"there is no folder {name!r} here, and as a hub id it", instead) as offline:
         from huggingface_hub import snapshot_download
 
-        # Neither pickles nor Python files: nothing that could run.
-        patterns = ["*.json", "*.safetensors", "*.md"]
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+        def fetched(*patterns: str) -> Path:
+            chosen = list(patterns)
+            return Path(snapshot_download(name, allow_patterns=chosen, local_files_only=offline))
+
+        # Neither pickles nor Python files: nothing that could run. Words of tokenizers are texts.
+        folder = fetched("*.json", "*.md", "*.txt", "*.model")
+        if pretrained_class(json_in(folder / INDEX)) is not None:
+            return folder  # of its weights, of which there are many, `load` fetches some
+        return fetched("*.json", "*.safetensors", "*.md")
+
+
+def pretrained_class(index: Any) -> str | None:
+    """The pipeline of diffusers that an index names, if it can be drawn with."""
+    name = index.get("_class_name") if isinstance(index, dict) else None
+    return name if isinstance(name, str) and name in FAMILIES else None
 
 
 def about_pipeline(folder: Path, name: str, index: Mapping[str, Any]) -> str:
@@ -138,6 +151,11 @@ def about_pipeline(folder: Path, name: str, index: Mapping[str, Any]) -> str:
     if codecs:
         said += f" Its autoencoder can be trained with: {' or '.join(codecs)}."
     return said
+
+
+def known_pipelines(own: Iterable[str]) -> str:
+    """A sentence with what can be drawn with."""
+    return f"Its own pipelines: {', '.join(own)}. Of diffusers: {', '.join(FAMILIES)}."
 
 
 def about_model(folder: Path, config: Any) -> str | None:
