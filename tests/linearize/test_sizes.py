@@ -44,7 +44,7 @@ def test_alternated_sizes_are_those_of_fresh_pipelines(name):
         assert torch.equal(draw(pipe, height, width), expected), (height, width)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_alternated_sizes_are_those_of_two_processes(tmp_path):
     pipes = {name: tiny(name) for name in NAMES}
     for name, pipe in pipes.items():

@@ -93,7 +93,7 @@ def test_linfusion_begins_with_the_queries_of_the_model_and_draws_from_its_seed(
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["sd", "flux"])
 def test_compiled_afterwards(name):
     method, options = CASES[name]
