@@ -29,6 +29,7 @@ NAME = "clear"
 OPERATOR = "local_attention"
 MIXER = "local"  # of our own models
 ADDED = ("spatial_weight", "pool_weight")  # what an attention gets of weights
+OF_WEIGHTS = ("window", "down_factor")  # the other options may differ from those of the training
 NAMELESS = {"window": "the radius in tokens that an image token sees, published are 8, 16 and 32"}
 FILE = re.compile(r"clear_local_(?P<window>\d+)(?:_down_(?P<down_factor>\d+))?\.safetensors")
 POOLING = "processor.spatial_weight"  # its published name; here it is the attention's own
@@ -182,8 +183,9 @@ def read(weights: str | Path, options: Mapping[str, Any]) -> Weights:
         raise InputError(f"{file} is not a file of CLEAR: it is empty.")
     sizes = {name: Size(_width(state, file), None) for name, state in states.items()}
     trained = _trained(file, said, states)
-    for name, value in trained.items():
-        if options.get(name, value) != value:
+    for name in OF_WEIGHTS:
+        value = trained.get(name)
+        if value is not None and options.get(name, value) != value:
             raise UsageError(
                 f"{file.name} was trained with {name} {value}, not {options[name]}; leave {name} "
                 "out, or give other weights."
@@ -238,8 +240,8 @@ def json_text(text: str, file: Path) -> dict[str, Any]:
         CorruptError: it says something else.
     """
     try:
-        return {"window": json.loads(text)["window"]}
-    except (ValueError, KeyError, TypeError) as error:
+        return asdict(Options(**json.loads(text)))
+    except (ValueError, TypeError, UsageError) as error:
         raise CorruptError(f"{file} says {text!r} of its options. Save it again.") from error
 
 

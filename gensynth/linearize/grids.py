@@ -103,21 +103,21 @@ class Positions:
     """
 
     def __init__(self) -> None:
-        self.seen: weakref.ref[Tensor] | None = None
-        self.version: int | None = None
-        self.grid = Grid(0, 0)
+        # The tensor, how often it was written to, and its grid: one value, as threads share it.
+        self.last: tuple[weakref.ref[Tensor], int, Grid] | None = None
 
     def __call__(self, model: Any, given: Mapping[str, Any]) -> Grid:
         ids: Tensor = given["img_ids"]
         version = None if ids.is_inference() else ids._version  # whether it was written to since
-        same = self.seen is not None and self.seen() is ids and version is not None
-        if not same or self.version != version:
-            self.grid = of_positions(ids)
-            self.seen, self.version = weakref.ref(ids), version
-        return self.grid
+        last = self.last
+        if last is not None and last[0]() is ids and last[1] == version:
+            return last[2]
+        grid = of_positions(ids)
+        self.last = None if version is None else (weakref.ref(ids), version, grid)
+        return grid
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Positions":
-        return Positions()
+    def __reduce__(self) -> tuple[type["Positions"], tuple[()]]:
+        return Positions, ()  # a copy begins anew: a tensor cannot be pointed at from elsewhere
 
 
 def of_positions(ids: Tensor) -> Grid:

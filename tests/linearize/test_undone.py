@@ -1,6 +1,7 @@
 """What linearizing does can be undone, saved and loaded, for each family."""
 
 import copy
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from linear_models import CASES, bare, call, draw, network, shaken, tiny
 
 import gensynth
+from gensynth.linearize import grids
+from gensynth.linearize.grids import Positions
+from gensynth.models.layers.grid import Grid
 
 families = pytest.mark.parametrize("name", CASES)
 
@@ -39,8 +43,7 @@ def test_saved_weights_give_the_same_picture(name, tmp_path):
     made = gensynth.linearize(pipe, method, **options)
     expected = draw(shaken(pipe))
     gensynth.linearize.save(pipe, tmp_path / "weights")
-    left = {k: v for k, v in options.items() if k == "proportional_attention"}
-    done = gensynth.linearize(other, method, tmp_path / "weights", **left)
+    done = gensynth.linearize(other, method, tmp_path / "weights")
     assert torch.equal(draw(other), expected)
     assert method == "linfusion" or done.options == made.options
     gensynth.restore(other)
@@ -59,6 +62,37 @@ def test_a_copy_is_a_model_of_its_own(name):
     assert torch.equal(draw(pipe), linear)
     gensynth.restore(pipe)
     assert torch.equal(draw(pipe), before)
+
+
+def test_what_has_drawn_can_be_pickled():
+    model = bare("flux")
+    gensynth.linearize(model, "clear", window=2)
+    linear = call(model)
+    twin = pickle.loads(pickle.dumps(model))
+    assert torch.equal(call(twin), linear)
+
+
+def test_threads_that_draw_other_sizes_get_their_own(monkeypatch):
+    """One is held between finding a grid and keeping it, while the other does both."""
+    positions, tall, wide = Positions(), ids(3, 2), ids(2, 3)
+    find = grids.of_positions
+
+    def held(given):
+        grid = find(given)
+        if given is tall:
+            assert positions(None, {"img_ids": wide}) == Grid(2, 3)
+        return grid
+
+    monkeypatch.setattr(grids, "of_positions", held)
+    for _ in range(2):
+        assert positions(None, {"img_ids": tall}) == Grid(3, 2)
+        assert positions(None, {"img_ids": wide}) == Grid(2, 3)
+
+
+def ids(height, width):
+    """FLUX's positions of a grid."""
+    down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(down), down, across], -1).view(-1, 3).float()
 
 
 def test_restored_in_the_precision_that_the_model_has_now():

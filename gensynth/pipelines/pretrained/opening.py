@@ -34,6 +34,7 @@ KINDS = {
     "tokenizer": PreTrainedTokenizerBase,
 }
 DECODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AsymmetricAutoencoderKL")
+ADAPTER = "adapter_config.json"  # of peft, which transformers loads by itself
 HALF = (8, 0)  # the first GPUs that compute in bf16, by CUDA's "compute capability"
 
 
@@ -154,8 +155,14 @@ def check_parts(folder: Path, entries: Entries, variant: str | None) -> dict[str
     chosen = choose_variant([folder / part for part in networks], variant)
     for part, kind in networks.items():
         place = folder / part
+        if (place / ADAPTER).is_file():
+            raise RefusedError(
+                f"{place / ADAPTER}: an adapter in the place of a part would be loaded unseen; "
+                "take its files away, and load it into the pipeline's .inner afterwards."
+            )
         if issubclass(kind, ModelMixin):
-            check_fit(kind, place, chosen[place])
+            # Autoencoders of Stable Diffusion 1 and 2 have older names, which diffusers translates.
+            check_fit(kind, place, chosen[place], names=part != "vae")
         else:  # transformers renames some tensors while it reads them
 
             def made(config: dict[str, Any], kind: Any = kind) -> torch.nn.Module:
@@ -177,7 +184,7 @@ def load_parts(
     """The parts of a checked folder.
 
     Raises:
-        CorruptError: a text encoder lacks weights.
+        CorruptError: a part lacks weights.
     """
     loaded: dict[str, Any] = {}
     for part, kind in entries.items():
@@ -192,17 +199,26 @@ def load_parts(
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-            if report["missing_keys"]:
-                some = ", ".join(sorted(report["missing_keys"])[:3])
-                raise CorruptError(f"{folder / part / CONFIG}: the weights beside it lack {some}.")
+            _check_whole(folder / part, report)
         elif issubclass(kind, ModelMixin):
             how = {"use_safetensors": True, "dtype": dtype, "variant": variants[part]}
-            loaded[part] = kind.from_pretrained(place, **how)
+            loaded[part], report = kind.from_pretrained(place, output_loading_info=True, **how)
+            _check_whole(folder / part, report)
         else:
             if issubclass(kind, PreTrainedTokenizerBase):
                 _check_words(folder / part)
             loaded[part] = kind.from_pretrained(place, local_files_only=True)
     return loaded
+
+
+def _check_whole(folder: Path, report: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        CorruptError: weights were not there, and would be random.
+    """
+    if report["missing_keys"]:
+        some = ", ".join(sorted(report["missing_keys"])[:3])
+        raise CorruptError(f"{folder / CONFIG}: the weights beside it lack {some}.")
 
 
 def _check_words(folder: Path) -> None:

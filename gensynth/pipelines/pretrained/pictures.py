@@ -10,7 +10,12 @@ from gensynth.pipelines.pretrained.families import Family
 
 
 def decode(inner: Any, family: Family, latents: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pixels uint8 [B, C, H, W] of latents, as the pipeline itself decodes them.
+    """Pixels uint8 [B, C, H, W] of latents."""
+    return pixels(inner, decoded(inner, family, latents, size))
+
+
+def decoded(inner: Any, family: Family, latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """What the autoencoder gives for latents, [B, C, H, W], as the pipeline itself decodes them.
 
     Args:
         latents: [B, C, h, w], or FLUX's [B, h * w / 4, 4 * C].
@@ -28,11 +33,20 @@ def decode(inner: Any, family: Family, latents: Tensor, size: tuple[int, int]) -
         latents = latents + config.shift_factor
     # Numbers of SDXL's decoder are too large for 16 bits with 5 of exponent.
     upcast = vae.dtype == torch.float16 and bool(config.get("force_upcast"))
-    if upcast:
-        vae.to(torch.float32)
-    decoded = vae.decode(latents.to(inner._execution_device, vae.dtype), return_dict=False)[0]
-    if upcast:
-        vae.to(torch.float16)
+    try:
+        if upcast:
+            vae.to(torch.float32)
+        image: Tensor = vae.decode(
+            latents.to(inner._execution_device, vae.dtype), return_dict=False
+        )[0]
+    finally:
+        if upcast:
+            vae.to(torch.float16)
+    return image
+
+
+def pixels(inner: Any, decoded: Tensor) -> Tensor:
+    """uint8 [B, C, H, W] of what the autoencoder gave."""
     shares = inner.image_processor.postprocess(decoded, output_type="pt")
     return (shares.float() * 255).round().to(torch.uint8).cpu()
 

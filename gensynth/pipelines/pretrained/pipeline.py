@@ -171,10 +171,12 @@ class PretrainedPipeline:
                 **self._told(items, resolved),
                 **self._how(resolved),
             )[0]
-            if not torch.isfinite(latents).all():
+            image = latents
+            if latents.isfinite().all():
+                image = pictures.decoded(self.inner, self.family, latents, resolved.size)
+            if not image.isfinite().all():
                 raise self._diverged(resolved)
-            decoded = pictures.decode(self.inner, self.family, latents, resolved.size)
-        return [to_pil(pixels) for pixels in decoded]
+        return [to_pil(one) for one in pictures.pixels(self.inner, image)]
 
     def optimize(self) -> list[str]:
         """Sentences that say what now makes drawing faster, and what does not and why."""

@@ -55,7 +55,8 @@ def _like(own: Any, name: str) -> Any:
 
     The schedulers of flows have two ways to say the same.
     """
-    config = dict(own.config)
+    # Latents are no pixels: where the own one says nothing, nothing is cut off.
+    config = {"clip_sample": False, "thresholding": False, **own.config}
     if config.get("use_flow_sigmas") or name in FLOWS or type(own).__name__ in FLOWS:
         shift = config.get("flow_shift", config.get("shift", 1.0))
         config |= {"shift": shift, "flow_shift": shift}

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import gensynth
-from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
+from gensynth.errors import CorruptError, DivergedError, InputError, RefusedError, UsageError
 from gensynth.pipelines.pretrained.opening import dtype_of
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
+from gensynth.settings import Settings
 
 HOW = {"steps": 2, "size": 64}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -250,3 +251,52 @@ def test_options_that_cannot_be(pretrained_folder, options, words):
 def test_models_of_our_own_take_no_options():
     with pytest.raises(UsageError, match=r"dico-nano-fashion is no pipeline of diffusers .* dtype"):
         gensynth.load(dtype="bf16")
+
+
+def test_an_autoencoder_may_have_its_older_names(copied):
+    before = picture(gensynth.load(folder := copied()))
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    file = folder / "vae" / WEIGHTS
+    renamed = {}
+    for name, tensor in load_file(file).items():
+        start, mid, own = name.partition(".attentions.0.")
+        for new, old in older.items():
+            own = own.replace(new, old) if mid else own
+        renamed[start + mid + own] = tensor
+    assert any(".query." in name for name in renamed)
+    save_file(renamed, file, {"format": "pt"})
+    assert np.array_equal(picture(gensynth.load(folder)), before)
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(copied):
+    file = copied() / "vae" / WEIGHTS
+    tensors = load_file(file)
+    tensors["decoder.conv_out.unknown"] = tensors.pop("decoder.conv_out.bias")
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(CorruptError, match=r"lack decoder\.conv_out\.bias"):
+        gensynth.load(file.parents[1])
+
+
+def test_an_adapter_in_the_place_of_a_part_is_refused(copied):
+    folder = copied()
+    (folder / "text_encoder" / "adapter_config.json").write_text("{}")
+    with pytest.raises(RefusedError, match=r"adapter_config\.json: an adapter in the place"):
+        gensynth.load(folder)
+    (folder / "text_encoder" / "adapter_config.json").unlink()
+    assert gensynth.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["sd", "sana"])
+def test_a_decoder_that_gives_no_numbers_is_no_black_picture(kind, pretrained_folder):
+    pipe = gensynth.load(pretrained_folder(kind))
+    last = pipe.inner.vae.decoder.conv_out
+    last.weight.data.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="numbers that are not finite"):
+        picture(pipe)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler"])
+def test_another_scheduler_cuts_no_latents_off(name, pretrained_folder):
+    pipe = gensynth.load(pretrained_folder("pixart"))
+    scheduler = pipe.resolve(Settings(scheduler=name)).sampler.scheduler
+    assert not scheduler.config.clip_sample and not scheduler.config.get("thresholding")
