@@ -40,7 +40,8 @@ def test_a_job_is_completed_and_no_other(command, pretrained_folder, tmp_path):
     done = command(*words)
     assert done.returncode == 0
     assert done.stderr.startswith("note: ") and "draws 1024x1024 pixels of itself" in done.stderr
-    assert np.array_equal(pixels(tmp_path / "out/000001.png"), before)
+    alone = pixels(tmp_path / "out/000001.png")  # it was drawn with another before
+    assert abs(alone - before).max() <= 1
     done = command(*words, "--load", "dtype=bf16")
     assert done.returncode == 4 and "dtype was 'float32', now 'bfloat16'" in done.stderr
 
