@@ -23,6 +23,7 @@ class _Called(ModuleType):
         weights: str | Path | None = None,
         **options: Any,
     ) -> Linearized:
+        """See `gensynth.linearize.linearize`."""
         return linearize(pipe_or_model, method, weights, **options)
 
 

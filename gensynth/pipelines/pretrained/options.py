@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from gensynth.errors import UsageError, did_you_mean
+from gensynth.values import read_options
 
 DTYPES = {"float32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 OFFLOADS = ("none", "model", "sequential")
@@ -58,15 +59,7 @@ class LoadOptions:
     @classmethod
     def read(cls, texts: Sequence[str]) -> Self:
         """The options in texts like "dtype=bf16", as the command line has them."""
-        from gensynth.config.yaml_text import parse_yaml  # not before an option is given
-
-        options = {}
-        for text in texts:
-            key, equals, value = text.partition("=")
-            if not equals or not key:
-                raise UsageError(f"--load must look like dtype=bf16, got {text!r}.")
-            options[key.strip()] = parse_yaml(value, f"--load {text}")
-        return cls.of(options)
+        return cls.of(read_options(texts, "--load", "dtype=bf16") or {})
 
     def given(self) -> dict[str, Any]:
         """Those that are not the defaults, by name."""
