@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gensynth.errors import UsageError
 from gensynth.linearize import checks
-from gensynth.linearize.contract import State, record_of
+from gensynth.linearize.contract import Linearized, State, record_of
 from gensynth.linearize.families import FAMILIES, Family
 from gensynth.linearize.swap import METHODS, layers_of
 
@@ -23,15 +23,30 @@ def save(pipe_or_model: Any, folder: str | Path) -> None:
         UsageError: the model is not linearized.
         OutputError: the folder cannot be written.
     """
+    done, states = own_states(pipe_or_model)
+    METHODS[done.method].write(Path(folder), done, states)
+
+
+def own_weights(pipe_or_model: Any) -> list[Tensor]:
+    """The parameters of a linearized model that its method trains.
+
+    Raises:
+        UsageError: the model is not linearized.
+    """
+    _, states = own_states(pipe_or_model)
+    return [weight for state in states for weight in state.values()]
+
+
+def own_states(pipe_or_model: Any) -> tuple[Linearized, list[State]]:
+    """What was done to a model, and what each of its attentions has of its own."""
     model, _ = checks.find_model(pipe_or_model)
     done = record_of(model)
     if done is None:
         raise UsageError("the model is not linearized, so it has no weights of that kind.")
     family = next(one for one in FAMILIES if isinstance(model, one.model))
-    how = METHODS[done.method]
+    added = METHODS[done.method].ADDED
     attentions = [model.get_submodule(one.name) for one in done.replaced]
-    states = [own_state(attention, family, how.ADDED) for attention in attentions]
-    how.write(Path(folder), done, states)
+    return done, [own_state(attention, family, added) for attention in attentions]
 
 
 def own_state(attention: nn.Module, family: Family, added: Iterable[str]) -> State:
