@@ -115,7 +115,7 @@ def assemble_distilled(
     condition, codec = pair.pipeline.condition, codec_of(pair.pipeline)
     check_classes(condition, classes, pair.section.teacher)
     check_size(experiment, codec, pair.student)
-    pair.pipeline.to(device)
+    pair.to(device)
     model: Any = lay_out(pair.student, experiment.training).to(device)
     objective = pair.objective(condition.none(device), device)
     regularization = Regularization(experiment, model, processes)

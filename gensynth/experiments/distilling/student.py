@@ -65,6 +65,11 @@ class Distillation:
         start = "network." if isinstance(self.student, Network) else ""
         return [start + name for name in some]
 
+    def to(self, device: torch.device) -> None:
+        """Moves the pipeline and its student to a device."""
+        pipeline = self.pipeline
+        (pipeline.inner if isinstance(pipeline, PretrainedPipeline) else pipeline).to(device)
+
     def objective(self, none: Any, device: torch.device) -> Objective:
         """The loss, with the teacher on the device of the student."""
         own = objective_of(self.pipeline, self.section, none)
