@@ -113,6 +113,7 @@ def assemble_distilled(
     """Everything of a distillation, most of which is the teacher's."""
     pair = distillation(experiment)
     condition, codec = pair.pipeline.condition, codec_of(pair.pipeline)
+    use_encoded_texts(condition, experiment.data)
     check_classes(condition, classes, pair.section.teacher)
     check_size(experiment, codec, pair.student)
     pair.to(device)

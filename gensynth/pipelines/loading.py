@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from diffusers.utils import logging as diffusers_logging
 
-from gensynth.errors import CorruptError, InputError, UsageError
+from gensynth.errors import InputError, UsageError
 from gensynth.linearize.swap import linearize
 from gensynth.lora.apply import apply
 from gensynth.lora.folder import Adapter, Wanted, checked_scale
 from gensynth.pipelines import PIPELINE_OF, PIPELINES
 from gensynth.pipelines.finding import INDEX as INDEX
-from gensynth.pipelines.finding import about_pipeline, known_pipelines
+from gensynth.pipelines.finding import LINEARIZED, about_pipeline, base_of, known_pipelines
 from gensynth.pipelines.finding import resolve as resolve
 from gensynth.pipelines.parts import (
     check_loaded,
@@ -31,8 +31,6 @@ from gensynth.pipelines.pretrained.options import LoadOptions, check_own
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pretrained import DEFAULT
 from gensynth.settings import Settings
-
-LINEARIZED = "LinearizedPipeline"  # what such a folder's index calls it
 
 
 def load(
@@ -73,7 +71,8 @@ def load(
     folder = resolve(model)
     index = read_index(folder)
     if index["_class_name"] == LINEARIZED:
-        return open_linearized(model, folder, index, device, variant, lora, options)
+        refuse_adapters(adapters_of(lora, lora_scale), str(model))
+        return open_linearized(str(model), folder, index, device, variant, options)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     wanted = adapters_of(lora, lora_scale)
@@ -108,32 +107,21 @@ def load(
 
 
 def open_linearized(
-    model: str | Path,
+    model: str,
     folder: Path,
     index: dict[str, Any],
     device: str | torch.device,
     variant: str | None,
-    lora: Any,
     options: dict[str, Any],
 ) -> Any:
-    """A pipeline of diffusers with linear attention: its base, and the weights of a distillation.
+    """A pipeline of diffusers with linear attention, whose weights lie in `folder`.
 
     Raises:
-        InputError: the base is not there.
+        InputError, CorruptError: as `base_of`, `load` and `linearize`.
     """
-    base = index.get("base")
-    if not isinstance(base, str) or not isinstance(index.get("method"), str):
-        raise CorruptError(f"{folder / INDEX} does not say what was linearized.")
-    refuse_adapters(adapters_of(lora, None), str(model))
-    try:
-        pipeline = load(base, device, variant, **options)
-    except InputError as error:
-        raise InputError(
-            f"{model} is linear attention for {base}, which cannot be loaded: {error} If it has "
-            f"moved, say where in {folder / INDEX} (base)."
-        ) from error
+    pipeline = load(base_of(folder, index), device, variant, **options)
     linearize(pipeline, index["method"], folder)
-    pipeline.name = str(model)
+    pipeline.name = model
     return pipeline
 
 

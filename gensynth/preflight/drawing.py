@@ -16,6 +16,7 @@ from gensynth.pipelines.finding import (
     INDEX,
     about_pipeline,
     known_pipelines,
+    parts_folder,
     pretrained_class,
     resolve,
 )
@@ -64,7 +65,7 @@ def check_model(
     check_told(shown, prompts)
     if isinstance(settings.guide, str):
         resolve(settings.guide)
-    folder = resolve(model)
+    folder = parts_folder(model)
     check_values(settings)
     index = content(folder / INDEX)
     known = outline.keys("gensynth.pipelines.table", "PIPELINES")

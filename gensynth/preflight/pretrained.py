@@ -6,7 +6,7 @@ from typing import Any
 
 from gensynth.conditions import Texts
 from gensynth.errors import UsageError
-from gensynth.pipelines.finding import INDEX, pretrained_class, resolve
+from gensynth.pipelines.finding import INDEX, parts_folder, pretrained_class
 from gensynth.pipelines.pretrained.checking import (
     check_scheduler,
     check_settings,
@@ -61,7 +61,7 @@ def refuse_pretrained(model: str, why: str) -> None:
         UsageError: it is one.
         InputError, RefusedError: there is no such model.
     """
-    if pretrained_class(content(resolve(model) / INDEX)) is not None:
+    if pretrained_class(content(parts_folder(model) / INDEX)) is not None:
         raise UsageError(f"{model} is a pipeline of diffusers; {why}.")
 
 
@@ -74,6 +74,6 @@ def check_options(models: Sequence[str], texts: Sequence[str]) -> LoadOptions:
     """
     options = LoadOptions.read(texts)
     for model in models if options.given() else ():
-        if pretrained_class(content(resolve(model) / INDEX)) is None:
+        if pretrained_class(content(parts_folder(model) / INDEX)) is None:
             check_own(options, model)
     return options

@@ -17,7 +17,8 @@ from gensynth.data.images import grid, to_pil
 from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.drawing import DrawingPipeline
-from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
+from gensynth.pipelines.finding import INDEX, parts_folder, resolve
+from gensynth.pipelines.loading import load, with_guide
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.preflight.drawing import check_numbers, check_told
@@ -181,8 +182,10 @@ def describe(
 def fingerprint_of(model: str) -> str:
     """A hash of the settings and weights of all parts of a model."""
     digest = hashlib.sha256()
-    folder = resolve(model)
+    folder, own = parts_folder(model), resolve(model)
     parts = [file for kind in ("json", "safetensors") for file in folder.glob(f"*/*.{kind}")]
+    if own != folder:  # linear attention for the pipeline in `folder`
+        parts += [own / INDEX, *own.glob("*.safetensors")]
     for part in [folder / INDEX, *sorted(parts)]:  # sorted: glob promises no order
         with part.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

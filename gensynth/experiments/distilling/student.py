@@ -21,8 +21,7 @@ from gensynth.linearize.swap import linearize
 from gensynth.lora.mark import mark_of
 from gensynth.objectives import Objective
 from gensynth.objectives.distill import DistillObjective
-from gensynth.pipelines.finding import INDEX
-from gensynth.pipelines.loading import LINEARIZED
+from gensynth.pipelines.finding import INDEX, LINEARIZED
 from gensynth.pipelines.pretrained.network import CALLS, Network
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 

@@ -16,7 +16,7 @@ from gensynth.conditions import Item
 from gensynth.data.images import to_pil
 from gensynth.errors import DivergedError, UsageError
 from gensynth.lora.apply import Adapters
-from gensynth.pipelines.contract import OnStep, Progress, Resolved
+from gensynth.pipelines.contract import OnStep, Progress, Resolved, shown_in_turn
 from gensynth.pipelines.pretrained import pictures
 from gensynth.pipelines.pretrained.checking import check_settings, checked_size
 from gensynth.pipelines.pretrained.families import (
@@ -177,6 +177,10 @@ class PretrainedPipeline:
             if not image.isfinite().all():
                 raise self._diverged(resolved)
         return [to_pil(one) for one in pictures.pixels(self.inner, image)]
+
+    def showcase(self, num: int, images: Tensor | None, on_step: OnStep) -> list[Image.Image]:
+        """`num` pictures, all examples in turn, seeds 0, 1, ...; `images` are not needed."""
+        return shown_in_turn(self, num, on_step)
 
     def optimize(self) -> list[str]:
         """Sentences that say what now makes drawing faster, and what does not and why."""

@@ -1,5 +1,6 @@
 """Prompts of a pretrained pipeline: read by its own tokenizers and text encoders."""
 
+import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from gensynth.conditions import Item, Texts
 from gensynth.conditions.cutting import unread
+from gensynth.conditions.text_encoder import Encoded
 from gensynth.conditions.texts import shortened
 from gensynth.errors import UsageError
+from gensynth.lora.mark import mark_of
 from gensynth.pipelines.pretrained.families import EXAMPLES, Family
 
 PARTS = ("", "_2", "_3")  # ends of the names of tokenizers and text encoders
@@ -52,11 +55,15 @@ class PipelinePrompts(Texts):
     Args:
         inner: the pipeline.
         family: what is known of it.
+
+    Attributes:
+        encoded: what was encoded before, see `gensynth.data.encoded.prompts`.
     """
 
     def __init__(self, inner: Any, family: Family):
         super().__init__(0, examples=EXAMPLES)
         self.inner, self.family = inner, family
+        self.encoded: Encoded | None = None
         self.tensors = tuple(
             name for name in family.encoded if name and not name.startswith("negative")
         )
@@ -120,11 +127,25 @@ class PipelinePrompts(Texts):
         """
         if isinstance(items, Tensor):
             raise UsageError("this pipeline is told prompts, not labels.")
-        each = {text: self._told(prompt=[text], guided=False) for text in dict.fromkeys(items)}
+        each = {text: self._of(text) for text in dict.fromkeys(items)}
+        place = device or self._device
         return {
-            name: torch.cat([each[text][name] for text in items]).to(device or self._device)
-            for name in self.tensors
+            name: torch.cat([each[text][name].to(place) for text in items]) for name in self.tensors
         }
+
+    def _of(self, text: str) -> dict[str, Tensor]:
+        """The tensors [1, ...] of one text."""
+        found = self.encoded.get(text) if self.encoded is not None else None
+        return self._told(prompt=[text], guided=False) if found is None else found
+
+    def fingerprint(self) -> str:
+        """Of the text encoders and how far they read."""
+        digest = hashlib.sha256(f"{type(self.inner).__name__} {self.length}".encode())
+        for end in PARTS:
+            encoder = getattr(self.inner, f"text_encoder{end}", None)
+            if encoder is not None:
+                digest.update(f"{end} {mark_of(encoder)}".encode())
+        return digest.hexdigest()[:16]
 
     def against(self, negative: str | None, positive: dict[str, Tensor]) -> dict[str, Tensor]:
         """What guidance leads away from, as often as there are prompts in `positive`, [B, ...].
