@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gensynth.errors import UsageError
 from gensynth.linearize import checks
 from gensynth.linearize.attentions import base_of
-from gensynth.linearize.contract import State, record_of
+from gensynth.linearize.contract import Linearized, State, record_of
 from gensynth.linearize.families import Family, family_of
 from gensynth.linearize.swap import METHODS
 from gensynth.system.disk import at_home, check_writable
@@ -25,14 +25,8 @@ def save(pipe_or_model: Any, folder: str | Path) -> None:
         UsageError: the model is not linearized, quantized since, or adapters are fused into it.
         OutputError: the folder cannot be written.
     """
-    model = checks.inside(checks.find_model(pipe_or_model)[0])
-    done = record_of(model)
-    if done is None:
-        raise UsageError("the model is not linearized, so it has no weights of that kind.")
-    family = family_of(model)
-    assert family is not None  # it was linearized
+    done, family, attentions = _linearized(pipe_or_model)
     how = METHODS[done.method]
-    attentions = {one.name: model.get_submodule(one.name) for one in done.replaced}
     for name, attention in attentions.items():
         layers = trained_layers(attention, family, how.ADDED)
         linear = {path: layer for path, layer in layers.items() if path in family.layers}
@@ -42,6 +36,28 @@ def save(pipe_or_model: Any, folder: str | Path) -> None:
     check_writable(target, "choose another folder")
     states = [own_state(attention, family, how.ADDED) for attention in attentions.values()]
     how.write(target, done, states)
+
+
+def own_weights(pipe_or_model: Any) -> list[Tensor]:
+    """The parameters of a linearized model that its method trains.
+
+    Raises:
+        UsageError: the model is not linearized.
+    """
+    done, family, attentions = _linearized(pipe_or_model)
+    added = METHODS[done.method].ADDED
+    states = (own_state(attention, family, added) for attention in attentions.values())
+    return [weight for state in states for weight in state.values()]
+
+
+def _linearized(pipe_or_model: Any) -> tuple[Linearized, Family, dict[str, nn.Module]]:
+    """What was done to a model, and the attentions that compute otherwise."""
+    model = checks.inside(checks.find_model(pipe_or_model)[0])
+    done, family = record_of(model), family_of(model)
+    if done is None:
+        raise UsageError("the model is not linearized, so it has no weights of that kind.")
+    assert family is not None  # it was linearized
+    return done, family, {one.name: model.get_submodule(one.name) for one in done.replaced}
 
 
 def own_state(attention: nn.Module, family: Family, added: Iterable[str]) -> State:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from diffusers.utils import logging as diffusers_logging
 
-from gensynth.errors import InputError, UsageError
+from gensynth.errors import CorruptError, InputError, UsageError
+from gensynth.linearize.swap import linearize
 from gensynth.lora.apply import apply
 from gensynth.lora.folder import Adapter, Wanted, checked_scale
 from gensynth.pipelines import PIPELINE_OF, PIPELINES
@@ -30,6 +31,8 @@ from gensynth.pipelines.pretrained.options import LoadOptions, check_own
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pretrained import DEFAULT
 from gensynth.settings import Settings
+
+LINEARIZED = "LinearizedPipeline"  # what such a folder's index calls it
 
 
 def load(
@@ -69,6 +72,8 @@ def load(
     how = LoadOptions.of(options)
     folder = resolve(model)
     index = read_index(folder)
+    if index["_class_name"] == LINEARIZED:
+        return open_linearized(model, folder, index, device, variant, lora, options)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     wanted = adapters_of(lora, lora_scale)
@@ -100,6 +105,36 @@ def load(
     pipeline.model.to(memory_format=torch.channels_last)  # the layout, not the values
     pipeline.model.eval()
     return pipeline.to(device)
+
+
+def open_linearized(
+    model: str | Path,
+    folder: Path,
+    index: dict[str, Any],
+    device: str | torch.device,
+    variant: str | None,
+    lora: Any,
+    options: dict[str, Any],
+) -> Any:
+    """A pipeline of diffusers with linear attention: its base, and the weights of a distillation.
+
+    Raises:
+        InputError: the base is not there.
+    """
+    base = index.get("base")
+    if not isinstance(base, str) or not isinstance(index.get("method"), str):
+        raise CorruptError(f"{folder / INDEX} does not say what was linearized.")
+    refuse_adapters(adapters_of(lora, None), str(model))
+    try:
+        pipeline = load(base, device, variant, **options)
+    except InputError as error:
+        raise InputError(
+            f"{model} is linear attention for {base}, which cannot be loaded: {error} If it has "
+            f"moved, say where in {folder / INDEX} (base)."
+        ) from error
+    linearize(pipeline, index["method"], folder)
+    pipeline.name = str(model)
+    return pipeline
 
 
 def adapters_of(
