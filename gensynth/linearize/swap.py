@@ -85,7 +85,8 @@ def linearize(
         check_fit(found, replaced)
     changes: list[Change | Hook] = [*how.around(model, chosen, family.ours)]
     for number, one in enumerate(replaced):
-        attention, state = attentions[one.name], found.states[one.name] if found else None
+        state = found.states[one.name] if found else None
+        attention = attentions[one.name]
         place = new_place(family.layers_of(attention), model)
         added = how.additions(one, chosen, state, number, family.ours)
         changes += changes_of(one.name, attention, family, added, state, place)
