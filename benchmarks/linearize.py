@@ -24,7 +24,6 @@ from gensynth_benchmarks.ledger import Ledger, Row
 from gensynth_benchmarks.linear_stacks import BLOCKS, FLUX_ATTENTION, FLUX_BLOCKS, STACKS
 from gensynth_benchmarks.machine import peak_gib
 from gensynth_benchmarks.measuring import (
-    ROOT,
     Table,
     ceilings,
     device_name,
@@ -48,7 +47,7 @@ _prepared: list[Callable[[], object]] = []  # of a process: what it times
 
 def main(out: Path | None, seconds: float, minutes: float, tiny: bool = False) -> Sequence[Row]:
     """Measures what is missing in `out`, prints the tables and writes them there."""
-    out = out or ROOT / "benchmarks" / "results" / device_name("cpu")
+    out = out or Path("benchmarks") / "results" / device_name("cpu")
     about = measured_circumstances("cpu", ceilings("cpu", torch.float32)) | {"miniature": tiny}
     ledger = Ledger(out, FILE, about, minutes)
     measure_all(ledger, seconds, tiny)
@@ -119,7 +118,7 @@ def measure(name: str, side: int, methods: Sequence[str], seconds: float, tiny: 
         found = alternate(works, seconds)
     row: Row = {"rounds": min(len(times) for times, _ in found.values())}
     for method, (times, peak) in found.items():
-        row |= {f"{method}_seconds": median(times), f"{method}_gib": peak}
+        row |= {f"{method}_seconds": statistics.median(times), f"{method}_gib": peak}
     return row
 
 
@@ -205,7 +204,9 @@ def ends(values: Sequence[int]) -> list[int]:
 def size_cells(rows: Sequence[Row], name: str) -> list[list[str]]:
     """The rows of one stack; what was not measured says so, or what it failed with."""
     stack, cells = STACKS[name], []
-    failed = {row["side"]: row["failed"] for row in rows if row["stack"] == name and "failed" in row}
+    failed = {
+        row["side"]: row["failed"] for row in rows if row["stack"] == name and "failed" in row
+    }
     good = measured(rows, name)
     for side in sorted(good.keys() | failed.keys()):
         row, why = good.get(side, {}), failed.get(side, "not measured")

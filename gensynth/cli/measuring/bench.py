@@ -38,7 +38,9 @@ def bench(
         None, "--device", help="For ops: which table; the GPU's if there is one."
     ),
     out: Path = typer.Option(
-        None, "--out", help="For ops, evaluation, linearize: where results go; benchmarks/results/DEVICE."
+        None,
+        "--out",
+        help="For ops, evaluation, linearize: where results go; benchmarks/results/DEVICE.",
     ),
     part: list[str] = typer.Option(
         [], "--part", help="For evaluation: ladder, memory, frechet or speed; repeatable."
