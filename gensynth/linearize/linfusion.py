@@ -42,19 +42,34 @@ class Options:
     Attributes:
         projection_dim: inner width of the two networks; None for the width of the tokens, -1 for
             none, which leaves q = to_q(2 x). After weights with several it is None.
+        projection_scale: what the width of the tokens is divided by for that, where projection_dim
+            is None; 16 was published for SDXL. Weights bring their own.
         seed: of their first layers. The last ones start at zero, so the distillation of a model
             begins with linear attention of its own queries and keys.
     """
 
     projection_dim: int | None = None
+    projection_scale: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         inner = self.projection_dim
         if inner is not None and (not is_whole(inner) or (inner < 1 and inner != -1)):
             raise UsageError(f"projection_dim must be a whole number from 1, or -1, got {inner!r}.")
+        scale = self.projection_scale
+        if not is_whole(scale) or scale < 1 or (scale > 1 and inner is not None):
+            raise UsageError(
+                f"projection_scale must be a whole number from 1, without projection_dim, got "
+                f"{scale!r}."
+            )
         if not is_whole(self.seed) or self.seed < 0:
             raise UsageError(f"seed must be a whole number from 0, got {self.seed!r}.")
+
+    def inner(self, width: int) -> int | None:
+        """Of the networks of an attention of that width; None for the width itself."""
+        if self.projection_scale == 1:
+            return self.projection_dim
+        return max(1, width // self.projection_scale)
 
     def operator_keywords(self, height: int, width: int, text: int) -> dict[str, Any]:
         """Of the operator, beside queries, keys and values."""
@@ -103,7 +118,7 @@ def additions(
     Args:
         number: of the attention in its model, so that each begins otherwise.
     """
-    inner = options.projection_dim if state is None else inner_width(state)
+    inner = options.inner(size.width) if state is None else inner_width(state)
     generator = torch.Generator().manual_seed(options.seed + number)
     return {name: network(size.width, inner, generator) for name in ADDED}
 
@@ -135,7 +150,8 @@ def around(model: Any, options: Options, ours: bool) -> list[Change]:
     """What changes beside the attentions: the configuration of a model of ours."""
     if not ours:
         return []
-    return [configured(model, mixer=MIXER, projection_dim=options.projection_dim)]
+    inner = options.inner(model.config.hidden_size)
+    return [configured(model, mixer=MIXER, projection_dim=inner)]
 
 
 def side(options: Options) -> int:

@@ -197,6 +197,20 @@ def test_models_without_weights(saved, tmp_path):
     assert not (tmp_path / "student").exists()
 
 
+def test_networks_of_a_part_of_the_width(tmp_path):
+    """projection_scale, as SDXL's were published; saved and loaded as the widths that they are."""
+    model = bare("sdxl")
+    done = gensynth.linearize(model, projection_scale=8)
+    for one in done.replaced:
+        first = model.get_submodule(f"{one.name}.to_q_.0")
+        assert (first.in_features, first.out_features) == (one.width, one.width // 8)
+    gensynth.linearize.save(model, tmp_path)
+    again = gensynth.linearize(bare("sdxl"), weights=tmp_path)
+    assert again.options.projection_scale == 1
+    with pytest.raises(UsageError, match="without projection_dim"):
+        gensynth.linearize(bare("sdxl"), projection_scale=8, projection_dim=4)
+
+
 def test_options_are_those_of_the_weights(saved):
     """Whether they say so themselves, or their shapes do."""
     for name, expected in (("sd", None), ("sdxl", 5)):
