@@ -18,6 +18,7 @@ FOREIGN = {
     "guidance_interval": "leave it out; guidance acts in every step",
     "timestep_respacing": "give steps",
 }
+MOST_GUIDANCE = 1000
 
 
 def check_settings(family: Family, network: Config, settings: Settings) -> None:
@@ -40,9 +41,13 @@ def check_settings(family: Family, network: Config, settings: Settings) -> None:
 
 def _check_guidance(family: Family, network: Config, settings: Settings) -> None:
     guidance, negative = settings.guidance, settings.negative
-    if guidance is not None and not 0 <= guidance < 1000:  # also refuses NaN
-        raise UsageError(f"guidance must be from 1 upwards (1 is none), got {guidance}.")
     inside = guided_inside(network)
+    if guidance is not None and not 0 <= guidance < MOST_GUIDANCE:  # also refuses NaN
+        least = "0" if inside else "1 (which is none)"
+        raise UsageError(
+            f"{family.title} takes a guidance from {least} to below {MOST_GUIDANCE}, got "
+            f"{guidance}."
+        )
     if not takes_guidance(family, network) and guidance not in (None, 1):
         raise UsageError(
             f"this {family.title} has learnt to do without guidance; leave it out, or give 1."

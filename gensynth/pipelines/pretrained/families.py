@@ -42,6 +42,7 @@ class Family:
         multiple: of pixels that the pipeline itself insists on, whatever its parts could do.
         packed: whether two by two latents are one token of the network (FLUX).
         shifted: whether latents have a mean beside their scale.
+        by_size: whether a scheduler with `use_dynamic_shifting` is told how far to shift.
         precise: whether latents stay in float32 whatever the networks compute in (Sana).
         lowered: whether prompts are read in lower case.
         fewest: steps where a scheduler says no estimate: PixArt's loop takes that after one step.
@@ -55,6 +56,7 @@ class Family:
     multiple: int = 1
     packed: bool = False
     shifted: bool = False
+    by_size: bool = False
     precise: bool = False
     lowered: bool = False
     fewest: int = 1
@@ -73,12 +75,15 @@ FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family("Stable Diffusion", "unet", _SHORT, _DIFFUSION, 8),
     "StableDiffusionXLPipeline": Family("SDXL", "unet", _POOLED, _DIFFUSION, 8),
     "StableDiffusion3Pipeline": Family(
-        "Stable Diffusion 3", "transformer", _POOLED, _FLOW, shifted=True
+        *("Stable Diffusion 3", "transformer", _POOLED, _FLOW),
+        shifted=True,
+        by_size=True,
     ),
     "FluxPipeline": Family(
         *("FLUX", "transformer", ("prompt_embeds", "pooled_prompt_embeds", ""), _FLOW),
         packed=True,
         shifted=True,
+        by_size=True,
     ),
     "PixArtAlphaPipeline": Family(
         *("PixArt-Alpha", "transformer", _MASKED, _DIFFUSION, 8),

@@ -33,7 +33,7 @@ class LoadOptions:
     vae_slicing: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype is not None and self.dtype not in DTYPES:
+        if self.dtype is not None and self.dtype not in list(DTYPES):  # a list has no hash
             raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
         if self.offload not in OFFLOADS:
             raise UsageError(f"offload must be one of {', '.join(OFFLOADS)}, got {self.offload!r}.")

@@ -32,6 +32,7 @@ from gensynth.pipelines.pretrained.scheduling import (
     check_walk,
     chosen_scheduler,
     chosen_steps,
+    end_in,
     steps_range,
 )
 from gensynth.samplers.contract import Sampler
@@ -68,7 +69,8 @@ class PretrainedPipeline:
         self.name = type(inner).__name__  # until `load` knows the name it was asked for
         self.condition = PipelinePrompts(inner, self.family)
         self._own_scheduler: Any = None  # during a walk, which has another
-        self._swapping = threading.Lock()
+        self._swapping, self._one_walk = threading.Lock(), threading.Lock()
+        self._walker: int | None = None  # the thread that draws
 
     @property
     def channels(self) -> int:
@@ -257,10 +259,9 @@ class PretrainedPipeline:
             before, taken = taken, taken + 1
 
             def preview() -> Tensor:
-                silent = len(found) == 1
-                end = (
-                    pictures.expected(scheduler, before, said, time, sample) if silent else found[1]
-                )
+                end = end_in(found, scheduler)
+                if end is None:
+                    end = pictures.expected(scheduler, before, said, time, sample)
                 return show(self.inner, self.family, end, resolved.size)
 
             on_step(Progress(taken, len(scheduler.timesteps), preview))
@@ -271,21 +272,36 @@ class PretrainedPipeline:
 
     @contextmanager
     def _walking(self, scheduler: Any) -> Iterator[None]:
-        """Within the block the pipeline has this scheduler; afterwards its own again."""
-        with self._swapping:
-            self._own_scheduler, self.inner.scheduler = self.inner.scheduler, scheduler
-        try:
-            with quietly():
-                yield
-        finally:
+        """Within the block the pipeline has this scheduler; afterwards its own again.
+
+        Walks of several threads follow each other: diffusers keeps what it does in the pipeline.
+
+        Raises:
+            UsageError: this thread draws already.
+        """
+        if self._walker == threading.get_ident():
+            raise UsageError(
+                f"{self.name} is drawing, and has one picture or batch at a time; draw the next "
+                "one after it, not in on_step."
+            )
+        with self._one_walk:
+            self._walker = threading.get_ident()
             with self._swapping:
-                self.inner.scheduler, self._own_scheduler = self._own_scheduler, None
-            self.inner.maybe_free_model_hooks()  # after a walk that was ended too
+                self._own_scheduler, self.inner.scheduler = self.inner.scheduler, scheduler
+            try:
+                with quietly():
+                    yield
+            finally:
+                with self._swapping:
+                    self.inner.scheduler, self._own_scheduler = self._own_scheduler, None
+                self.inner.maybe_free_model_hooks()  # after a walk that was ended too
+                self._walker = None
 
     def _scheduler(self) -> Any:
         """The pipeline's own scheduler, also for another thread than that which draws."""
         with self._swapping:
-            return self._own_scheduler or self.inner.scheduler
+            own = self._own_scheduler
+            return self.inner.scheduler if own is None else own
 
     def _default(self, keyword: str) -> Any:
         """What the pipeline's call takes unless told otherwise."""
