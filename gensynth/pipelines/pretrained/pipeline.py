@@ -2,9 +2,7 @@
 
 import functools
 import inspect
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -27,7 +25,6 @@ from gensynth.pipelines.pretrained.families import (
 )
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.prompts import PipelinePrompts
-from gensynth.pipelines.pretrained.quiet import quietly
 from gensynth.pipelines.pretrained.scheduling import (
     check_walk,
     chosen_scheduler,
@@ -35,6 +32,7 @@ from gensynth.pipelines.pretrained.scheduling import (
     end_in,
     steps_range,
 )
+from gensynth.pipelines.pretrained.walking import Walks
 from gensynth.samplers.contract import Sampler
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
@@ -68,9 +66,7 @@ class PretrainedPipeline:
         self.family = FAMILIES[type(inner).__name__]
         self.name = type(inner).__name__  # until `load` knows the name it was asked for
         self.condition = PipelinePrompts(inner, self.family)
-        self._own_scheduler: Any = None  # during a walk, which has another
-        self._swapping, self._one_walk = threading.Lock(), threading.Lock()
-        self._walker: int | None = None  # the thread that draws
+        self._walks = Walks()
 
     @property
     def channels(self) -> int:
@@ -115,7 +111,8 @@ class PretrainedPipeline:
         """
         given = settings or Settings()
         check_settings(self.family, self.network.config, given)
-        scheduler = chosen_scheduler(self._scheduler(), self.inner, self.family, given)
+        own_scheduler = self._walks.own_scheduler(self.inner)
+        scheduler = chosen_scheduler(own_scheduler, self.inner, self.family, given)
         if given.negative is not None:
             self.condition.item(given.negative)  # refuses what is no prompt
         guided = takes_guidance(self.family, self.network.config)
@@ -136,7 +133,7 @@ class PretrainedPipeline:
 
     def steps_range(self, size: tuple[int, int]) -> tuple[int, int]:
         """The fewest and the most steps that its scheduler takes."""
-        return steps_range(self.family, self._scheduler())
+        return steps_range(self.family, self._walks.own_scheduler(self.inner))
 
     def draw(
         self,
@@ -165,7 +162,8 @@ class PretrainedPipeline:
         items = [self.condition.item(item) for item in items]
         generators = [picture_generator(whole_seed(seed)) for seed in seeds]
         scheduler = cast(OwnLoop, resolved.sampler).scheduler
-        with self._walking(self._watched(scheduler, resolved, on_step)), torch.no_grad():
+        watched = self._watched(scheduler, resolved, on_step)
+        with self._walks.with_scheduler(self.inner, watched), torch.no_grad():
             latents = self.inner(
                 latents=self._noise(resolved.size, generators),
                 generator=generators,
@@ -269,39 +267,6 @@ class PretrainedPipeline:
 
         scheduler.step = told
         return scheduler
-
-    @contextmanager
-    def _walking(self, scheduler: Any) -> Iterator[None]:
-        """Within the block the pipeline has this scheduler; afterwards its own again.
-
-        Walks of several threads follow each other: diffusers keeps what it does in the pipeline.
-
-        Raises:
-            UsageError: this thread draws already.
-        """
-        if self._walker == threading.get_ident():
-            raise UsageError(
-                f"{self.name} is drawing, and has one picture or batch at a time; draw the next "
-                "one after it, not in on_step."
-            )
-        with self._one_walk:
-            self._walker = threading.get_ident()
-            with self._swapping:
-                self._own_scheduler, self.inner.scheduler = self.inner.scheduler, scheduler
-            try:
-                with quietly():
-                    yield
-            finally:
-                with self._swapping:
-                    self.inner.scheduler, self._own_scheduler = self._own_scheduler, None
-                self.inner.maybe_free_model_hooks()  # after a walk that was ended too
-                self._walker = None
-
-    def _scheduler(self) -> Any:
-        """The pipeline's own scheduler, also for another thread than that which draws."""
-        with self._swapping:
-            own = self._own_scheduler
-            return self.inner.scheduler if own is None else own
 
     def _default(self, keyword: str) -> Any:
         """What the pipeline's call takes unless told otherwise."""
