@@ -23,6 +23,7 @@ from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.pipelines.pretrained.quiet import quietly
 from gensynth.pipelines.pretrained.together import check_readers, check_together
 from gensynth.stored import check_finite, check_fit, choose_variant, read_json
+from gensynth.system.memory import LESS, telling_full
 
 Entries = dict[str, Any]  # part -> its class
 # What a part has to be, by the start of its name.
@@ -67,16 +68,18 @@ def open_pretrained(
         entries = checked_entries(folder, index, kind)
         check_readers(folder, entries, kind)
         variants = check_parts(folder, entries, variant)
-        with telling_damage(folder):
-            parts = load_parts(folder, entries, variants, dtype_of(options, device))
-            check_together(folder, FAMILIES[name], parts)
-            inner = kind(**{**_left_out(kind), **parts, **_settings(index, kind)})
-    for part, loaded in parts.items():
-        if isinstance(loaded, torch.nn.Module):
-            check_finite(loaded.eval(), str(folder / part))
-    inner.set_progress_bar_config(disable=True)
-    _place(inner, device, options)
-    pipeline = PretrainedPipeline(inner, options)
+        lighter = ", ".join([*options.lighter(device.type), LESS])
+        with telling_full(f"{model} cannot be loaded", lighter):
+            with telling_damage(folder):
+                parts = load_parts(folder, entries, variants, dtype_of(options, device))
+                check_together(folder, FAMILIES[name], parts)
+                inner = kind(**{**_left_out(kind), **parts, **_settings(index, kind)})
+            for part, loaded in parts.items():
+                if isinstance(loaded, torch.nn.Module):
+                    check_finite(loaded.eval(), str(folder / part))
+            inner.set_progress_bar_config(disable=True)
+            _place(inner, device, options)
+    pipeline = PretrainedPipeline(inner, options, variant)
     pipeline.name = model
     return pipeline
 

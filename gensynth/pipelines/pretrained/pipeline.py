@@ -54,6 +54,7 @@ class PretrainedPipeline:
     Args:
         inner: one whose class is in `FAMILIES`.
         options: how it was loaded.
+        variant: of the weights, as it was asked for.
 
     Attributes:
         inner: diffusers' pipeline, to be changed by whoever knows it: LoRA, `linearize`, ...
@@ -61,8 +62,8 @@ class PretrainedPipeline:
 
     lora: Adapters | None = None
 
-    def __init__(self, inner: Any, options: LoadOptions | None = None):
-        self.inner, self.options = inner, options or LoadOptions()
+    def __init__(self, inner: Any, options: LoadOptions | None = None, variant: str | None = None):
+        self.inner, self.options, self.variant = inner, options or LoadOptions(), variant
         self.family = FAMILIES[type(inner).__name__]
         self.name = type(inner).__name__  # until `load` knows the name it was asked for
         self.condition = PipelinePrompts(inner, self.family)
@@ -183,9 +184,11 @@ class PretrainedPipeline:
         return ["nothing to do: diffusers' attention is the quick one of torch already."]
 
     def facts(self) -> dict[str, Any]:
-        """How it was loaded, as far as it changes pictures."""
-        tiles = {"vae_tiling": True} if self.options.vae_tiling else {}
-        return {"dtype": str(self.dtype).removeprefix("torch."), **tiles}
+        """How it was loaded, as far as it changes pictures; `options.as_loaded` reads it."""
+        facts: dict[str, Any] = {"dtype": str(self.dtype).removeprefix("torch.")}
+        if self.options.vae_tiling:
+            facts["vae_tiling"] = True
+        return facts if self.variant is None else {**facts, "variant": self.variant}
 
     def _told(self, prompts: list[str], resolved: Resolved) -> dict[str, Any]:
         """What the call is told of prompts, and of what to lead away from, by its keywords."""
