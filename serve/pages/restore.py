@@ -83,7 +83,7 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
 def _otherwise(recipe: dict[str, Any], pipeline: Pipeline) -> list[str]:
     """How the model of a recipe was loaded otherwise than it is here, in words."""
     here, there = as_loaded(facts_of(pipeline)), as_loaded(recipe)
-    if here == there:
+    if not there or here == there:  # the recipe says nothing of it, or the same
         return []
     return [f"it was drawn with the model loaded with {_shown(there)}; here it is {_shown(here)}"]
 

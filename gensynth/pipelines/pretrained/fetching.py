@@ -7,8 +7,9 @@ from typing import Any
 
 from gensynth.conditions.encoder_files import OLDER_WORDS
 from gensynth.errors import GensynthError, RefusedError
+from gensynth.files import PICKLES
 from gensynth.pipelines.pretrained.families import LEFT_OUT
-from gensynth.stored import INDEX, PICKLES, WEIGHTS, choose_variant, weight_files
+from gensynth.stored import INDEX, WEIGHTS, choose_variant, weight_files
 from gensynth.system import hub
 
 
