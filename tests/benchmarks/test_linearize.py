@@ -101,6 +101,7 @@ def test_full_attention_that_does_not_fit_leaves_the_linear_row(tmp_path, monkey
         return {"linear_seconds": 1.0}
 
     monkeypatch.setattr(linearize, "measure", measure)
+    monkeypatch.setattr(linearize, "STACKS", {FLUX_BLOCKS: STACKS[FLUX_BLOCKS]})
     monkeypatch.setattr(linearize, "SIDES", (2,))
     ledger = Ledger(tmp_path, "linearize", ABOUT, minutes=1)
     linearize.measure_all(ledger, 1.0)
