@@ -10,6 +10,7 @@ from PIL import Image
 
 import gensynth
 from gensynth.errors import UsageError
+from gensynth.pipelines.pretrained.linear import save_linearized
 from gensynth.sampling.generate import Picture
 from gensynth.sampling.outputs import read_recipe, recipe, save_picture
 from gensynth.settings import Settings
@@ -21,11 +22,18 @@ from gensynth_serve.web.app import create_app
 
 SMALL = json.dumps({"size": [64, 64]})  # FLUX's own is 1024x1024
 FAMILIES = ["sd", "sdxl", "sd3", "flux", "pixart", "sana"]
+LINEAR = {"sdxl": {"method": "linfusion"}, "flux": {"method": "clear", "window": 2}}
 
 
 @pytest.fixture(scope="module")
 def handlers(pretrained_folder, tmp_path_factory):
     pipelines = {kind: gensynth.load(pretrained_folder(kind)) for kind in FAMILIES}
+    for kind, options in LINEAR.items():
+        student = gensynth.load(pretrained_folder(kind))
+        gensynth.linearize(student, **options)
+        folder = tmp_path_factory.mktemp(f"linear-{kind}")
+        save_linearized(student, folder)
+        pipelines[f"linear {kind}"] = gensynth.load(folder)
     engine = Engine(pipelines, tmp_path_factory.mktemp("pictures"))
     yield Handlers(engine)
     assert engine.stop(60)
@@ -42,7 +50,7 @@ def generated(handlers, model, prompt, negative=None, guidance=None, settings=SM
     return live[-1], recipes
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", [*FAMILIES, *(f"linear {kind}" for kind in LINEAR)])
 def test_every_family_draws_on_the_page(handlers, kind):
     live, made = generated(handlers, kind, "a red apple")
     assert "done in" in live and "Warning" not in live

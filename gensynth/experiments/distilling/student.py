@@ -12,7 +12,7 @@ from torch import nn
 from gensynth.config import Distill, Experiment
 from gensynth.errors import UsageError
 from gensynth.experiments.beginning.patterns import chosen
-from gensynth.experiments.distilling.teacher import objective_of, open_teacher, place_of
+from gensynth.experiments.distilling.teacher import objective_of, open_teacher
 from gensynth.files import write_text
 from gensynth.linearize import save
 from gensynth.linearize.contract import Linearized
@@ -21,7 +21,7 @@ from gensynth.linearize.swap import linearize
 from gensynth.lora.mark import mark_of
 from gensynth.objectives import Objective
 from gensynth.objectives.distill import DistillObjective
-from gensynth.pipelines.finding import INDEX, LINEARIZED
+from gensynth.pipelines.pretrained.linear import save_linearized
 from gensynth.pipelines.pretrained.network import CALLS, Network
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 
@@ -84,13 +84,7 @@ class Distillation:
         """
         folder = checkpoint / "model"
         if isinstance(self.pipeline, PretrainedPipeline):
-            save(self.pipeline, folder)
-            index = {
-                "_class_name": LINEARIZED,
-                "base": place_of(self.section.teacher),
-                "method": self.done.method,
-            }
-            write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+            save_linearized(self.pipeline, folder)
         else:
             self.pipeline.save_pretrained(folder)
             save(self.pipeline, folder)

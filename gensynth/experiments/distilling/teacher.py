@@ -1,6 +1,5 @@
 """The teacher of a distillation: what its folder says, and what it was trained with."""
 
-from pathlib import Path
 from typing import Any
 
 from gensynth.autoencoders.kl import KLAutoencoder
@@ -96,9 +95,3 @@ def check_classes(condition: Condition, names: list[str], teacher: str) -> None:
         f"the classes of the data ({', '.join(names[:3])}, ...) are not those of the teacher "
         f"{teacher} ({', '.join(list(known)[:3])}, ...); give the data that it was trained on."
     )
-
-
-def place_of(teacher: str) -> str:
-    """A teacher as a folder of another machine would name it: a hub id or name, or a full path."""
-    path = Path(teacher)
-    return str(path.resolve()) if path.exists() else teacher
