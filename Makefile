@@ -27,7 +27,7 @@ demo-masked: $(INSTALLED)
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # What takes no more than ten seconds each; `make test-all` is what .ci/run asks for; `make test-long`:
-# 400 damaged inputs for each reader, and kills with everything on.
+# 400 damaged inputs for each reader, kills with everything on, kernels compiled for GPUs, large memory.
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not long"
 

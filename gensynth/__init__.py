@@ -22,6 +22,7 @@ if _TYPE_CHECKING:
         errors,
         evaluation,
         experiments,
+        linearize,
         metrics,
         models,
         objectives,
@@ -34,6 +35,7 @@ if _TYPE_CHECKING:
         training,
     )
     from gensynth.experiments.read import load_experiment
+    from gensynth.linearize import restore
     from gensynth.models import create_model
     from gensynth.pipelines.loading import load
     from gensynth.samplers import guidance
@@ -53,6 +55,7 @@ __all__ = [
     "evaluation",
     "experiments",
     "guidance",
+    "linearize",
     "load",
     "load_experiment",
     "metrics",
@@ -60,6 +63,7 @@ __all__ = [
     "objectives",
     "ops",
     "pipelines",
+    "restore",
     "samplers",
     "sampling",
     "seeding",
@@ -74,6 +78,7 @@ _HOMES = {
     "guidance": "gensynth.samplers.guidance",
     "load": "gensynth.pipelines.loading",
     "load_experiment": "gensynth.experiments.read",
+    "restore": "gensynth.linearize",
 }
 
 

@@ -7,7 +7,7 @@ in one file or in shards that an index lists.
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from gensynth.errors import CorruptError, InputError, RefusedError, first_line
 from gensynth.files import DAMAGED
 
 STEM = "diffusion_pytorch_model"
+STEMS = (STEM, "model")  # diffusers' and transformers'
 _VARIANT = r"(?:\.(?P<variant>.+?))?"
-WEIGHTS = re.compile(rf"{STEM}{_VARIANT}(?:-\d+-of-\d+)?\.safetensors")
-INDEX = re.compile(rf"{STEM}\.safetensors\.index{_VARIANT}\.json")
+WEIGHTS = {s: re.compile(rf"{s}{_VARIANT}(?:-\d+-of-\d+)?\.safetensors") for s in STEMS}
+INDEX = {s: re.compile(rf"{s}\.safetensors\.index{_VARIANT}\.json") for s in STEMS}
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHOWN = 3  # differences named in an error
 MOST = 20_000  # parameters of a network of another library; published ones have hundreds
 SPARE = 64  # parameters that a constructor may make and throw away
@@ -51,8 +53,18 @@ def read_json(file: Path) -> Any:
 def variants(folder: Path) -> list[str | None]:
     """The variants of the weights in a folder, in order; None: the one without a name, first."""
     names = [file.name for file in folder.iterdir() if file.is_file()]
-    found = [m["variant"] for name in names if (m := (WEIGHTS.fullmatch(name) or _index(name)))]
+    stem = stem_in(folder)
+    found = [m["variant"] for name in names if (m := _named(stem, name))]
     return sorted(set(found), key=lambda variant: variant or "")
+
+
+def stem_in(folder: Path) -> str:
+    """How the weights in a folder begin: diffusers' way, or where there are none transformers'."""
+    names = [file.name for file in folder.iterdir()]
+    for stem in STEMS:
+        if any(_named(stem, name) for name in names):
+            return stem
+    return STEM
 
 
 def choose_variant(folders: Sequence[Path], asked: str | None) -> dict[Path, str | None]:
@@ -89,13 +101,15 @@ def weight_files(folder: Path, variant: str | None) -> list[Path]:
 
     Raises:
         CorruptError: there are none, or an index is damaged.
-        RefusedError: an index leads out of the folder, or to files that are not there.
+        RefusedError: an index leads out of the folder, or to files that are not there; or all that
+            is there is a pickle.
     """
-    dotted = "" if variant is None else f".{variant}"
-    index = folder / f"{STEM}.safetensors.index{dotted}.json"
-    whole = folder / f"{STEM}{dotted}.safetensors"
+    dotted, stem = "" if variant is None else f".{variant}", stem_in(folder)
+    index = folder / f"{stem}.safetensors.index{dotted}.json"
+    whole = folder / f"{stem}{dotted}.safetensors"
     if not index.is_file():
         if not whole.is_file():
+            _refuse_pickles(folder)
             raise CorruptError(f"{folder} has no weights: {whole.name} is missing.")
         return [whole]
     content = read_json(index)
@@ -108,6 +122,15 @@ def weight_files(folder: Path, variant: str | None) -> list[Path]:
             instead = f"; if {whole.name} is whole, delete the index" if whole.is_file() else ""
             raise RefusedError(f"{index} names {name!r}, which is not a file beside it{instead}.")
     return [folder / name for name in sorted(set(shards.values()))]
+
+
+def _refuse_pickles(folder: Path) -> None:
+    found = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    if found:
+        raise RefusedError(
+            f"{folder} has its weights as a pickle ({found[0]}), which can run code when loaded; "
+            "take the same weights as safetensors."
+        )
 
 
 def shapes_in(files: Sequence[Path]) -> Shapes:
@@ -127,7 +150,13 @@ def shapes_in(files: Sequence[Path]) -> Shapes:
     return shapes
 
 
-def check_fit(kind: Any, folder: Path, variant: str | None, names: bool = True) -> None:
+def check_fit(
+    kind: Any,
+    folder: Path,
+    variant: str | None,
+    names: bool = True,
+    make: Callable[[dict[str, Any]], nn.Module] | None = None,
+) -> None:
     """Refuses weights that are not those of the config.json beside them, before anything is built.
 
     The model is made without memory, and no further than the file has tensors: a configuration may
@@ -136,6 +165,7 @@ def check_fit(kind: Any, folder: Path, variant: str | None, names: bool = True) 
     Args:
         kind: the model's class, of diffusers.
         names: whether the tensors must have the model's names; old autoencoders have others.
+        make: a model of the content of config.json; None: as diffusers makes one.
 
     Raises:
         CorruptError: missing, unexpected or otherwise shaped tensors, or a configuration that no
@@ -147,7 +177,7 @@ def check_fit(kind: Any, folder: Path, variant: str | None, names: bool = True) 
         raise CorruptError(f"{folder / 'config.json'} holds no settings.")
     try:
         with at_most(len(stored) + SPARE), torch.device("meta"):
-            model = kind.from_config(config)
+            model = (make or kind.from_config)(config)
     except TooLarge as error:
         raise CorruptError(
             f"{folder / 'config.json'} asks for a model of more than the {len(stored)} tensors "
@@ -246,7 +276,7 @@ def set_aside(folders: Sequence[Path], variant: str | None) -> Iterator[None]:
     done = False
     try:
         for file in [file for folder in folders for file in folder.iterdir() if file.is_file()]:
-            named = WEIGHTS.fullmatch(file.name) or _index(file.name)
+            named = _named(STEM, file.name)
             if named and named["variant"] == variant:
                 hidden = file.with_name(f".{file.name}.old")
                 file.replace(hidden)
@@ -261,8 +291,8 @@ def set_aside(folders: Sequence[Path], variant: str | None) -> Iterator[None]:
                 hidden.replace(file)
 
 
-def _index(name: str) -> re.Match[str] | None:
-    return INDEX.fullmatch(name)
+def _named(stem: str, name: str) -> re.Match[str] | None:
+    return WEIGHTS[stem].fullmatch(name) or INDEX[stem].fullmatch(name)
 
 
 def _above(folders: Sequence[Path]) -> Path:

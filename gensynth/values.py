@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Real
 from typing import Any
@@ -46,16 +46,18 @@ def read_interval(text: str) -> tuple[float, float]:
     return low, high
 
 
-def read_options(texts: list[str]) -> dict[str, Any] | None:
-    """The keywords in texts like "top_k=50"."""
+def read_options(
+    texts: Sequence[str], option: str = "--option", example: str = "key=value"
+) -> dict[str, Any] | None:
+    """The keywords in texts like "top_k=50", which were given as `option`."""
     from gensynth.config.yaml_text import parse_yaml  # not before an option is given
 
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--option must look like key=value, got {text!r}.")
-        options[key.strip()] = parse_yaml(value, f"--option {text}")
+            raise UsageError(f"{option} must look like {example}, got {text!r}.")
+        options[key.strip()] = parse_yaml(value, f"{option} {text}")
     return options or None
 
 

@@ -271,6 +271,21 @@ def text_model_folder(text_pipeline, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pretrained_folder(tmp_path_factory) -> Callable[[str], Path]:
+    """The folder of a tiny pipeline of diffusers: "sd", "flux", ... Copy it before changing it."""
+    import tiny_pipelines
+
+    place = tmp_path_factory.mktemp("pretrained")
+
+    def saved(kind: str) -> Path:
+        if not (place / kind).is_dir():
+            getattr(tiny_pipelines, f"tiny_{kind}")().save_pretrained(place / kind)
+        return place / kind
+
+    return saved
+
+
+@pytest.fixture(scope="session")
 def tiny_vae_folder(tmp_path_factory) -> Path:
     """An AutoencoderKL with random weights, as diffusers saves one: 8 pixels a position."""
     from diffusers import AutoencoderKL

@@ -12,6 +12,8 @@ import gensynth
 ROOT = Path(__file__).parent.parent
 NAMES = [
     "create_model",
+    "linearize",
+    "linearize.save",
     "load",
     "load_experiment",
     "autoencoders.open_autoencoder",
@@ -28,6 +30,7 @@ NAMES = [
     "ops.linear_attention",
     "ops.local_attention",
     "pipelines.PIPELINES.get",
+    "restore",
     "sampling.masked.halton_order",
     "training.loop.train",
 ]

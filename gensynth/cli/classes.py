@@ -72,13 +72,17 @@ def condition_of(model: str) -> "Condition":
 
     from diffusers.configuration_utils import FrozenDict
 
-    from gensynth.conditions import condition_kind
+    from gensynth.conditions import Texts, condition_kind
     from gensynth.errors import CorruptError
-    from gensynth.pipelines.finding import INDEX, resolve
+    from gensynth.files import json_in
+    from gensynth.pipelines.finding import INDEX, parts_folder, pretrained_class
+    from gensynth.pipelines.pretrained.families import EXAMPLES, LENGTH
     from gensynth.preflight.drawing import condition_in
     from gensynth.stored import read_json
 
-    folder = resolve(model)
+    folder = parts_folder(model)
+    if pretrained_class(json_in(folder / INDEX)) is not None:
+        return Texts(LENGTH, examples=EXAMPLES)
     index, config = read_json(folder / INDEX), read_json(folder / "model" / "config.json")
     about = index if isinstance(index, dict) else {}
     kind = condition_kind(str(about.get("condition_kind", "classes")))

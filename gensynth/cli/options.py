@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from gensynth.pipelines.pretrained.options import HELP
 from gensynth.settings import Setting, Settings, known_settings, option_of
 
 Command = Callable[..., Any]
@@ -23,6 +24,7 @@ VARIANT = typer.Option(
     "--variant",
     help='Of a model\'s weights, such as "fp16". [default: the plain or only one]',
 )
+LOAD = typer.Option([], "--load", metavar="KEY=VALUE", help=HELP)
 PROMPTS = typer.Option(
     None,
     "--prompt",

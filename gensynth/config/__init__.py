@@ -13,6 +13,7 @@ from gensynth.config.evaluation import Evaluation
 from gensynth.config.objectives import (
     DDPM,
     Dispersive,
+    Distill,
     Flow,
     LayerSync,
     Masked,
@@ -40,6 +41,7 @@ __all__ = [
     "Checkpoint",
     "Data",
     "Dispersive",
+    "Distill",
     "Evaluation",
     "Experiment",
     "Flow",
@@ -57,6 +59,9 @@ __all__ = [
     "Training",
     "parse_yaml",
 ]
+
+
+OF_TEACHER = "teacher"  # the name of a model that objective distill makes of its teacher
 
 
 class Model(Section):
@@ -127,6 +132,33 @@ class Experiment(Section):
             raise ValueError(
                 f"training.batch_size {self.training.batch_size} cannot be split into "
                 f"training.gradient_accumulation {self.training.gradient_accumulation} equal parts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def teacher_decides(self) -> Self:
+        if self.objective.name != "distill":
+            if self.model.name == OF_TEACHER:
+                raise ValueError("model.name teacher is for objective distill; name a model")
+            return self
+        told = {
+            "model": (self.model, Model(name=OF_TEACHER)),
+            "condition": (self.condition, Shown()),
+            "autoencoder": (self.autoencoder, Autoencoder()),
+            "init_from": (self.init_from, None),
+            "lora": (self.lora, None),
+            "regularizers": (self.regularizers, []),
+            "training.freeze": (self.training.freeze, []),
+            "training.compile": (self.training.compile, False),
+            "sampling, but for every and num,": (
+                self.sampling,
+                Sampling(every=self.sampling.every, num=self.sampling.num),
+            ),
+        }
+        given = [name for name, (value, own) in told.items() if value != own]
+        if given:
+            raise ValueError(
+                f"objective distill takes all that from its teacher: leave {given[0]} out"
             )
         return self
 

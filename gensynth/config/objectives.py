@@ -124,7 +124,46 @@ class Reconstruction(Section):
     label_dropout: ClassVar[float] = 0.0
 
 
-Objective = Flow | DDPM | Masked | Reconstruction
+class Distill(Section):
+    """A model whose attention was made linear learns from the one it was made of.
+
+    The loss is data * (that of the teacher's own training) + output * (squared error of the two
+    outputs) + attention * (mean squared error of the outputs of their attentions), as LinFusion
+    (arXiv 2409.02097) and CLEAR (arXiv 2412.16112) are trained.
+    """
+
+    works_on: ClassVar[str] = "latents"
+    draws: ClassVar[bool] = True
+    learns_variance: ClassVar[bool] = False
+    predicts: ClassVar[str] = ""  # what the teacher does
+    scheduler_keywords: ClassVar[dict[str, str]] = {}
+    pipeline_keywords: ClassVar[dict[str, Any]] = {}
+    name: Literal["distill"] = "distill"
+    teacher: Place  # folder, run or hub id, of a DiT of ours or a pipeline of diffusers
+    method: Literal["linfusion", "clear"] = "linfusion"
+    options: dict[str, Any] = Field(default_factory=dict)  # of `gensynth.linearize`: window, ...
+    weights: Place | None = None  # to begin with, as of `gensynth.linearize`; none: the teacher's
+    data: Weight = 1.0
+    output: Weight = 0.5
+    attention: Weight = 0.5
+    # Attentions whose outputs are compared, by patterns of their names and, of all that are
+    # replaced, every so many. CLEAR: ["single_transformer_blocks"] and 4.
+    attentions: Annotated[list[str], Field(min_length=1)] = Field(default_factory=lambda: ["*"])
+    every: Positive = 1
+    time: Literal["uniform", "logit-normal"] = "uniform"  # of flows, as in objective flow
+    logit_mean: float = 0.0
+    logit_std: Annotated[float, Field(gt=0)] = 1.0
+    label_dropout: Share = 0.1  # published: 0, but guided drawing asks without words too
+    guidance: Annotated[float, Field(ge=0)] = 3.5  # that networks are told that take it: FLUX.1-dev
+
+    @model_validator(mode="after")
+    def something_is_learnt(self) -> Self:
+        if self.data == self.output == self.attention == 0:
+            raise ValueError("data, output and attention are 0, so that there is nothing to learn")
+        return self
+
+
+Objective = Flow | DDPM | Masked | Reconstruction | Distill
 
 
 class Dispersive(Section):

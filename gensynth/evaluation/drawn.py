@@ -18,6 +18,8 @@ from gensynth.evaluation.protocols.protocols import LabelRule
 from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import OnStep, Pipeline
 from gensynth.pipelines.loading import load, with_guide
+from gensynth.pipelines.pretrained.options import LoadOptions
+from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.processes import processes
 from gensynth.sampling.generate import Picture, generate
 from gensynth.sampling.job import fingerprint_of
@@ -34,11 +36,20 @@ class AtHand:
     fingerprint: str
 
     @classmethod
-    def loaded(cls, name: str, variant: str | None = None, lora: Sequence[Wanted] = ()) -> "AtHand":
+    def loaded(
+        cls,
+        name: str,
+        variant: str | None = None,
+        lora: Sequence[Wanted] = (),
+        options: LoadOptions | None = None,
+    ) -> "AtHand":
         """The model of a name, folder or hub id with adapters, as for `gensynth.load`."""
-        # The fingerprint is of the weights of all variants.
+        how = {} if options is None else options.given()
+        pipeline = load(name, processes().device, variant, lora, **how)
+        # The fingerprint is of the weights of all variants; those of a hub id are here by now.
         own = fingerprint_of(name) + ("" if variant is None else f" {variant}")
-        pipeline = load(name, processes().device, variant, lora)
+        if isinstance(pipeline, PretrainedPipeline):
+            own += json.dumps(pipeline.facts())
         if pipeline.lora is not None:
             own += json.dumps(pipeline.lora.facts())
         return cls(name, pipeline, own)

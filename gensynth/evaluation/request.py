@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gensynth.evaluation.measuring.features import Effort, Images
     from gensynth.evaluation.measuring.measured import Measured
     from gensynth.lora.folder import Wanted
+    from gensynth.pipelines.pretrained.options import LoadOptions
 
 NUM_DRAWN = 50_000  # samples of published numbers
 
@@ -51,6 +52,7 @@ class Request:
     batch_size: int | None = None
     workers: int = 0
     lora: tuple[str, ...] = ()
+    load: tuple[str, ...] = ()
     cross_check: str | None = None
     selfcheck: bool = False
 
@@ -89,12 +91,16 @@ class Request:
         from gensynth.preflight import measuring
         from gensynth.preflight.adapters import check_adapters
         from gensynth.preflight.drawing import check_model
+        from gensynth.preflight.pretrained import check_options, refuse_pretrained
 
         if self.metrics is not None:
             measuring.check_metrics(self._metrics())
         if self.protocol is None and not self.selfcheck:
             measuring.check_space(self.extractor, self.weights, self.download)
+        if self.model is not None and self.protocol is not None:
+            refuse_pretrained(self.model, "a protocol draws classes; leave --protocol out")
         if self.model is not None:
+            check_options([self.model], self.load)
             check_model(self.model, self.drawing, lora=check_adapters(self.model, self.lora))
         elif self.samples is not None and not self.selfcheck:
             measuring.check_images(self.samples)
@@ -124,6 +130,7 @@ class Request:
     def flags_of_drawing(self) -> dict[str, Any]:
         given = {option_of(name): value for name, value in self.drawing.given().items()}
         flags = {"--labels": self.labels, "--variant": self.variant, "--lora": self.lora or None}
+        flags |= {"--load": self.load or None}
         return given | flags
 
     def effort(
@@ -223,13 +230,18 @@ class Request:
 
         return [Wanted.read(one) for one in self.lora]
 
+    def _options(self) -> "LoadOptions":
+        from gensynth.pipelines.pretrained.options import LoadOptions
+
+        return LoadOptions.read(self.load)
+
     def _samples(self) -> "str | Images":
         if self.model is None:
             assert self.samples is not None
             return self.samples
         from gensynth.evaluation.drawn import AtHand, DrawnImages  # loads torch and diffusers
 
-        model = AtHand.loaded(self.model, self.variant, self._adapters())
+        model = AtHand.loaded(self.model, self.variant, self._adapters(), self._options())
         prompts = self._prompts(model.pipeline.condition.reads == "texts")
         number = NUM_DRAWN if prompts is None else len(prompts)
         return DrawnImages(

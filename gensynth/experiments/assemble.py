@@ -20,6 +20,8 @@ from gensynth.experiments.build import (
     build_objective,
     build_pipeline,
 )
+from gensynth.experiments.distilling.student import Distillation, distillation
+from gensynth.experiments.distilling.teacher import check_classes, codec_of
 from gensynth.experiments.encoding_texts import use_encoded_texts
 from gensynth.experiments.regularization import Regularization
 from gensynth.objectives import Objective
@@ -36,6 +38,7 @@ class Parts:
         model: the backbone, or the tokenizer, without wrappers.
         objective: model and batch -> loss.
         regularization: further terms of the loss.
+        distillation: where the model is a student, all about that.
     """
 
     experiment: Experiment
@@ -44,9 +47,12 @@ class Parts:
     model: ModelMixin
     objective: Objective
     regularization: Regularization
+    distillation: Distillation | None = None
 
     def pipeline(self, model: Any = None) -> SavedPipeline:
         """A pipeline of the model as it is now, or of another one in its place."""
+        if self.distillation is not None:
+            return self.distillation.pipeline
         model = self.model if model is None else model
         return build_pipeline(self.experiment, model, self.condition, self.autoencoder)
 
@@ -85,6 +91,8 @@ def assemble(
         UsageError: parts that do not fit the data or each other.
         InputError, CorruptError: an autoencoder or a frozen encoder that cannot be loaded.
     """
+    if experiment.objective.name == "distill":
+        return assemble_distilled(experiment, classes, device, processes)
     condition = build_condition(experiment, classes, captions, begun)
     use_encoded_texts(condition, experiment.data)
     check_named(experiment, condition)
@@ -97,3 +105,38 @@ def assemble(
     regularization = Regularization(experiment, model, processes)
     objective = build_objective(experiment, model.to(device), condition)
     return Parts(experiment, condition, autoencoder, model, objective, regularization)
+
+
+def assemble_distilled(
+    experiment: Experiment, classes: list[str], device: torch.device, processes: int
+) -> Parts:
+    """Everything of a distillation, most of which is the teacher's."""
+    pair = distillation(experiment)
+    condition, codec = pair.pipeline.condition, codec_of(pair.pipeline)
+    use_encoded_texts(condition, experiment.data)
+    check_classes(condition, classes, pair.section.teacher)
+    check_size(experiment, codec, pair.student)
+    pair.to(device)
+    model: Any = lay_out(pair.student, experiment.training).to(device)
+    objective = pair.objective(condition.none(device), device)
+    regularization = Regularization(experiment, model, processes)
+    return Parts(experiment, condition, codec.to(device), model, objective, regularization, pair)
+
+
+def check_size(experiment: Experiment, codec: Any, student: Any) -> None:
+    """
+    Raises:
+        UsageError: a size of pictures that the student cannot take; says which it can.
+    """
+    multiple, size = codec.patch * student.size_multiple, experiment.data.size
+    if size % multiple:
+        near = max(multiple, round(size / multiple) * multiple)
+        raise UsageError(
+            f"data.size is {size}, but with these options the student takes multiples of "
+            f"{multiple} pixels; set data.size={near}."
+        )
+    if codec.channels != experiment.data.channels:
+        raise UsageError(
+            f"data.channels is {experiment.data.channels}, but the teacher draws pictures of "
+            f"{codec.channels} channels; set data.channels={codec.channels}."
+        )

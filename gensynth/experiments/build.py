@@ -12,6 +12,7 @@ from gensynth.autoencoders import PixelAutoencoder, open_autoencoder
 from gensynth.conditions import Condition, condition_kind
 from gensynth.config import Experiment
 from gensynth.errors import UsageError
+from gensynth.experiments.distilling.teacher import codec_of, open_teacher, told_by
 from gensynth.experiments.encoders import PerceptualDistance
 from gensynth.models import constructor_keywords, create_model, preset
 from gensynth.objectives import Objective, create_objective
@@ -41,7 +42,10 @@ def build_condition(
 
 def reads_texts(experiment: Experiment) -> bool:
     """Whether the captions of the pictures are needed, and not their classes."""
-    return condition_kind(experiment.condition.kind).reads == "texts"
+    kind = experiment.condition.kind
+    if experiment.objective.name == "distill":
+        kind = told_by(experiment.objective.teacher)
+    return condition_kind(kind).reads == "texts"
 
 
 def build_autoencoder(experiment: Experiment) -> Any:
@@ -52,6 +56,8 @@ def build_autoencoder(experiment: Experiment) -> Any:
         UsageError: one that is not what the section says.
     """
     section = experiment.autoencoder
+    if experiment.objective.name == "distill":
+        return codec_of(open_teacher(experiment.objective.teacher))
     if section.path is None:
         return PixelAutoencoder(channels=experiment.data.channels, patch=section.patch)
     codec = open_autoencoder(section.path, section.kind)

@@ -1,6 +1,6 @@
 """Whether the model of an experiment can be built, found out before any data loads."""
 
-from gensynth.config import Experiment
+from gensynth.config import Distill, Experiment
 from gensynth.errors import UsageError
 
 
@@ -16,6 +16,9 @@ def check_model(experiment: Experiment) -> None:
     from gensynth.experiments.beginning.tuning import check_tuning
     from gensynth.experiments.build import build_condition, build_model, build_scheduler
 
+    if experiment.objective.name == "distill":
+        check_distilled(experiment.objective)
+        return
     name, given = experiment.model.name, experiment.model.model_extra or {}
     condition = build_condition(experiment, ["one", "two"])  # stand-ins: no data are open yet
     if experiment.objective.draws:
@@ -41,3 +44,19 @@ def check_model(experiment: Experiment) -> None:
         from gensynth.experiments.regularization import check_regularizers
 
         check_regularizers(experiment, model)
+
+
+def check_distilled(section: Distill) -> None:
+    """Checks what can be known of a distillation without its teacher's weights.
+
+    Raises:
+        UsageError: options that the method does not have.
+        InputError, RefusedError: there is no such teacher.
+    """
+    from gensynth.experiments.distilling.teacher import told_by
+    from gensynth.linearize.swap import METHODS, check_options, choose
+
+    told_by(section.teacher)  # is there one?
+    check_options(METHODS[section.method], section.options)
+    if section.weights is None:  # else these bring their own
+        choose(METHODS[section.method], section.options)

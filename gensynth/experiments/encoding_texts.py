@@ -3,22 +3,26 @@
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from gensynth.conditions.text_encoder import FrozenTextEncoder
 from gensynth.conditions.texts import SMALL, Texts
 from gensynth.config import Data, Experiment
 from gensynth.data.announce import announced
+from gensynth.data.encoded.prompts import EncodedPrompts, PromptRecord, write_prompts
 from gensynth.data.encoded.texts import FOLDER, EncodedTexts, TextRecord, write_texts
 from gensynth.data.source import Source
 from gensynth.data.sources import open_source
 from gensynth.errors import OutputError, RefusedError, UsageError
 from gensynth.experiments.build import reads_texts
+from gensynth.experiments.distilling.teacher import open_teacher
 from gensynth.files import new_folder
+from gensynth.pipelines.pretrained.prompts import PipelinePrompts
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
 
 
-def encode_texts(experiment: Experiment, out: Path) -> TextRecord:
+def encode_texts(experiment: Experiment, out: Path) -> TextRecord | PromptRecord:
     """Encodes each different caption of an experiment into the folder `texts` of `out`.
 
     `out` may hold encoded images. Each caption is encoded by itself, so that training finds the
@@ -31,6 +35,7 @@ def encode_texts(experiment: Experiment, out: Path) -> TextRecord:
         OutputError: the disk is full or not writable.
     """
     encoder = frozen_encoder(experiment)
+    write: Any = write_texts if isinstance(encoder, FrozenTextEncoder) else write_prompts
     if processes().num_processes > 1:
         raise UsageError("gensynth encode is one process; start it without torchrun or accelerate.")
     folder = out / FOLDER
@@ -41,7 +46,8 @@ def encode_texts(experiment: Experiment, out: Path) -> TextRecord:
         with new_folder(folder) as temporary, progress_bar() as bar:
             task = bar.add_task("encoding", total=None)
             texts = bar.track(_different(source), task_id=task)
-            return write_texts(temporary, texts, encoder, processes().device)
+            record: TextRecord | PromptRecord = write(temporary, texts, encoder, processes().device)
+            return record
     except OSError as error:
         raise OutputError(
             f"the encoding into {folder} cannot go on: {error}. Nothing is left of it; free some "
@@ -49,13 +55,15 @@ def encode_texts(experiment: Experiment, out: Path) -> TextRecord:
         ) from error
 
 
-def frozen_encoder(experiment: Experiment) -> FrozenTextEncoder:
-    """The text encoder of an experiment that is not trained.
+def frozen_encoder(experiment: Experiment) -> FrozenTextEncoder | PipelinePrompts:
+    """What reads the captions of an experiment and is not trained.
 
     Raises:
         UsageError: there is none.
     """
     shown = experiment.condition
+    if experiment.objective.name == "distill":
+        return frozen_of(experiment.objective.teacher)
     if not reads_texts(experiment):
         raise UsageError(
             f"the captions are not needed by a model of {shown.kind}, so there is nothing to "
@@ -69,6 +77,25 @@ def frozen_encoder(experiment: Experiment) -> FrozenTextEncoder:
     return FrozenTextEncoder(shown.encoder, shown.length)
 
 
+def frozen_of(teacher: str) -> FrozenTextEncoder | PipelinePrompts:
+    """What reads the captions of a teacher.
+
+    Raises:
+        UsageError: nothing does, or its own small encoder, which its network has inside.
+    """
+    pipeline = open_teacher(teacher)
+    condition = pipeline.condition
+    if isinstance(condition, PipelinePrompts):
+        condition.inner.to(processes().device)
+        return condition
+    if not isinstance(condition, Texts) or condition.frozen is None:
+        raise UsageError(
+            f"the teacher {teacher} has no text encoder beside its network, so there is nothing to "
+            "encode; leave --text out."
+        )
+    return condition.frozen
+
+
 def use_encoded_texts(condition: object, data: Data) -> None:
     """Lets the frozen encoder of a condition, if it has one, take what is encoded from the data.
 
@@ -76,7 +103,10 @@ def use_encoded_texts(condition: object, data: Data) -> None:
         UsageError: `data.texts` without a frozen encoder, or made by another.
         InputError, CorruptError: as `EncodedTexts`.
     """
-    frozen = condition.frozen if isinstance(condition, Texts) else None
+    pretrained = isinstance(condition, PipelinePrompts)
+    frozen = None
+    if isinstance(condition, Texts):
+        frozen = condition if pretrained else condition.frozen
     if data.texts is not None and frozen is None:
         raise UsageError(
             "data.texts holds captions for a frozen text encoder, and this experiment has none; "
@@ -84,7 +114,8 @@ def use_encoded_texts(condition: object, data: Data) -> None:
         )
     folder = Path(data.texts or data.path or "") / FOLDER
     if frozen is not None and (data.texts or (data.source == "encoded" and folder.is_dir())):
-        frozen.encoded = EncodedTexts(folder, frozen)
+        reads = EncodedPrompts if isinstance(frozen, PipelinePrompts) else EncodedTexts
+        frozen.encoded = reads(folder, frozen)
 
 
 def _different(source: Source) -> Iterator[str]:

@@ -7,6 +7,7 @@ from gensynth.config import (
     DDPM,
     EMA,
     Dispersive,
+    Distill,
     Experiment,
     Flow,
     LayerSync,
@@ -25,6 +26,7 @@ OBJECTIVES: dict[str, Any] = {
     "ddpm": DDPM,
     "masked": Masked,
     "reconstruction": Reconstruction,
+    "distill": Distill,
 }
 SIMILAR = 0.5  # of a key, how near it has to be to be suggested
 VERY_SIMILAR = 0.75  # to be suggested if it stands in another section

@@ -24,6 +24,8 @@ def check_names(experiment: Experiment) -> None:
         UsageError: an unknown model, keyword, condition or scheduler, or one that the objective or
             the data contradict.
     """
+    if experiment.objective.name == "distill":
+        return  # model and condition are the teacher's
     name, given = experiment.model.name, experiment.model.model_extra or {}
     keywords = known(name).keywords  # raises for an unknown name
     for key in given:
@@ -106,7 +108,8 @@ def _check_parts(experiment: Experiment) -> None:
     name = experiment.model.name
     own = known(name)
     if not _trains(objective, own):
-        others = [key for key, section in OBJECTIVES.items() if _trains(section, own)]
+        trained = {key: section for key, section in OBJECTIVES.items() if key != "distill"}
+        others = [key for key, section in trained.items() if _trains(section, own)]
         fitting = [one for one in model_names() if _trains(objective, known(one))]
         takes = f"models of {objective.works_on}" if objective.draws else "tokenizers"
         what = f"one of {own.works_on}" if own.draws else "a tokenizer"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gensynth.config import Experiment, parse_yaml
+from gensynth.config import OF_TEACHER, Experiment, parse_yaml
 from gensynth.config.shipped import find_config
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.check import check_model
@@ -35,6 +35,9 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         )
     for override in overrides:
         _apply_override(tree, override)
+    objective = tree.get("objective")
+    if isinstance(objective, dict) and objective.get("name") == "distill":
+        tree.setdefault("model", {"name": OF_TEACHER})
     try:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:

@@ -29,6 +29,7 @@ class Progress:
 
 
 OnStep = Callable[[Progress], None]  # an exception it raises ends the drawing
+SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,17 @@ class Pipeline(Protocol):
     def optimize(self) -> list[str]:
         """Sentences that say what now makes drawing faster, and what does not and why."""
         ...
+
+
+def shown_in_turn(pipeline: Pipeline, num: int, on_step: OnStep) -> list[Image.Image]:
+    """`num` pictures, all items in turn, seeds 0, 1, ..."""
+    pictures: list[Image.Image] = []
+    every = pipeline.condition.every()
+    for begin in range(0, num, SHOWCASE_BATCH):
+        seeds = range(begin, min(begin + SHOWCASE_BATCH, num))
+        items = [every[seed % len(every)] for seed in seeds]
+        pictures += pipeline.draw(items, seeds, on_step=on_step)
+    return pictures
 
 
 class EditingPipeline(Pipeline, Protocol):

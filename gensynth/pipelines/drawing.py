@@ -15,7 +15,7 @@ from gensynth.conditions import condition_kind as find_kind
 from gensynth.data.images import to_pil
 from gensynth.errors import UsageError
 from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
-from gensynth.pipelines.contract import OnStep, Progress, Resolved
+from gensynth.pipelines.contract import OnStep, Progress, Resolved, shown_in_turn
 from gensynth.pipelines.editing import edit as editing
 from gensynth.pipelines.fit import check_codebook, check_drawable
 from gensynth.pipelines.model_call import guided_model, sampler_of
@@ -27,8 +27,6 @@ from gensynth.samplers.registry import misfit
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
 from gensynth.whole import listed
-
-SHOWCASE_BATCH = 50  # pictures drawn together in a showcase
 
 
 class DrawingPipeline(SavedPipeline):
@@ -220,13 +218,7 @@ class DrawingPipeline(SavedPipeline):
 
     def showcase(self, num: int, images: Tensor | None, on_step: OnStep) -> list[Image.Image]:
         """`num` pictures, all items in turn, seeds 0, 1, ...; `images` are not needed."""
-        pictures: list[Image.Image] = []
-        every = self.condition.every()
-        for begin in range(0, num, SHOWCASE_BATCH):
-            seeds = range(begin, min(begin + SHOWCASE_BATCH, num))
-            items = [every[seed % len(every)] for seed in seeds]
-            pictures += self.draw(items, seeds, on_step=on_step)
-        return pictures
+        return shown_in_turn(self, num, on_step)
 
     def steps_range(self, size: tuple[int, int]) -> tuple[int, int]:
         """The fewest and the most steps that its scheduler takes for pictures of `size`."""

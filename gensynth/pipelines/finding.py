@@ -1,18 +1,20 @@
 """Where a model is that is given by name, folder, run or hub id. Nothing heavy is imported."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gensynth.errors import InputError, RefusedError, nearest
+from gensynth.errors import CorruptError, InputError, RefusedError, nearest
 from gensynth.files import json_in
 from gensynth.models.known import model_names
+from gensynth.pipelines.pretrained.families import FAMILIES
 from gensynth.pretrained import PRETRAINED
 from gensynth.system import hub, outline
 from gensynth.system.disk import at_home
 
 INDEX = "model_index.json"
+LINEARIZED = "LinearizedPipeline"  # what the index of linear attention for a pipeline calls it
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 # What diffusers calls a pipeline -> where its authors' weights can be taken over from.
 CONVERTED = {"DiTPipeline": "gensynth convert --from dit takes the authors' own file of weights"}
@@ -48,6 +50,38 @@ def resolve(model: str | Path) -> Path:
         f"there is no model {str(model)!r}: not a folder here, not a hub id (owner/name), and not "
         f"one that comes with gensynth ({', '.join(PRETRAINED)}).{hint}"
     )
+
+
+def parts_folder(model: str | Path) -> Path:
+    """The folder of the parts that a model draws with.
+
+    Where that is a pipeline of diffusers with linear attention, it is the folder of the pipeline.
+
+    Raises:
+        InputError, RefusedError, CorruptError: as `resolve` and `base_of`.
+    """
+    folder = resolve(model)
+    index = json_in(folder / INDEX)
+    linear = isinstance(index, dict) and index.get("_class_name") == LINEARIZED
+    return resolve(base_of(folder, index)) if linear else folder
+
+
+def base_of(folder: Path, index: Mapping[str, Any]) -> str:
+    """The pipeline of diffusers that linear attention in a folder is for: a folder or hub id.
+
+    Raises:
+        CorruptError: the folder does not say.
+        InputError: it is a folder that is not there any more.
+    """
+    base = index.get("base")
+    if not isinstance(base, str) or not isinstance(index.get("method"), str):
+        raise CorruptError(f"{folder / INDEX} does not say which pipeline was linearized, and how.")
+    if not hub.is_id(base) and not Path(base).is_dir():
+        raise InputError(
+            f"{folder} is linear attention for the pipeline {base}, which is not there. If it has "
+            f'moved, write its folder or hub id as "base" into {folder / INDEX}.'
+        )
+    return base
 
 
 def _nearest_model(path: Path) -> str | None:
@@ -115,9 +149,21 @@ def _from_hub(name: str, hint: str) -> Path:
     with hub.asking(f"there is no folder {name!r} here, and as a hub id it", instead) as offline:
         from huggingface_hub import snapshot_download
 
-        # Neither pickles nor Python files: nothing that could run.
-        patterns = ["*.json", "*.safetensors", "*.md"]
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+        def fetched(*patterns: str) -> Path:
+            chosen = list(patterns)
+            return Path(snapshot_download(name, allow_patterns=chosen, local_files_only=offline))
+
+        # Neither pickles nor Python files: nothing that could run. Words of tokenizers are texts.
+        folder = fetched("*.json", "*.md", "*.txt", "*.model")
+        if pretrained_class(json_in(folder / INDEX)) is not None:
+            return folder  # of its weights, of which there are many, `load` fetches some
+        return fetched("*.json", "*.safetensors", "*.md")
+
+
+def pretrained_class(index: Any) -> str | None:
+    """The pipeline of diffusers that an index names, if it can be drawn with."""
+    name = index.get("_class_name") if isinstance(index, dict) else None
+    return name if isinstance(name, str) and name in FAMILIES else None
 
 
 def about_pipeline(folder: Path, name: str, index: Mapping[str, Any]) -> str:
@@ -138,6 +184,11 @@ def about_pipeline(folder: Path, name: str, index: Mapping[str, Any]) -> str:
     if codecs:
         said += f" Its autoencoder can be trained with: {' or '.join(codecs)}."
     return said
+
+
+def known_pipelines(own: Iterable[str]) -> str:
+    """A sentence with what can be drawn with."""
+    return f"Its own pipelines: {', '.join(own)}. Of diffusers: {', '.join(FAMILIES)}."
 
 
 def about_model(folder: Path, config: Any) -> str | None:

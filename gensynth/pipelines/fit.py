@@ -11,6 +11,7 @@ from gensynth.errors import UsageError
 from gensynth.models.backbone import Backbone
 from gensynth.pipelines.contract import Composed
 from gensynth.pipelines.model_call import sampler_of
+from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.samplers.contract import Predict
 from gensynth.samplers.flow_schedulers import MOST_STEPS
 from gensynth.samplers.guidance import SCHEDULES
@@ -119,7 +120,7 @@ def _codes(size: int | None) -> str:
 
 
 def check_guide(
-    pipeline: Composed, guide: Composed, guidance: float, size: tuple[int, int]
+    pipeline: Composed, guide: Composed | PretrainedPipeline, guidance: float, size: tuple[int, int]
 ) -> None:
     """Refuses a guide that cannot guide.
 
@@ -127,6 +128,11 @@ def check_guide(
         UsageError: it draws nothing; it speaks of other pictures than the model, with the
             differences; or guidance is 1, so that it would not be asked.
     """
+    if isinstance(guide, PretrainedPipeline):
+        raise UsageError(
+            f"this guide does not fit the model: {guide.name} is a pipeline of diffusers; give a "
+            "model of gensynth."
+        )
     guide.resolve(Settings(guidance=1))  # a tokenizer refuses
     if guidance == 1:
         raise UsageError("a guide has no effect with guidance 1; give a guidance above 1.")

@@ -127,11 +127,15 @@ def check_parts(folder: Path, entries: Entries, variant: str | None) -> dict[str
         if part in weighty:
             check_fit(kind, folder / part, chosen[folder / part])
         else:
-            _check_numbers(config, file)
+            check_numbers(config, file)
     return {part: chosen[folder / part] for part in weighty}
 
 
-def _check_numbers(config: Mapping[str, Any], file: Path) -> None:
+def check_numbers(config: Mapping[str, Any], file: Path) -> None:
+    """
+    Raises:
+        CorruptError: a scheduler of an impossible size.
+    """
     for key, value in config.items():
         if isinstance(value, int) and abs(value) > LARGEST:
             raise CorruptError(f"{file}: {key} cannot be as large as {str(value)[:20]}.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gensynth.lora.folder import Wanted, check_base, find_adapter
 from gensynth.pipelines.finding import INDEX, resolve
-from gensynth.preflight.drawing import content
+from gensynth.preflight.contents import content
 
 
 def check_adapters(model: str, lora: Sequence[str]) -> tuple[Wanted, ...]:

@@ -12,7 +12,16 @@ from gensynth.files import json_in
 from gensynth.lora.folder import Wanted
 from gensynth.models.known import check_area, impossible_size
 from gensynth.models.presets import PRESETS
-from gensynth.pipelines.finding import INDEX, about_pipeline, resolve
+from gensynth.pipelines.finding import (
+    INDEX,
+    about_pipeline,
+    known_pipelines,
+    parts_folder,
+    pretrained_class,
+    resolve,
+)
+from gensynth.preflight.contents import content
+from gensynth.preflight.pretrained import check_pretrained
 from gensynth.samplers.known import check_scheduler
 from gensynth.settings import Settings
 from gensynth.system import outline
@@ -56,14 +65,17 @@ def check_model(
     check_told(shown, prompts)
     if isinstance(settings.guide, str):
         resolve(settings.guide)
-    folder = resolve(model)
+    folder = parts_folder(model)
     check_values(settings)
     index = content(folder / INDEX)
     known = outline.keys("gensynth.pipelines.table", "PIPELINES")
     name = index.get("_class_name")
+    if pretrained_class(index) is not None:
+        check_pretrained(folder, index, settings, shown, prompts)
+        return
     if isinstance(name, str) and name not in known:
         about = about_pipeline(folder, name, index)
-        raise InputError(f"{about} Its own pipelines: {', '.join(known)}.")
+        raise InputError(f"{about} {known_pipelines(known)}")
     if not lora:  # loading says what a model with adapters knows
         _check_shown(folder, index, settings, shown, prompts)
     prediction, own = index.get("prediction"), _class_of(index, "scheduler")
@@ -102,12 +114,6 @@ def check_values(settings: Settings) -> None:
         raise UsageError(
             f"guidance_interval must be two noise levels, 0 <= low < high <= 1, got {interval}."
         )
-
-
-def content(file: Path) -> Mapping[str, Any]:
-    """What a JSON file of a model says; nothing of one that is damaged, which loading will say."""
-    found = json_in(file)
-    return found if isinstance(found, dict) else {}
 
 
 def _class_of(index: Mapping[str, Any], part: str) -> str | None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from gensynth.errors import InputError, RefusedError, UsageError
 from gensynth.pipelines.finding import INDEX, resolve
-from gensynth.preflight.drawing import content
+from gensynth.preflight.contents import content
+from gensynth.preflight.pretrained import refuse_pretrained
 from gensynth.system import outline
 from gensynth.system.disk import check_writable
 
@@ -75,6 +76,7 @@ def check_tokens(model: str) -> None:
     Raises:
         UsageError: a model that works on no tokens, which cannot edit.
     """
+    refuse_pretrained(model, "editing needs a model that draws tokens, such as maskgit-fashion")
     prediction = content(resolve(model) / INDEX).get("prediction")
     if isinstance(prediction, str) and prediction != "tokens":
         raise UsageError(

@@ -1,6 +1,7 @@
 """A sampling job: a model, what to show and seeds -> a folder, by any number of processes."""
 
 import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,7 +17,10 @@ from gensynth.data.images import grid, to_pil
 from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.drawing import DrawingPipeline
-from gensynth.pipelines.loading import INDEX, load, resolve, with_guide
+from gensynth.pipelines.finding import INDEX, parts_folder, resolve
+from gensynth.pipelines.loading import load, with_guide
+from gensynth.pipelines.pretrained.options import LoadOptions
+from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.preflight.drawing import check_numbers, check_told
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
@@ -37,6 +41,7 @@ class Job:
         variant: of the weights, see `gensynth.load`.
         prompts: what they show in turn in words, instead. Without both: everything in turn.
         lora: adapters of the model.
+        options: of loading a pipeline of diffusers.
     """
 
     model: str
@@ -50,6 +55,7 @@ class Job:
     variant: str | None = None
     prompts: Sequence[str] = ()
     lora: Sequence[Wanted] = ()
+    options: LoadOptions = field(default_factory=LoadOptions)
 
     def items(self, condition: Condition) -> list[Item]:
         """What is shown in turn.
@@ -75,7 +81,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     check_numbers(job.num, job.seed, job.batch_size, job.kind)
     check_told(job.shown, job.prompts)
     state = processes()
-    pipeline = load(job.model, state.device, job.variant, job.lora)
+    pipeline = load(job.model, state.device, job.variant, job.lora, **job.options.given())
     settings = with_guide(job.settings, state.device)
     resolved = pipeline.resolve(settings)  # refuses what cannot be drawn
     if state.is_main_process:
@@ -108,6 +114,8 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
 
 def say_unusual(pipeline: Pipeline, resolved: Resolved) -> None:
     """Says on stderr that pictures are of another size than those the model was trained on."""
+    if isinstance(pipeline, PretrainedPipeline):
+        _say_far(pipeline, resolved)
     if not isinstance(pipeline, DrawingPipeline):
         return  # a model of your own, which need not know
     trained = pipeline.config.size
@@ -116,6 +124,17 @@ def say_unusual(pipeline: Pipeline, resolved: Resolved) -> None:
         print(
             f"note: {pipeline.name} was trained on {trained}x{trained} pixels; at {height}x{width} "
             "its pictures are likely to be worse. Leave out --size for its own.",
+            file=sys.stderr,
+        )
+
+
+def _say_far(pipeline: PretrainedPipeline, resolved: Resolved) -> None:
+    """Says it of twice or half the pixels: most pretrained models know sizes around their own."""
+    own = pipeline.resolve().size
+    if not 0.5 < math.prod(resolved.size) / math.prod(own) < 2:
+        print(
+            f"note: {pipeline.name} draws {own[0]}x{own[1]} pixels of itself; at "
+            f"{resolved.size[0]}x{resolved.size[1]} its pictures are likely to be worse.",
             file=sys.stderr,
         )
 
@@ -150,6 +169,8 @@ def describe(
     }
     if pipeline.lora is not None:
         described["lora"] = pipeline.lora.facts()
+    if isinstance(pipeline, PretrainedPipeline):
+        described |= pipeline.facts()
     if job.variant is not None:
         described["variant"] = job.variant
     if job.settings.guide is not None:
@@ -161,8 +182,10 @@ def describe(
 def fingerprint_of(model: str) -> str:
     """A hash of the settings and weights of all parts of a model."""
     digest = hashlib.sha256()
-    folder = resolve(model)
+    folder, own = parts_folder(model), resolve(model)
     parts = [file for kind in ("json", "safetensors") for file in folder.glob(f"*/*.{kind}")]
+    if own != folder:  # linear attention for the pipeline in `folder`
+        parts += [own / INDEX, *own.glob("*.safetensors")]
     for part in [folder / INDEX, *sorted(parts)]:  # sorted: glob promises no order
         with part.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -136,7 +136,7 @@ class SampleFolder:
     """The output folder of one sampling job, shared by its processes.
 
     `job.json` holds the settings, `manifest-RANK.jsonl` one line for each finished picture with its
-    hash. A picture is done when its line and its bytes agree.
+    hash. A picture is done when its line and its bytes agree. Prompts are also in `metadata.jsonl`.
 
     Args:
         folder: made if need be. The first of several processes must have made it alone.
@@ -271,6 +271,7 @@ class SampleFolder:
             entries = {entry["index"]: entry for entry in self._entries()}
             lines = [json.dumps(entries[index]) + "\n" for index in sorted(entries)]
             write_text(self.folder / "manifest.jsonl", "".join(lines))
+            self._write_captions([entries[index] for index in sorted(entries)])
             if self.array is not None:
                 self.array.flush()
                 temporary = temporary_for(self.folder / "samples.npz")
@@ -280,6 +281,16 @@ class SampleFolder:
                     temporary.replace(self.folder / "samples.npz")
                 finally:
                     temporary.unlink(missing_ok=True)
+
+    def _write_captions(self, entries: list[dict[str, Any]]) -> None:
+        """The prompts as the hub has captions beside pictures, so that others can train on them."""
+        if self.array is None and all("prompt" in entry for entry in entries):
+            rows = [
+                {"file_name": self.path(entry["index"]).name, "text": entry["prompt"]}
+                for entry in entries
+            ]
+            lines = [json.dumps(row) + "\n" for row in rows]
+            write_text(self.folder / "metadata.jsonl", "".join(lines))
 
     def close(self) -> None:
         self.manifest.close()

@@ -16,7 +16,7 @@ from gensynth.data.training import Batch
 from gensynth.errors import DivergedError, GensynthError, ProcessLost
 from gensynth.experiments.assemble import assemble
 from gensynth.experiments.beginning.begin import begin_from, check_beginning, words_of
-from gensynth.experiments.beginning.tuning import tune
+from gensynth.experiments.beginning.tuning import of_student, tune
 from gensynth.experiments.build import reads_texts
 from gensynth.seeding import StepRandom
 from gensynth.training.averages.ema import WeightAverage
@@ -76,15 +76,19 @@ class Run:
             check_words(self.parts.condition, self.together)
         # In the main process only: wrapped for several, the others get the weights from there.
         self.begun = self.together.from_main(lambda: begin_from(beginning, self.parts))
-        self.tuning = tune(experiment, self.parts.model, self.begun)
+        self.pair = self.parts.distillation
+        self.tuning = (
+            tune(experiment, self.parts.model, self.begun)
+            if self.pair is None
+            else of_student(self.parts.model, self.pair.trained, self.pair.done)
+        )
         self.learner = Learner(self.parts, self.accelerator, self.tuning)
         if experiment.data.source == "encoded":
             check_encoding(experiment.data, self.learner.autoencoder)
-        adapted = self.tuning.base is not None
-        if adapted:
+        if self.tuning.apart:
             keep_state_small(self.accelerator, self.learner.bare_model, self.tuning)
         self.average = WeightAverage(
-            self.learner.bare_model, experiment.ema, self.tuning.frozen, apart=adapted
+            self.learner.bare_model, experiment.ema, self.tuning.frozen, self.tuning.apart
         )
         self.feed = Feed(experiment, self.source, stop)
         self.step = 0
@@ -98,7 +102,7 @@ class Run:
         """Continues from the newest valid checkpoint."""
         checkpoint = self.newest
         if checkpoint is not None:
-            check_base_stayed(checkpoint, self.tuning)
+            check_base_stayed(checkpoint, self.tuning, self.pair)
             self.accelerator.load_state(str(checkpoint / "state"))
             saved = json.loads((checkpoint / "training.json").read_text())
             self.step = self.saved = self.reported = saved["step"]

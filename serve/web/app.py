@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from gensynth.errors import UsageError
 from gensynth.lora.folder import Wanted
+from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth_serve.web.access import Access, Proxies, read_root
 from gensynth_serve.web.folder import PrivateFolder
 from gensynth_serve.web.headers import SecurityHeaders
@@ -37,10 +38,11 @@ def serve(
     proxies: Sequence[str] = (),
     variant: str | None = None,
     lora: Sequence[Wanted] = (),
+    options: LoadOptions | None = None,
 ) -> None:
     """Serves the page until Ctrl-C or SIGTERM.
 
-    With `optimize` the models draw faster, and stderr says how. The last four are those of
+    With `optimize` the models draw faster, and stderr says how. The last five are those of
     `create_app`.
 
     Raises:
@@ -58,7 +60,7 @@ def serve(
                 file=sys.stderr,
                 flush=True,
             )
-        app = create_app(models, hosts, optimize, root_path, proxies, variant, lora)
+        app = create_app(models, hosts, optimize, root_path, proxies, variant, lora, options)
         run(app, socket, f"gensynth serves {', '.join(app.state.engine.pipelines)}", host)
 
 
@@ -70,6 +72,7 @@ def create_app(
     proxies: Sequence[str] = (),
     variant: str | None = None,
     lora: Sequence[Wanted] = (),
+    options: LoadOptions | None = None,
 ) -> FastAPI:
     """The application for models by name, folder or hub id, loaded.
 
@@ -84,6 +87,7 @@ def create_app(
             believed; those on loopback always are.
         variant: of the weights of every model, see `gensynth.load`.
         lora: adapters of every one of the models, so of one as a rule.
+        options: of loading every one of the models, which are pipelines of diffusers then.
     """
     # Only here: what is wrong without them is said at once.
     from gensynth.pipelines.loading import load
@@ -93,7 +97,8 @@ def create_app(
         raise UsageError("name at least one model to serve.")
     names, root, trusted = Names(hosts), read_root(root_path), Proxies(proxies)
     shown = shown_names(models)
-    pipelines = {name: load(model, "auto", variant, lora) for name, model in shown.items()}
+    how = {} if options is None else options.given()
+    pipelines = {name: load(model, "auto", variant, lora, **how) for name, model in shown.items()}
     for name, pipeline in pipelines.items():
         pipeline.resolve()  # a tokenizer, which draws nothing, refuses
         pipeline.condition.none(pipeline.device)  # kept: only one thread may encode later

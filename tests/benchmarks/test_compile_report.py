@@ -17,7 +17,7 @@ def rows() -> list[compile_report.Compiled]:
     return compile_report.report_elsewhere()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_launch_has_a_problem(rows):
     """No spills, registers and shared memory within limits, tensor cores where there is a dot."""
     assert {row.operator for row in rows} == set(OPERATORS)
@@ -26,7 +26,7 @@ def test_no_launch_has_a_problem(rows):
     assert any(row.tensor_core for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_instructions_of_the_depthwise_kernel(rows):
     counts = {
         (row.specimen, row.target): row.instructions_per_element

@@ -41,7 +41,7 @@ def texts(module, rows) -> str:
     return "\n".join(table.markdown() for table in module.tables(rows, ABOUT))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_train(tmp_path, monkeypatch, capsys):
     """As a command; the same command again has nothing left to measure."""
     chosen = ("DiCo-XL", "MDTv2-XL/2", "DiT-XL/2 local", "MaskGIT-L")
@@ -111,7 +111,7 @@ def test_verdicts_of_training():
     assert "out of memory" in table
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_equal_budget(tmp_path, monkeypatch):
     """Two models and their regularizers; the table, the plot, the grids."""
     chosen = {name: equal_budget.MODELS[name] for name in ("MDTv2", "DiCo")}

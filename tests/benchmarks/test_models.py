@@ -11,7 +11,7 @@ from gensynth_benchmarks import models as bench
 LINEAR = [name for name in MIXERS if name != "softmax"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_of_65536_tokens():
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:

@@ -150,7 +150,10 @@ def test_a_zoom_with_and_without_conditioning(write, conditioning):
     assert load_experiment(write(MINIMAL), [*overrides, "data.zoom=[1, 1.5]"]).data.zoom == [1, 1.5]
 
 
-@pytest.mark.parametrize("mixer", ["softmax", "linear", "local", "rala", "inline", "nala"])
+MIXERS = ["softmax", "linear", "local", "rala", "inline", "nala", "linfusion"]
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_regularizers_fit_every_mixer(mixer, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(

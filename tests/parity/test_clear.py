@@ -41,8 +41,8 @@ def test_attention():
         reference.check(f"out{index}", output)
 
 
-def attended(height, width, text_length, window_size, down_factor=1):
-    """The mask [queries, keys] that the operator follows, read off its output.
+def attended(height, width, text_length, window_size, down_factor=1, attention=local_attention):
+    """The mask [queries, keys] that an attention follows, read off its output.
 
     With equal scores every query takes the mean of the values it sees, and values that are unit
     vectors tell which these were. Pooled keys get values of their own: what the mean takes from a
@@ -50,7 +50,7 @@ def attended(height, width, text_length, window_size, down_factor=1):
     """
     tokens = text_length + height * width
     zeros = torch.zeros(1, 1, tokens, tokens)
-    output = local_attention(
+    output = attention(
         zeros,
         zeros,
         torch.eye(tokens)[None, None],

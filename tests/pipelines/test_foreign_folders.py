@@ -19,7 +19,7 @@ def test_a_pipeline_of_diffusers_names_its_autoencoder(tmp_path):
     folder = written(
         tmp_path / "sd",
         "model_index.json",
-        _class_name="StableDiffusionPipeline",
+        _class_name="StableDiffusionUpscalePipeline",
         _diffusers_version="0.30.0",
         vae=["diffusers", "AutoencoderKL"],
         unet=["diffusers", "UNet2DConditionModel"],
@@ -27,7 +27,8 @@ def test_a_pipeline_of_diffusers_names_its_autoencoder(tmp_path):
     with pytest.raises(InputError) as error:
         gensynth.load(folder)
     said = str(error.value)
-    assert "StableDiffusionPipeline of diffusers 0.30.0, which gensynth cannot draw with" in said
+    assert "UpscalePipeline of diffusers 0.30.0, which gensynth cannot draw with" in said
+    assert "Of diffusers: StableDiffusionPipeline, " in said
     assert f"autoencoder.kind=kl autoencoder.path={folder / 'vae'}" in said
 
 

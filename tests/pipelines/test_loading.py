@@ -225,6 +225,6 @@ def test_missing_parts(folder, name):
 
 
 def test_a_pipeline_of_another_kind(folder):
-    edit(folder / "model_index.json", _class_name="StableDiffusionPipeline")
-    with pytest.raises(InputError, match=r"StableDiffusionPipeline.*ClassConditionalPipeline"):
+    edit(folder / "model_index.json", _class_name="StableDiffusionUpscalePipeline")
+    with pytest.raises(InputError, match=r"UpscalePipeline.*ClassConditionalPipeline"):
         gensynth.load(folder)

@@ -114,6 +114,12 @@ def own_server(model_folder: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
+def pretrained_server(pretrained_folder) -> Iterator[Server]:
+    """A server for a tiny Stable Diffusion."""
+    yield from serving(pretrained_folder("sd"))
+
+
+@pytest.fixture(scope="module")
 def words_server(text_model_folder: Path) -> Iterator[Server]:
     """A server for a tiny model of prompts."""
     yield from serving(text_model_folder)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from gensynth.cli.options import LORA, PROMPT_FILE, PROMPTS, VARIANT, drawing_options
+from gensynth.cli.options import LOAD, LORA, PROMPT_FILE, PROMPTS, VARIANT, drawing_options
 from gensynth.pretrained import DEFAULT
 from gensynth.settings import Settings
 
@@ -21,6 +21,7 @@ def sample(
     ),
     variant: str = VARIANT,
     lora: list[str] = LORA,
+    load: list[str] = LOAD,
     shown: str = typer.Option(
         None,
         "--labels",
@@ -53,20 +54,21 @@ def sample(
     from gensynth.conditions.prompt_files import all_prompts
     from gensynth.preflight.adapters import check_adapters
     from gensynth.preflight.drawing import check_model, check_numbers
+    from gensynth.preflight.pretrained import check_options
     from gensynth.system.disk import check_writable
 
     told = all_prompts(prompt, prompts)
     num = (len(told) or NUM) if num is None else num
     check_numbers(num, seed, batch_size, kind)
+    options = check_options([model], load)
     adapters = check_adapters(model, lora)
     check_model(model, settings, shown, told, adapters)
     check_writable(out or Path("samples"))
     from gensynth.processes import processes
     from gensynth.sampling.job import Job, run
 
-    job = Job(
-        model, shown, num, seed, settings, batch_size, kind, metadata, variant, told, adapters
-    )
+    how = (settings, batch_size, kind, metadata, variant, told, adapters, options)
+    job = Job(model, shown, num, seed, *how)
     folder = run(job, out, optimize)
     if processes().is_main_process:
         print(folder)

@@ -2,7 +2,7 @@
 
 import typer
 
-from gensynth.cli.options import LORA, VARIANT
+from gensynth.cli.options import LOAD, LORA, VARIANT
 from gensynth.errors import UsageError
 from gensynth.lora.folder import Wanted
 from gensynth.pretrained import SERVED
@@ -21,6 +21,7 @@ def serve(
     ),
     variant: str = VARIANT,
     lora: list[str] = LORA,
+    load: list[str] = LOAD,
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(7860, "--port", min=1, max=65535, help="Port to listen on."),
     optimize: bool = typer.Option(
@@ -54,9 +55,11 @@ def serve(
     """
     from gensynth.preflight.adapters import check_adapters
     from gensynth.preflight.drawing import check_model
+    from gensynth.preflight.pretrained import check_options
 
     if lora and len(models or SERVED) != 1:
         raise UsageError("--lora is of one model; name the one that it was trained on.")
+    options = check_options(models or list(SERVED), load)
     adapters: tuple[Wanted, ...] = ()
     for model in models or SERVED:
         adapters = check_adapters(model, lora)
@@ -67,4 +70,4 @@ def serve(
     from gensynth_serve.web.app import serve as run
 
     names, page = models or list(SERVED), (optimize, public_host, root_path, proxy)
-    run(names, host, port, *page, variant, adapters)
+    run(names, host, port, *page, variant, adapters, options)

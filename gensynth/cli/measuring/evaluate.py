@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from gensynth.cli.options import LORA, VARIANT, drawing_options
+from gensynth.cli.options import LOAD, LORA, VARIANT, drawing_options
 from gensynth.evaluation.request import Request
 from gensynth.settings import Settings
 from gensynth.system.disk import check_writable
@@ -33,6 +33,7 @@ def evaluate(
     ),
     variant: str = VARIANT,
     lora: list[str] = LORA,
+    load: list[str] = LOAD,
     num: int = typer.Option(
         None,
         "--num",
@@ -151,6 +152,7 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         lora=tuple(lora),
+        load=tuple(load),
         cross_check=cross_check,
         selfcheck=selfcheck,
     )

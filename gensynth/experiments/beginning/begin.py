@@ -16,6 +16,7 @@ from gensynth.experiments.beginning.taken import Rows, Taken, differences, table
 from gensynth.files import json_in
 from gensynth.lora.mark import mark_of
 from gensynth.pipelines.loading import load, resolve
+from gensynth.preflight.pretrained import refuse_pretrained
 
 # What a model means by its output: settings of a pipeline that other weights come with.
 MEANING = ("prediction", "time_scale", "ddpm_prediction", "path")
@@ -45,7 +46,9 @@ def check_beginning(where: str | None) -> str | None:
         InputError, RefusedError: as `resolve`.
     """
     if where is not None:
-        resolve(where)
+        refuse_pretrained(
+            where, "init_from takes a model of gensynth, so give one or leave init_from out"
+        )
     return where
 
 

@@ -1,6 +1,6 @@
 """Which weights of a model a run trains: all, those that are not frozen, or adapters."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,20 @@ class Tuning:
         whole: with adapters, the tensors that are stored beside them.
         base: with adapters, which model they are of, for `lora.store.write_adapter`.
         lines: for people.
+        apart: whether states and averages hold the trained weights only.
     """
 
     frozen: frozenset[str] = frozenset()
     whole: list[str] = field(default_factory=list)
     base: dict[str, Any] | None = None
     lines: list[str] = field(default_factory=list)
+    apart: bool = False
+
+
+def of_student(model: nn.Module, trained: Collection[str], done: object) -> Tuning:
+    """What is trained of the student of a distillation."""
+    frozen = frozenset(name for name, _ in model.named_parameters() if name not in trained)
+    return Tuning(frozen, lines=[f"{done}; frozen: {_share(model, frozen)}"], apart=True)
 
 
 def check_tuning(experiment: Experiment, model: nn.Module) -> None:
@@ -106,7 +114,7 @@ def _adapt(experiment: Experiment, config: Lora, model: nn.Module, begun: Beginn
     said = f"lora: adapters of rank {config.rank} on {len(layers)} layers"
     beside = f", {len(trained)} tensors trained as a whole" if trained else ""
     lines = [f"{said}{beside}; frozen: {_share(model, frozen)}"]
-    return Tuning(frozenset(frozen), sorted(whole), base, lines)
+    return Tuning(frozenset(frozen), sorted(whole), base, lines, apart=True)
 
 
 def _share(model: nn.Module, names: Iterable[str]) -> str:

@@ -10,6 +10,8 @@ from torch import nn
 from gensynth.errors import CorruptError, InputError
 from gensynth.experiments.assemble import Parts
 from gensynth.experiments.beginning.tuning import Tuning
+from gensynth.experiments.distilling.student import OF_TEACHER, Distillation
+from gensynth.files import json_in
 from gensynth.lora.folder import BASE, FOLDER, find_adapter
 from gensynth.lora.layers import plain_copy
 from gensynth.lora.store import write_adapter
@@ -30,7 +32,7 @@ def keep_state_small(accelerator: Accelerator, model: nn.Module, tuning: Tuning)
         del models[_place(accelerator, models, model)]
         stored = load_file(Path(folder, STATE))
         if stored.keys() != trained.keys():
-            raise CorruptError(f"{Path(folder, STATE)} does not hold the adapters of this run.")
+            raise CorruptError(f"{Path(folder, STATE)} does not hold what this run trains.")
         for name, weight in trained.items():
             weight.data.copy_(stored[name])
 
@@ -48,6 +50,9 @@ def write_model(folder: Path, parts: Parts, tuning: Tuning) -> None:
 
     With adapters it is the merged model, which every command takes.
     """
+    if parts.distillation is not None:
+        parts.distillation.save(folder)
+        return
     if tuning.base is None:
         parts.pipeline().save_pretrained(folder / "model")
         return
@@ -55,12 +60,19 @@ def write_model(folder: Path, parts: Parts, tuning: Tuning) -> None:
     write_adapter(folder / FOLDER, parts.model, tuning.whole, tuning.base, parts.condition)
 
 
-def check_base_stayed(checkpoint: Path, tuning: Tuning) -> None:
-    """Refuses to go on with adapters on another model than that of the checkpoint.
+def check_base_stayed(checkpoint: Path, tuning: Tuning, pair: Distillation | None) -> None:
+    """Refuses to go on with adapters, or a student, of another model than that of the checkpoint.
 
     Raises:
-        InputError: the model of `init_from` has changed since the run began.
+        InputError: the model of `init_from`, or the teacher, has changed since the run began.
     """
+    if pair is not None:
+        known = json_in(checkpoint / OF_TEACHER)
+        if not isinstance(known, dict) or known.get("mark") != pair.mark:
+            raise InputError(
+                f"the teacher {pair.section.teacher} has other weights than when this run began. "
+                "Put that model back, or begin anew with another output=DIR."
+            )
     if tuning.base is None:
         return
     begun = find_adapter(checkpoint / FOLDER)

@@ -11,6 +11,7 @@ from torch import nn
 
 from gensynth.models.layers.mixers.inline import InLineAttention
 from gensynth.models.layers.mixers.linear import GeneralizedLinearAttention
+from gensynth.models.layers.mixers.linfusion import LinFusionAttention
 from gensynth.models.layers.mixers.local import LocalAttention
 from gensynth.models.layers.mixers.nala import NormAwareLinearAttention
 from gensynth.models.layers.mixers.rala import RankAugmentedLinearAttention
@@ -23,6 +24,7 @@ MIXERS: dict[str, type[nn.Module]] = {
     "rala": RankAugmentedLinearAttention,
     "inline": InLineAttention,
     "nala": NormAwareLinearAttention,
+    "linfusion": LinFusionAttention,
 }
 
 

@@ -1,0 +1,1 @@
+"""Student and teacher of `objective.name: distill`, put together."""

@@ -1,0 +1,1 @@
+"""Pipelines of diffusers as pipelines of the house: opened, told prompts, drawn with."""
