@@ -7,7 +7,6 @@ softmax attention on this CPU. Kernels are not timed: Triton's interpreter says 
 """
 
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from gensynth_benchmarks.compile_tables import summary
 from gensynth_benchmarks.measuring import (
     circumstances,
     crossing,
+    exponent,
     markdown_table,
     milliseconds,
     write_results,
@@ -59,9 +59,8 @@ class Growth:
 
     @property
     def exponent(self) -> float:
-        """Slope of log time over log tokens, by least squares."""
-        x, y = ([math.log(value) for value in v] for v in (self.tokens, self.milliseconds))
-        return statistics.linear_regression(x, y).slope
+        """Of the time over the tokens."""
+        return exponent(self.tokens, self.milliseconds)
 
     def crossover(self, other: "Growth") -> float | None:
         """From how many tokens on this is faster than the other, by interpolation of logarithms.

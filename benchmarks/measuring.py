@@ -92,6 +92,12 @@ def crossing(sizes: Sequence[int], ours: Sequence[float], theirs: Sequence[float
     return math.exp(low + portion * (high - low))
 
 
+def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
+    """Slope of log time over log size, by least squares: 1 is linear, 2 is quadratic."""
+    x, y = ([math.log(value) for value in values] for values in (sizes, times))
+    return statistics.linear_regression(x, y).slope
+
+
 def device_name(device: str) -> str:
     """A folder name: "nvidia-h200", "cpu-2-cores"."""
     if device == "cuda":

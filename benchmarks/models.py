@@ -5,7 +5,6 @@ and 128x128 with the fitted exponent (1 is linear in the number of pixels), and 
 each token mixer on 65,536 tokens. Every row is measured in its own process, in the same run.
 """
 
-import math
 import multiprocessing
 import statistics
 import time
@@ -22,6 +21,7 @@ from gensynth.models.layers.mixers import MIXERS, create_mixer
 from gensynth.models.layers.positions import places, rotary_2d
 from gensynth_benchmarks.machine import device as current_device
 from gensynth_benchmarks.machine import peak_gib, print_machine, synchronize
+from gensynth_benchmarks.measuring import exponent
 
 SIDES = (32, 64, 128)
 TOKENS_SIDE, HEADS, HEAD_DIM = 256, 4, 32  # 65,536 tokens
@@ -47,10 +47,8 @@ class Scaling:
 
     @property
     def exponent(self) -> float:
-        """Slope of log time over log pixels, by least squares."""
-        x = [2 * math.log(side) for side in SIDES]
-        y = [math.log(value) for value in self.milliseconds]
-        return statistics.linear_regression(x, y).slope
+        """Of the time over the pixels."""
+        return exponent([side**2 for side in SIDES], self.milliseconds)
 
 
 @dataclass

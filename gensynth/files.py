@@ -14,6 +14,7 @@ from typing import Any
 from gensynth.system.alive import Hold
 from gensynth.system.locks import locked
 
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # ends of names of weights that may hold code
 # What torch's reader of weights raises for a file that is cut off, damaged or something else.
 DAMAGED = (
     RuntimeError,

@@ -18,14 +18,13 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from gensynth.errors import CorruptError, InputError, RefusedError, first_line
-from gensynth.files import DAMAGED
+from gensynth.files import DAMAGED, PICKLES
 
 STEM = "diffusion_pytorch_model"
 STEMS = (STEM, "model")  # diffusers' and transformers'
 _VARIANT = r"(?:\.(?P<variant>.+?))?"
 WEIGHTS = {s: re.compile(rf"{s}{_VARIANT}(?:-\d+-of-\d+)?\.safetensors") for s in STEMS}
 INDEX = {s: re.compile(rf"{s}\.safetensors\.index{_VARIANT}\.json") for s in STEMS}
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHOWN = 3  # differences named in an error
 MOST = 20_000  # parameters of a network of another library; published ones have hundreds
 SPARE = 64  # parameters that a constructor may make and throw away

@@ -63,13 +63,13 @@ def verdict(what: str, value: float | None, least: float, digits: int = 2) -> st
     return f"{what}: {value:.{digits}f}, target {least:.{digits}f}, {met}"
 
 
-def timed(work: Callable[[], object], device: str, seconds: float) -> Row:
+def timed(work: Callable[[], object], device: str, seconds: float, warm_ups: int = WARM_UPS) -> Row:
     """Median milliseconds of `work` over about so many seconds, and how far two halves differ.
 
     Warmed up by calls that compile, record a graph and replay it. On a GPU by events, so that what
     runs is counted and not its launching; a launch that the GPU waits for is counted too.
     """
-    for _ in range(WARM_UPS):
+    for _ in range(warm_ups):
         work()
     synchronize(device)
     start = time.perf_counter()

@@ -21,7 +21,7 @@ from gensynth.pipelines.loading import load, with_guide
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.processes import processes
-from gensynth.sampling.generate import Picture, generate
+from gensynth.sampling.generate import Picture, generate, smaller
 from gensynth.sampling.job import fingerprint_of
 from gensynth.seeding import derived_seed
 from gensynth.settings import Settings
@@ -46,8 +46,8 @@ class AtHand:
         """The model of a name, folder or hub id with adapters, as for `gensynth.load`."""
         how = {} if options is None else options.given()
         pipeline = load(name, processes().device, variant, lora, **how)
-        # The fingerprint is of the weights of all variants; those of a hub id are here by now.
-        own = fingerprint_of(name) + ("" if variant is None else f" {variant}")
+        # Of gensynth's own models it is of all variants; the weights of a hub id are here by now.
+        own = fingerprint_of(name, variant) + ("" if variant is None else f" {variant}")
         if isinstance(pipeline, PretrainedPipeline):
             own += json.dumps(pipeline.facts())
         if pipeline.lora is not None:
@@ -165,7 +165,8 @@ class DrawnImages:
                 for index in batch
                 if index not in self._kept
             ]
-            drawn = generate(draw, new, self.batch_size) if new else ()
+            alone = smaller(self.pipeline)
+            drawn = generate(draw, new, self.batch_size, alone) if new else ()
             found = {picture.index: to_tensor(image) for picture, image in drawn}
             known = self._kept | found
             yield torch.tensor(batch), torch.stack([known[index] for index in batch])

@@ -1,7 +1,11 @@
 """What diffusers' attentions are made of: processors, and layers of which some carry adapters."""
 
+import inspect
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from diffusers.models import attention_processor as processors
 from diffusers.models.transformers.transformer_flux import (
     FluxAttention,
@@ -12,6 +16,9 @@ from torch import Tensor
 
 from gensynth.errors import UsageError
 
+LOGGER = logging.getLogger(__name__)
+# Keywords that diffusers hands to all attentions for the few that take them.
+QUIET = ("ip_adapter_masks", "ip_hidden_states")
 # Other ways to compute the same, and IP-Adapters, whose part is computed beside.
 KNOWN: tuple[type, ...] = (
     processors.AttnProcessor,
@@ -52,6 +59,14 @@ def check_processor(attention: Any, method: str) -> None:
         )
 
 
+def warn_of_unknown(attention: Any, keywords: Mapping[str, Any]) -> None:
+    """Says of keywords (`cross_attention_kwargs`) that nothing knows them, as diffusers does."""
+    known = (*QUIET, *inspect.signature(attention.processor.__call__).parameters)
+    names = [name for name in keywords if name not in known]
+    if names:
+        LOGGER.warning("keywords that no attention takes are left out: %s.", ", ".join(names))
+
+
 def put_out(attention: Any, tokens: Tensor) -> Tensor:
     """[B, N, C] through the projection and the dropout of an attention."""
     for layer in attention.to_out:
@@ -64,6 +79,12 @@ def base_of(layer: Any) -> Any:
     while "base_layer" in layer._modules:
         layer = layer.base_layer
     return layer
+
+
+def computing_type(tensors: Iterable[Tensor]) -> torch.dtype | None:
+    """The first type of numbers in which a model computes; None if all are for storage only."""
+    wide = (one.dtype for one in tensors if one.is_floating_point() and one.element_size() > 1)
+    return next(wide, None)
 
 
 def is_fused(attention: Any) -> bool:

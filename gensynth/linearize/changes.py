@@ -1,11 +1,12 @@
 """Attributes that are changed together and changed back, bit for bit."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Absent:
@@ -27,13 +28,32 @@ class Change:
         setattr(self.owner, self.name, self.value)
         self.value = None  # from here on it is the owner's
 
+    @property
+    def replaces_weights(self) -> bool:
+        return isinstance(self.before, nn.Parameter)
+
     def undo(self) -> None:
         if self.before is Absent:
             delattr(self.owner, self.name)
-        elif isinstance(self.before, nn.Parameter):
+        elif self.replaces_weights:
             setattr(self.owner, self.name, _beside(self.before, own(self.owner, self.name)))
         else:
             setattr(self.owner, self.name, self.before)
+
+
+class Hook:
+    """A hook to come before a module's forward, which gets its keywords too."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., Any]):
+        self.module, self.call = module, call
+        self.handle: RemovableHandle | None = None
+
+    def apply(self) -> None:
+        self.handle = self.module.register_forward_pre_hook(self.call, with_kwargs=True)
+
+    def undo(self) -> None:
+        assert self.handle is not None
+        self.handle.remove()
 
 
 def own(owner: Any, name: str) -> Any:
@@ -51,9 +71,9 @@ def configured(model: Any, **values: Any) -> Change:
     return Change(model, "_internal_dict", FrozenDict({**model.config, **values}))
 
 
-def apply(changes: Sequence[Change]) -> None:
+def apply(changes: Sequence[Change | Hook]) -> None:
     """All of them, or none where one fails."""
-    done: list[Change] = []
+    done: list[Change | Hook] = []
     try:
         for change in changes:
             change.apply()
@@ -63,7 +83,7 @@ def apply(changes: Sequence[Change]) -> None:
             undo(done)
 
 
-def undo(changes: Sequence[Change]) -> None:
+def undo(changes: Sequence[Change | Hook]) -> None:
     for change in reversed(changes):
         change.undo()
 
@@ -82,7 +102,18 @@ def _beside(parameter: nn.Parameter, current: Tensor) -> nn.Parameter:
     return nn.Parameter(moved, parameter.requires_grad)
 
 
-def like(tensor: Tensor, other: nn.Parameter) -> nn.Parameter:
-    """A tensor as a parameter in the place of another: its device, type and whether it learns."""
+class Place(NamedTuple):
+    """Where a parameter is, of which type, and whether it learns."""
+
+    device: torch.device
+    dtype: torch.dtype
+    learns: bool
+
+
+def place_of(parameter: nn.Parameter) -> Place:
+    return Place(parameter.device, parameter.dtype, parameter.requires_grad)
+
+
+def parameter_at(tensor: Tensor, place: Place) -> nn.Parameter:
     with torch.no_grad():
-        return nn.Parameter(tensor.to(other.device, other.dtype).contiguous(), other.requires_grad)
+        return nn.Parameter(tensor.to(place.device, place.dtype).contiguous(), place.learns)

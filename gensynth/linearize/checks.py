@@ -1,12 +1,12 @@
 """What is refused before anything is changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gensynth.errors import UsageError, did_you_mean
-from gensynth.linearize.attentions import KNOWN, base_of, is_fused
+from gensynth.linearize.attentions import KNOWN, base_of, computing_type, is_fused
 from gensynth.linearize.contract import record_of
 from gensynth.linearize.families import FAMILIES, Family
 
@@ -17,47 +17,58 @@ def find_model(pipe_or_model: Any) -> tuple[nn.Module, Any]:
     """The network that draws, and the diffusers pipeline around it if there is one.
 
     Raises:
-        UsageError: it is compiled, or there is none.
+        UsageError: there is none.
     """
     pipe = getattr(pipe_or_model, "inner", pipe_or_model)
     if isinstance(pipe, nn.Module):
-        return _plain(pipe), None
+        return pipe, None
     for name in PARTS:
         part = getattr(pipe, name, None)
         if isinstance(part, nn.Module):
-            if getattr(pipe, "optimized", None) is not None:
-                raise UsageError(
-                    "the pipeline is optimized for its model as it is; linearize first, then "
-                    "optimize."
-                )
-            return _plain(part), pipe
+            return part, pipe
     raise UsageError(
         f"a {type(pipe_or_model).__name__} is neither a model nor a pipeline with one "
         f"({', '.join(PARTS)})."
     )
 
 
-def _plain(model: nn.Module) -> nn.Module:
-    compiled = "_orig_mod" in model._modules or any(
+def inside(model: nn.Module) -> nn.Module:
+    """The model that `torch.compile` was given, or the one itself."""
+    return model._modules.get("_orig_mod") or model
+
+
+def check_not_compiled(model: nn.Module, verb: str, instead: str) -> None:
+    """Refuses a model that may go on as it was compiled.
+
+    Args:
+        verb: what it was given to.
+        instead: what to do with a model that was compiled in place, after loading it anew.
+
+    Raises:
+        UsageError: says what to do.
+    """
+    if inside(model) is not model:
+        raise UsageError(
+            f"the model is compiled (torch.compile) as it was; {verb} the one that was compiled "
+            "(model._orig_mod), and compile that again."
+        )
+    if any(
         vars(module).get("_compiled_call_impl") is not None
         or hasattr(vars(module).get("forward"), "_torchdynamo_orig_callable")
         for module in model.modules()
-    )
-    if compiled:
+    ):
         raise UsageError(
-            "the model is compiled (torch.compile) and would go on as it was; linearize or restore "
-            "first, then compile."
+            "the model is compiled (torch.compile) in place as it was, and that cannot be undone; "
+            f"load it anew{instead}."
         )
-    return model
 
 
-def family_of(model: nn.Module, method: str) -> Family:
-    """The entry of the table that a model belongs to.
+def check_fits(family: Family | None, model: nn.Module, method: str) -> Family:
+    """The family of a model that a method is for.
 
     Raises:
         UsageError: the method does not fit it; says what does.
     """
-    family = next((one for one in FAMILIES if isinstance(model, one.model)), None)
     kind = type(model).__name__
     if family is None:
         fit = ", ".join(f"{one.model.__name__} ({', '.join(one.methods)})" for one in FAMILIES)
@@ -80,7 +91,7 @@ def check_name(method: str, methods: Mapping[str, Any]) -> None:
         )
 
 
-def check_fresh(model: nn.Module) -> None:
+def check_not_linearized(model: nn.Module) -> None:
     """Raises UsageError for a model that is linearized already."""
     done = record_of(model)
     if done is not None:
@@ -101,6 +112,12 @@ def check_attentions(family: Family, attentions: Mapping[str, Any], model: nn.Mo
             f"{family.attentions} and of class {family.kind.__name__})."
         )
     check_untouched(attentions, model)
+    if any(_hooked(module, "layerwise_casting") for module in model.modules()):
+        raise UsageError(
+            "the model stores its weights in a type that it does not compute in "
+            "(enable_layerwise_casting), which cannot be undone; load it anew, linearize it, then "
+            "enable that."
+        )
     for name, attention in attentions.items():
         if has_processor(attention) and type(attention.processor) not in KNOWN:
             raise UsageError(
@@ -111,7 +128,7 @@ def check_attentions(family: Family, attentions: Mapping[str, Any], model: nn.Mo
 
 def check_untouched(attentions: Mapping[str, Any], model: nn.Module) -> None:
     """Raises UsageError where something lies around attentions, or their projections are fused."""
-    if any(_offloaded_in_groups(module) for module in model.modules()):
+    if any(_hooked(module, "group_offloading") for module in model.modules()):
         raise UsageError(
             "the model is offloaded in groups, which would not know new weights; call this before "
             "enable_group_offload."
@@ -139,30 +156,46 @@ def _offloaded(module: nn.Module) -> bool:
     return bool(vars(hook).get("offload")) if hook is not None else False
 
 
-def _offloaded_in_groups(module: nn.Module) -> bool:
+def _hooked(module: nn.Module, name: str) -> bool:
+    """Whether a module has a hook of diffusers."""
     registry = vars(module).get("_diffusers_hook")
-    return registry is not None and registry.get_hook("group_offloading") is not None
+    return registry is not None and registry.get_hook(name) is not None
 
 
-def check_plain_layers(name: str, attention: nn.Module, layers: Sequence[str]) -> None:
-    """Refuses layers whose weights cannot be replaced.
+def check_unfused(name: str, layers: Mapping[str, Any], family: Family, danger: str) -> None:
+    """Refuses weights of which an adapter has become a part.
+
+    Args:
+        layers: of the attention `name`, by path.
+        danger: what would come of it, to go on after "an adapter is fused into ...".
 
     Raises:
-        UsageError: they are quantized, or an adapter is fused into them.
+        UsageError: says how to take it out.
     """
-    for path in layers:
-        layer: Any = attention
-        for part in path.split("."):
-            layer = layer._modules.get(part) if layer is not None else None
-        if layer is None:
-            continue
-        if vars(layer).get("merged_adapters"):
-            raise UsageError(
-                f"an adapter is fused into {name}.{path}; call unfuse_lora() before weights are "
-                "given, and fuse it again."
-            )
-        if type(base_of(layer)) is not nn.Linear or not base_of(layer).weight.is_floating_point():
-            raise UsageError(
-                f"{name}.{path} is quantized, so it cannot be given other weights; linearize "
-                "before quantizing."
-            )
+    fused = next((path for path, layer in layers.items() if _merged(layer)), None)
+    if fused is not None:
+        out, again = ("lora.unmerge()", "merge()") if family.ours else ("unfuse_lora()", "fuse it")
+        raise UsageError(
+            f"an adapter is fused into {name}.{fused}, {danger}; call {out} of the pipeline first, "
+            f"then this, then {again} again."
+        )
+
+
+def _merged(layer: nn.Module) -> bool:
+    return bool(vars(layer).get("merged_adapters"))
+
+
+def check_plain_layers(name: str, layers: Mapping[str, Any], instead: str) -> None:
+    """Refuses layers whose weights are not numbers that can be replaced, or written.
+
+    Raises:
+        UsageError: they are quantized, of a type for storage only, or not there yet.
+    """
+    for path, layer in layers.items():
+        base = base_of(layer)
+        weight = base.weight
+        if weight.is_meta:
+            raise UsageError(f"{name}.{path} has no weights yet (device meta); load them first.")
+        plain = type(base) is nn.Linear and type(weight.data) is Tensor
+        if not plain or computing_type([weight]) is None:
+            raise UsageError(f"{name}.{path} is quantized (or cast to be stored); {instead}.")

@@ -30,7 +30,8 @@ OPERATOR = "local_attention"
 MIXER = "local"  # of our own models
 ADDED = ("spatial_weight", "pool_weight")  # what an attention gets of weights
 OF_WEIGHTS = ("window", "down_factor")  # the other options may differ from those of the training
-NAMELESS = {"window": "the radius in tokens that an image token sees, published are 8, 16 and 32"}
+MEANINGS = {"window": "the radius in tokens that an image token sees, published are 8, 16 and 32"}
+PUBLISHED = "window 8, 16, 32, and 8, 16 with down_factor 4"
 FILE = re.compile(r"clear_local_(?P<window>\d+)(?:_down_(?P<down_factor>\d+))?\.safetensors")
 POOLING = "processor.spatial_weight"  # its published name; here it is the attention's own
 KEY = re.compile(r"(?P<name>.+\.(?:attn\d?|mixer))\.(?P<own>.+)")
@@ -130,7 +131,7 @@ def additions(
     return added
 
 
-def around(model: Any, options: Options, weights: Weights | None, ours: bool) -> list[Change]:
+def around(model: Any, options: Options, ours: bool) -> list[Change]:
     """What changes beside the attentions: rotary positions of another base, where asked for, and
     the configuration of a model of ours.
 
@@ -202,19 +203,19 @@ def _file(weights: str | Path, options: Mapping[str, Any]) -> Path:
         # each published file is several gigabytes
         raise UsageError(
             f"say which weights of {weights} are meant by window= (and down_factor=); published "
-            "are 8, 16, 32, and 8, 16 with down_factor=4."
+            f"are {PUBLISHED}."
         )
-    path = files.find(weights, [named])
+    path = files.find(weights, [named], [], f"Published are {PUBLISHED}; others are named by file.")
     if not path.is_dir():
         return path
-    there = sorted(path.glob(f"*{files.ENDING}"))
-    if not there:
-        files.refuse_without(path)
     if "window" in options and (path / named).is_file():
         return path / named
-    if len(there) == 1:
-        return there[0]
-    names = ", ".join(file.name for file in there)
+    stored = sorted(path.glob(f"*{files.ENDING}"))
+    if not stored:
+        files.refuse_without(path)
+    if len(stored) == 1:
+        return stored[0]
+    names = ", ".join(file.name for file in stored)
     raise UsageError(
         f"say by window= and down_factor= which weights of {weights} are meant: {names}."
     )
@@ -227,13 +228,13 @@ def _trained(file: Path, said: Mapping[str, str], states: Mapping[str, State]) -
     found: dict[str, Any] = {"down_factor": shapes[0][-2] if shapes else 1}
     named = FILE.fullmatch(file.name)
     if NAME in said:
-        found |= json_text(said[NAME], file)
+        found |= said_options(said[NAME], file)
     elif named is not None:
         found["window"] = int(named["window"])
     return found
 
 
-def json_text(text: str, file: Path) -> dict[str, Any]:
+def said_options(text: str, file: Path) -> dict[str, Any]:
     """The options that a file says, of those that its weights were trained with.
 
     Raises:

@@ -4,6 +4,7 @@ An attention becomes one of these by its class (see `swap`), so that LoRA on its
 IP-Adapters in its processor go on working, whether they came before or come after.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttention, FluxIP
 from torch import Tensor
 
 from gensynth.errors import UsageError
-from gensynth.linearize.attentions import check_processor, put_out
+from gensynth.linearize.attentions import check_processor, put_out, warn_of_unknown
 from gensynth.linearize.clear import NAME, attend
 from gensynth.models.layers.grid import Grid, merge_heads, split_heads
 from gensynth.ops import local_attention
@@ -31,10 +32,9 @@ class ClearFluxAttention(FluxAttention):
         image_rotary_emb: tuple[Tensor, Tensor] | None = None,
         grid: Grid | None = None,
         ip_hidden_states: list[Tensor] | None = None,
-        **unused: Any,
+        **unknown: Any,
     ) -> Tensor | tuple[Tensor, ...]:
-        check_processor(self, NAME)
-        check_no_mask(attention_mask)
+        check_call(self, attention_mask, unknown)
         q = self.norm_q(self.heads_of(self.to_q(hidden_states)))
         k = self.norm_k(self.heads_of(self.to_k(hidden_states)))
         v = self.heads_of(self.to_v(hidden_states))
@@ -83,10 +83,9 @@ class ClearJointAttention(Attention):
         grid: Grid | None = None,
         ip_hidden_states: Tensor | None = None,
         temb: Tensor | None = None,
-        **unused: Any,
+        **unknown: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        check_processor(self, NAME)
-        check_no_mask(attention_mask)
+        check_call(self, attention_mask, unknown)
         own = [split_heads(layer(hidden_states), self.heads) for layer in self.layers()]
         q, k, v = normed(own, self.norm_q, self.norm_k)
         if encoder_hidden_states is not None:
@@ -146,10 +145,9 @@ class ClearSelfAttention(Attention):
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         grid: Grid | None = None,
-        **unused: Any,
+        **unknown: Any,
     ) -> Tensor:
-        check_processor(self, NAME)
-        check_no_mask(attention_mask)
+        check_call(self, attention_mask, unknown)
         layers = (self.to_q, self.to_k, self.to_v)
         q, k, v = (split_heads(layer(hidden_states), self.heads) for layer in layers)
         return put_out(self, attend(self, q, k, v, grid))
@@ -161,7 +159,15 @@ def normed(heads: list[Tensor], norm_q: Any, norm_k: Any) -> list[Tensor]:
     return [q if norm_q is None else norm_q(q), k if norm_k is None else norm_k(k), v]
 
 
-def check_no_mask(attention_mask: Tensor | None) -> None:
+def check_call(attention: Any, attention_mask: Tensor | None, unknown: Mapping[str, Any]) -> None:
+    """Refuses what would be left out in silence; of keywords that nothing knows it warns.
+
+    Raises:
+        UsageError: there is a mask, or a processor that does more than softmax attention.
+    """
+    check_processor(attention, NAME)
+    if unknown:
+        warn_of_unknown(attention, unknown)
     if attention_mask is not None:
         raise UsageError(
             "CLEAR's attention has no masks beside its window; call the model without "

@@ -1,13 +1,13 @@
 """What linearizing speaks of: attentions, weights for them, and what was done to a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from gensynth.linearize.changes import Change
+from gensynth.linearize.changes import Change, Hook
 
 RECORD = "linearized"  # the attribute of a model that says what was done to it
 State = dict[str, Tensor]  # by the names inside one attention
@@ -60,11 +60,50 @@ class Linearized:
     options: Any
     replaced: tuple[Replaced, ...]
     runs: str
-    changes: list[Change] = field(repr=False)
-    handles: list[RemovableHandle] = field(repr=False)
+    changes: list[Change | Hook] = field(repr=False)
 
     def __str__(self) -> str:
         return f"{self.method}: {len(self.replaced)} self-attentions of {self.family}; {self.runs}"
+
+
+class Method(Protocol):
+    """What a module is that makes attention linear, `linfusion` say."""
+
+    @property
+    def NAME(self) -> str: ...
+
+    @property
+    def OPERATOR(self) -> str:
+        """Of `gensynth.ops`, what its attentions run."""
+
+    @property
+    def ADDED(self) -> tuple[str, ...]:
+        """The parts with weights that an attention gets."""
+
+    @property
+    def MEANINGS(self) -> Mapping[str, str]:
+        """What the options mean that have to be given."""
+
+    @property
+    def Options(self) -> Callable[..., Any]:
+        """A dataclass; its values are checked."""
+
+    def additions(
+        self, size: Replaced, options: Any, state: State | None, number: int, ours: bool
+    ) -> dict[str, Any]:
+        """What an attention gets, by name."""
+
+    def around(self, model: Any, options: Any, ours: bool) -> list[Change]:
+        """What changes beside the attentions."""
+
+    def side(self, options: Any) -> int:
+        """What height and width in tokens must be a multiple of."""
+
+    def read(self, weights: str | Path, options: Mapping[str, Any]) -> Weights:
+        """Weights in the layout that the method is published in."""
+
+    def write(self, folder: Path, done: Linearized, states: Sequence[State]) -> None:
+        """The same layout."""
 
 
 def record_of(model: nn.Module) -> Linearized | None:

@@ -17,7 +17,7 @@ from gensynth.linearize.clear_attentions import (
     ClearSelfAttention,
 )
 from gensynth.linearize.grids import GridOf
-from gensynth.linearize.linfusion import LinFusionAttention
+from gensynth.linearize.linfusion import LinFusionSelfAttention
 from gensynth.models.dit import DiT
 from gensynth.models.layers.grid import grid_size
 from gensynth.models.layers.mixers import MIXERS
@@ -75,6 +75,22 @@ class Family:
             and not vars(module).get("is_cross_attention", False)
         }
 
+    def layers_of(self, attention: nn.Module) -> dict[str, Any]:
+        """The linear layers of one that a method trains, by path, with adapters around them."""
+        found = {}
+        for path in self.layers:
+            layer: nn.Module | None = attention
+            for part in path.split("."):
+                layer = layer._modules.get(part) if layer is not None else None
+            if layer is not None:
+                found[path] = layer
+        return found
+
+
+def family_of(model: nn.Module) -> Family | None:
+    """The entry of the table that a model belongs to."""
+    return next((one for one in FAMILIES if isinstance(model, one.model)), None)
+
 
 def patch(model: Any) -> int:
     return int(model.config.patch_size)
@@ -112,7 +128,7 @@ FAMILIES = (
         model=diffusers.UNet2DConditionModel,
         attentions=r".+\.attn1",
         kind=Attention,
-        methods={linfusion.NAME: LinFusionAttention},
+        methods={linfusion.NAME: LinFusionSelfAttention},
         layers=SEPARATE,
         usual=of_unet,
     ),

@@ -17,12 +17,14 @@ ENDING = ".safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-def find(weights: str | Path, wanted: Sequence[str]) -> Path:
+def find(weights: str | Path, wanted: Sequence[str], beside: Sequence[str], hint: str) -> Path:
     """The file or folder called `weights`; if there is none, the files of that hub id.
 
     Args:
         weights: a path; "owner/name" of the hub, or "owner/name/file.safetensors".
-        wanted: patterns of the files to fetch.
+        wanted: patterns of the files of weights to fetch, where no file is named.
+        beside: patterns of what else is fetched.
+        hint: a sentence for those who ask for what the hub has not.
 
     Raises:
         InputError: there is nothing of that name, here or on the hub.
@@ -43,9 +45,13 @@ def find(weights: str | Path, wanted: Sequence[str]) -> Path:
     with hub.asking(what, instead) as offline:
         from huggingface_hub import snapshot_download
 
-        patterns = [words[2]] if named else list(wanted)
-        folder = snapshot_download(owner, allow_patterns=patterns, local_files_only=offline)
-    return Path(folder) / words[2] if named else Path(folder)
+        patterns = words[2:] if named else list(wanted)
+        allowed = [*patterns, *beside]
+        folder = Path(snapshot_download(owner, allow_patterns=allowed, local_files_only=offline))
+    if not any(found for pattern in patterns for found in folder.glob(pattern)):
+        where = " on this machine, and cannot be asked for more" if offline else ""
+        raise InputError(f"{owner} has no {', '.join(patterns)}{where}. {hint}")
+    return folder / words[2] if named else folder
 
 
 def read(files: Sequence[Path]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -132,4 +138,5 @@ def write(
             f"cannot write the weights to {folder}: {first_line(error)}; choose another folder."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gensynth.errors import InputError, UsageError
 from gensynth.linearize import files
-from gensynth.linearize.attentions import check_processor, put_out
+from gensynth.linearize.attentions import check_processor, put_out, warn_of_unknown
 from gensynth.linearize.changes import Change, configured
 from gensynth.linearize.contract import Linearized, Replaced, Size, State, Weights
 from gensynth.models.layers.grid import merge_heads, split_heads
@@ -29,8 +29,10 @@ from gensynth.values import is_whole
 NAME = "linfusion"
 OPERATOR = "linear_attention"
 MIXER = "linfusion"  # of our own models
+PUBLISHED = "Yuanshi/LinFusion-1-5, Yuanshi/LinFusion-2-1 and Yuanshi/LinFusion-XL."
 LIST = "modules_list"  # of the published config.json
 ADDED = ("to_q_", "to_k_")  # the published names of the networks that an attention gets
+MEANINGS: Mapping[str, str] = {}  # every option may be left out
 
 
 @dataclass(frozen=True)
@@ -39,27 +41,42 @@ class Options:
 
     Attributes:
         projection_dim: inner width of the two networks; None for the width of the tokens, -1 for
-            none, which leaves q = to_q(2 x).
+            none, which leaves q = to_q(2 x). After weights with several it is None.
+        projection_scale: what the width of the tokens is divided by for that, where projection_dim
+            is None; 16 was published for SDXL. Weights bring their own.
         seed: of their first layers. The last ones start at zero, so the distillation of a model
             begins with linear attention of its own queries and keys.
     """
 
     projection_dim: int | None = None
+    projection_scale: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         inner = self.projection_dim
         if inner is not None and (not is_whole(inner) or (inner < 1 and inner != -1)):
             raise UsageError(f"projection_dim must be a whole number from 1, or -1, got {inner!r}.")
+        scale = self.projection_scale
+        if not is_whole(scale) or scale < 1 or (scale > 1 and inner is not None):
+            raise UsageError(
+                f"projection_scale must be a whole number from 1, without projection_dim, got "
+                f"{scale!r}."
+            )
         if not is_whole(self.seed) or self.seed < 0:
             raise UsageError(f"seed must be a whole number from 0, got {self.seed!r}.")
+
+    def inner(self, width: int) -> int | None:
+        """Of the networks of an attention of that width; None for the width itself."""
+        if self.projection_scale == 1:
+            return self.projection_dim
+        return max(1, width // self.projection_scale)
 
     def operator_keywords(self, height: int, width: int, text: int) -> dict[str, Any]:
         """Of the operator, beside queries, keys and values."""
         return {"eps": EPS}
 
 
-class LinFusionAttention(Attention):
+class LinFusionSelfAttention(Attention):
     """diffusers' attention of a UNet; an `Attention` becomes one by its class, see `swap`."""
 
     to_q_: nn.Module
@@ -70,7 +87,7 @@ class LinFusionAttention(Attention):
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        **unused: Any,
+        **unknown: Any,
     ) -> Tensor:
         """hidden_states [B, N, C], keys and values from [B, M, C] if given -> [B, N, C].
 
@@ -78,6 +95,8 @@ class LinFusionAttention(Attention):
             UsageError: there is a mask, or a processor that does more than softmax attention.
         """
         check_processor(self, NAME)
+        if unknown:
+            warn_of_unknown(self, unknown)
         if attention_mask is not None:
             raise UsageError(
                 "LinFusion's attention has no masks; call the model without attention_mask, or "
@@ -99,7 +118,7 @@ def additions(
     Args:
         number: of the attention in its model, so that each begins otherwise.
     """
-    inner = options.projection_dim if state is None else inner_width(state)
+    inner = options.inner(size.width) if state is None else inner_width(state)
     generator = torch.Generator().manual_seed(options.seed + number)
     return {name: network(size.width, inner, generator) for name in ADDED}
 
@@ -127,13 +146,11 @@ def network(width: int, inner: int | None, generator: torch.Generator) -> nn.Mod
     return module
 
 
-def around(model: Any, options: Options, weights: Weights | None, ours: bool) -> list[Change]:
+def around(model: Any, options: Options, ours: bool) -> list[Change]:
     """What changes beside the attentions: the configuration of a model of ours."""
     if not ours:
         return []
-    inner = options.projection_dim
-    if weights is not None:
-        inner = inner_width(next(iter(weights.states.values())))
+    inner = options.inner(model.config.hidden_size)
     return [configured(model, mixer=MIXER, projection_dim=inner)]
 
 
@@ -154,7 +171,8 @@ def read(weights: str | Path, options: Mapping[str, Any]) -> Weights:
         raise UsageError(
             f"weights of LinFusion bring their own {', '.join(options)}; leave that out."
         )
-    path = files.find(weights, ["config.json", f"{STEM}*{files.ENDING}", f"{STEM}*.index.json"])
+    beside = ["config.json", f"{STEM}*.index.json"]
+    path = files.find(weights, [f"{STEM}*{files.ENDING}"], beside, "Published are " + PUBLISHED)
     folder = path if path.is_dir() else path.parent
     entries = _entries(folder)
     if path.is_dir():
@@ -164,12 +182,27 @@ def read(weights: str | Path, options: Mapping[str, Any]) -> Weights:
     else:
         stored = [path]
     tensors, _ = files.read(stored)
-    states: dict[str, State] = {}
-    for number, entry in enumerate(entries):
-        own = {n.partition(".")[2]: t for n, t in tensors.items() if n.split(".")[0] == str(number)}
-        states[entry["module_name"]] = own
+    numbered: dict[str, State] = {str(number): {} for number in range(len(entries))}
+    for key, tensor in tensors.items():
+        number, _, own = key.partition(".")
+        if number not in numbered:
+            raise InputError(
+                f"{weights} does not fit its config.json: that lists {len(entries)} attentions, "
+                f"and {key} belongs to none of them."
+            )
+        numbered[number][own] = tensor
+    names = [entry["module_name"] for entry in entries]
+    states = dict(zip(names, numbered.values(), strict=True))
     sizes = {entry["module_name"]: Size(entry["dim_n"], entry["heads"]) for entry in entries}
-    return Weights(str(weights), states, sizes, {})
+    return Weights(str(weights), states, sizes, {"projection_dim": _projection_dim(states, sizes)})
+
+
+def _projection_dim(states: Mapping[str, State], sizes: Mapping[str, Size]) -> int | None:
+    """As `Options` says it."""
+    inner = {name: inner_width(state) for name, state in states.items()}
+    if all(inner[name] == size.width for name, size in sizes.items()):
+        return None
+    return inner.popitem()[1] if len(set(inner.values())) == 1 else None
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from gensynth.linearize.attentions import computing_type
 from gensynth.linearize.contract import Replaced
 from gensynth.linearize.families import Family
 from gensynth.ops import explain
@@ -22,7 +23,7 @@ def which_operator(
     height, width = (-(-length // side) * side for length in sides)
     first = next(model.parameters())
     device = "cpu" if first.device.type == "meta" else first.device
-    dtype = first.dtype if first.dtype.is_floating_point else torch.get_default_dtype()
+    dtype = computing_type(model.parameters())
     shape = (1, one.heads, text + height * width, one.width // one.heads)
     keywords = options.operator_keywords(height, width, text)
     with FakeTensorMode():  # shapes and a device, but no memory

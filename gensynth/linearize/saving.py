@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from gensynth.errors import UsageError
 from gensynth.linearize import checks
+from gensynth.linearize.attentions import base_of
 from gensynth.linearize.contract import Linearized, State, record_of
-from gensynth.linearize.families import FAMILIES, Family
-from gensynth.linearize.swap import METHODS, layers_of
+from gensynth.linearize.families import Family, family_of
+from gensynth.linearize.swap import METHODS
+from gensynth.system.disk import at_home, check_writable
 
 
 def save(pipe_or_model: Any, folder: str | Path) -> None:
@@ -20,11 +22,20 @@ def save(pipe_or_model: Any, folder: str | Path) -> None:
     number, or a file of CLEAR (clear_local_8_down_4.safetensors). Adapters are left out.
 
     Raises:
-        UsageError: the model is not linearized.
+        UsageError: the model is not linearized, quantized since, or adapters are fused into it.
         OutputError: the folder cannot be written.
     """
-    done, states = own_states(pipe_or_model)
-    METHODS[done.method].write(Path(folder), done, states)
+    done, family, attentions = _linearized(pipe_or_model)
+    how = METHODS[done.method]
+    for name, attention in attentions.items():
+        layers = trained_layers(attention, family, how.ADDED)
+        linear = {path: layer for path, layer in layers.items() if path in family.layers}
+        checks.check_unfused(name, layers, family, "and would be saved as a part of its weights")
+        checks.check_plain_layers(name, linear, "save before that")
+    target = Path(at_home(str(folder)))
+    check_writable(target, "choose another folder")
+    states = [own_state(attention, family, how.ADDED) for attention in attentions.values()]
+    how.write(target, done, states)
 
 
 def own_weights(pipe_or_model: Any) -> list[Tensor]:
@@ -33,31 +44,36 @@ def own_weights(pipe_or_model: Any) -> list[Tensor]:
     Raises:
         UsageError: the model is not linearized.
     """
-    _, states = own_states(pipe_or_model)
+    done, family, attentions = _linearized(pipe_or_model)
+    added = METHODS[done.method].ADDED
+    states = (own_state(attention, family, added) for attention in attentions.values())
     return [weight for state in states for weight in state.values()]
 
 
-def own_states(pipe_or_model: Any) -> tuple[Linearized, list[State]]:
-    """What was done to a model, and what each of its attentions has of its own."""
-    model, _ = checks.find_model(pipe_or_model)
-    done = record_of(model)
+def _linearized(pipe_or_model: Any) -> tuple[Linearized, Family, dict[str, nn.Module]]:
+    """What was done to a model, and the attentions that compute otherwise."""
+    model = checks.inside(checks.find_model(pipe_or_model)[0])
+    done, family = record_of(model), family_of(model)
     if done is None:
         raise UsageError("the model is not linearized, so it has no weights of that kind.")
-    family = next(one for one in FAMILIES if isinstance(model, one.model))
-    added = METHODS[done.method].ADDED
-    attentions = [model.get_submodule(one.name) for one in done.replaced]
-    return done, [own_state(attention, family, added) for attention in attentions]
+    assert family is not None  # it was linearized
+    return done, family, {one.name: model.get_submodule(one.name) for one in done.replaced}
 
 
 def own_state(attention: nn.Module, family: Family, added: Iterable[str]) -> State:
     """The tensors of one attention that a method trains, without adapters."""
     state: State = {}
-    for path, layer in layers_of(attention, family).items():
-        state |= {f"{path}.{own}": tensor for own, tensor in layer.named_parameters()}
+    for path, layer in trained_layers(attention, family, added).items():
+        state |= {f"{path}.{own}": tensor for own, tensor in base_of(layer).named_parameters()}
+    own = attention._parameters
+    return state | {name: tensor for name in added if (tensor := own.get(name)) is not None}
+
+
+def trained_layers(attention: nn.Module, family: Family, added: Iterable[str]) -> dict[str, Any]:
+    """The layers with those tensors, by path, with adapters around them."""
+    layers = family.layers_of(attention)
     for name in added:
-        part = getattr(attention, name, None)
-        if isinstance(part, nn.Parameter):
-            state[name] = part
-        elif isinstance(part, nn.Module):
-            state |= {f"{name}.{own}": tensor for own, tensor in part.named_parameters()}
-    return state
+        part = attention._modules.get(name)
+        if part is not None:
+            layers |= {f"{name}.{path}": layer for path, layer in part.named_children()}
+    return layers

@@ -4,26 +4,43 @@ An attention stays the object that it is, with its layers, adapters and processo
 class, and what that class needs beside. So whatever holds it goes on holding it.
 """
 
+import functools
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gensynth.errors import InputError, UsageError, did_you_mean
 from gensynth.linearize import checks, clear, grids, linfusion
-from gensynth.linearize.attentions import base_of
-from gensynth.linearize.changes import Change, apply, like, undo
-from gensynth.linearize.contract import RECORD, Linearized, Replaced, State, Weights, record_of
-from gensynth.linearize.families import Family
+from gensynth.linearize.attentions import base_of, computing_type
+from gensynth.linearize.changes import (
+    Change,
+    Hook,
+    Place,
+    apply,
+    parameter_at,
+    place_of,
+    undo,
+)
+from gensynth.linearize.contract import (
+    RECORD,
+    Linearized,
+    Method,
+    Replaced,
+    State,
+    Weights,
+    record_of,
+)
+from gensynth.linearize.families import Family, family_of
 from gensynth.linearize.fitting import check_fit
 from gensynth.linearize.running import which_operator
 
-METHODS: dict[str, ModuleType] = {one.NAME: one for one in (linfusion, clear)}
+METHODS: dict[str, Method] = {one.NAME: one for one in (linfusion, clear)}
+SAVING = "save_pretrained"  # of diffusers' models and pipelines
 
 
 def linearize(
@@ -55,8 +72,9 @@ def linearize(
     checks.check_name(method, METHODS)
     how = METHODS[method]
     model, pipe = checks.find_model(pipe_or_model)
-    checks.check_fresh(model)
-    family = checks.family_of(model, method)
+    checks.check_not_compiled(model, "linearize", ", linearize it, then compile")
+    checks.check_not_linearized(model)
+    family = checks.check_fits(family_of(model), model, method)
     attentions = family.attentions_of(model)
     checks.check_attentions(family, attentions, model)
     check_options(how, options)
@@ -65,19 +83,25 @@ def linearize(
     replaced = tuple(Replaced(name, *family.size_of(one)) for name, one in attentions.items())
     if found is not None:
         check_fit(found, replaced)
-    changes = how.around(model, chosen, found, family.ours)
+    changes: list[Change | Hook] = [*how.around(model, chosen, family.ours)]
     for number, one in enumerate(replaced):
-        attention, state = attentions[one.name], found.states[one.name] if found else None
+        state = found.states[one.name] if found else None
+        attention = attentions[one.name]
+        place = new_place(family.layers_of(attention), model)
         added = how.additions(one, chosen, state, number, family.ours)
-        changes += changes_of(one.name, attention, family, added, state)
+        changes += changes_of(one.name, attention, family, added, state, place)
         changes.append(Change(attention, "__class__", family.methods[method]))
-    if not family.ours:
-        changes.append(Change(model, "save_pretrained", refuse_saving))
     side = how.side(chosen)
+    changes += tell_grid(model, family, side, pipe)
     runs = which_operator(how.OPERATOR, model, family, replaced[0], chosen, side)
-    done = Linearized(method, family.name, chosen, replaced, runs, changes, [])
-    apply([*changes, Change(model, RECORD, done)])
-    done.handles.extend(tell_grid(model, family, side, pipe))
+    done = Linearized(method, family.name, chosen, replaced, runs, changes)
+    if not family.ours:
+        changes.append(Change(model, SAVING, refuse_saving))
+    changes.append(Change(model, RECORD, done))
+    apply(changes)
+    if not family.ours and pipe is not None:
+        # in no list of the model's, whose copies would copy the pipeline
+        setattr(pipe, SAVING, functools.partial(save_whole, pipe))
     return done
 
 
@@ -88,18 +112,25 @@ def restore(pipe_or_model: Any) -> None:
     `linearize` was given none: save them before, and load the model anew for the old ones.
 
     Raises:
-        UsageError: it is not linearized, compiled since, or its projections are fused.
+        UsageError: it is not linearized, compiled since, or its projections are fused; or adapters
+            are fused into weights that are to go.
     """
-    model, _ = checks.find_model(pipe_or_model)
-    done = record_of(model)
+    model, pipe = checks.find_model(pipe_or_model)
+    done = record_of(checks.inside(model))
     if done is None:
         raise UsageError("the model is not linearized, so there is nothing to restore.")
+    checks.check_not_compiled(model, "restore", ", as it was before linearize")
     attentions = {one.name: model.get_submodule(one.name) for one in done.replaced}
     checks.check_untouched(attentions, model)
-    for handle in done.handles:
-        handle.remove()
+    family = family_of(model)
+    assert family is not None  # it was linearized
+    if any(isinstance(one, Change) and one.replaces_weights for one in done.changes):
+        danger = "and would be lost with the weights that linearize gave"
+        for name, attention in attentions.items():
+            checks.check_unfused(name, family.layers_of(attention), family, danger)
     undo(done.changes)
-    delattr(model, RECORD)
+    if isinstance(vars(pipe).get(SAVING) if pipe is not None else None, functools.partial):
+        delattr(pipe, SAVING)
 
 
 def refuse_saving(*unused: Any, **options: Any) -> None:
@@ -110,7 +141,14 @@ def refuse_saving(*unused: Any, **options: Any) -> None:
     )
 
 
-def check_options(how: ModuleType, options: Mapping[str, Any]) -> None:
+def save_whole(pipe: Any, *folder: Any, **options: Any) -> None:
+    """A pipeline's `save_pretrained`, which is refused before it has written half of it."""
+    if record_of(checks.inside(checks.find_model(pipe)[0])) is not None:
+        refuse_saving()
+    type(pipe).save_pretrained(pipe, *folder, **options)
+
+
+def check_options(how: Method, options: Mapping[str, Any]) -> None:
     """Raises UsageError for an option that the method does not have."""
     known = [one.name for one in fields(how.Options)]
     for name in options:
@@ -121,7 +159,7 @@ def check_options(how: ModuleType, options: Mapping[str, Any]) -> None:
             )
 
 
-def choose(how: ModuleType, options: Mapping[str, Any]) -> Any:
+def choose(how: Method, options: Mapping[str, Any]) -> Any:
     """The options of a method.
 
     Raises:
@@ -129,8 +167,24 @@ def choose(how: ModuleType, options: Mapping[str, Any]) -> Any:
     """
     for one in fields(how.Options):
         if one.default is MISSING and one.name not in options:
-            raise UsageError(f"say {one.name}=; {how.NAMELESS[one.name]}.")
+            raise UsageError(f"say {one.name}=; {how.MEANINGS[one.name]}.")
     return how.Options(**options)
+
+
+def new_place(layers: Mapping[str, Any], model: nn.Module) -> Place:
+    """Where the new parts of an attention go: to its layers, in a type that computes.
+
+    Raises:
+        UsageError: the model has no weights of such a type.
+    """
+    first, *others = (base_of(layer).weight for layer in layers.values())
+    dtype = computing_type(itertools.chain([first, *others], model.parameters()))
+    if dtype is None:
+        raise UsageError(
+            f"all weights of this {type(model).__name__} are of types for storage only; load it in "
+            "one that computes (torch_dtype), linearize it, then store it smaller."
+        )
+    return place_of(first)._replace(dtype=dtype)
 
 
 def changes_of(
@@ -139,6 +193,7 @@ def changes_of(
     family: Family,
     added: Mapping[str, Any],
     state: State | None,
+    place: Place,
 ) -> list[Change]:
     """What one attention gets: new parts, and the weights of `state` in them and in its layers.
 
@@ -146,46 +201,38 @@ def changes_of(
         InputError: tensors are missing, too many, or of other shapes.
         UsageError: layers that cannot be given other weights.
     """
-    layers = layers_of(attention, family)
-    reference = next(iter(layers.values())).weight
-    rest = dict(state or {})
+    rest = None if state is None else dict(state)
     changes = []
     for key, value in added.items():
         if isinstance(value, nn.Parameter | nn.Module):
-            value = filled(value, key, None if state is None else rest, name, reference)
+            value = filled(value, key, rest, name, place)
         changes.append(Change(attention, key, value))
-    if state is None:
+    if rest is None:
         return changes
-    checks.check_plain_layers(name, attention, family.layers)
-    wanted = {
-        f"{path}.{own}": (layer, own)
-        for path, layer in layers.items()
-        for own, _ in layer.named_parameters()
-    }
-    for key, (layer, own) in wanted.items():
-        tensor = taken(rest, key, getattr(layer, own), name)
-        changes.append(Change(layer, own, like(tensor, getattr(layer, own))))
+    layers = family.layers_of(attention)
+    checks.check_unfused(name, layers, family, "and would act on weights that it was not made for")
+    checks.check_plain_layers(name, layers, "linearize before that")
+    for path, layer in layers.items():
+        base = base_of(layer)
+        for own, current in list(base.named_parameters()):
+            tensor = taken(rest, f"{path}.{own}", current, name)
+            changes.append(Change(base, own, parameter_at(tensor, place_of(current))))
     if rest:
         raise InputError(f"the weights of {name} have a tensor {next(iter(rest))} that it has not.")
     return changes
 
 
 def filled(
-    value: nn.Parameter | nn.Module,
-    key: str,
-    state: State | None,
-    name: str,
-    reference: nn.Parameter,
+    value: nn.Parameter | nn.Module, key: str, state: State | None, name: str, place: Place
 ) -> nn.Parameter | nn.Module:
-    """A new part with its tensors of `state`, where and of the type of the attention's others."""
+    """A new part with its tensors of `state`, at its place."""
     if isinstance(value, nn.Parameter):
         tensor = value.data if state is None else taken(state, key, value, name)
-        return like(tensor, reference)
+        return parameter_at(tensor, place)
     if state is not None:
         own = {n: taken(state, f"{key}.{n}", p, name) for n, p in value.named_parameters()}
         value.load_state_dict(own)
-    dtype = reference.dtype if reference.is_floating_point() else torch.get_default_dtype()
-    return value.to(reference.device, dtype).requires_grad_(reference.requires_grad)
+    return value.to(place.device, place.dtype).requires_grad_(place.learns)
 
 
 def taken(state: State, key: str, current: Tensor, name: str) -> Tensor:
@@ -203,29 +250,16 @@ def taken(state: State, key: str, current: Tensor, name: str) -> Tensor:
     return tensor
 
 
-def layers_of(attention: nn.Module, family: Family) -> dict[str, Any]:
-    """The linear layers of an attention that a method trains, by path, without adapters."""
-    found = {}
-    for path in family.layers:
-        layer: Any = attention
-        for part in path.split("."):
-            layer = layer._modules.get(part) if layer is not None else None
-        if layer is not None:
-            found[path] = base_of(layer)
-    return found
-
-
-def tell_grid(model: nn.Module, family: Family, side: int, pipe: Any) -> list[Any]:
+def tell_grid(model: nn.Module, family: Family, side: int, pipe: Any) -> list[Hook]:
     """Hooks by which the attentions of a model hear height and width; none where they know."""
     if family.grid is None:
         return []
     pixels = family.latents(model) * int(getattr(pipe, "vae_scale_factor", 0) or 0)
-    teller = grids.Teller(family.grid(), family.told, side, pixels)
-    handles = [model.register_forward_pre_hook(teller, with_kwargs=True)]
+    hooks = [Hook(model, grids.Teller(family.grid(), family.told, side, pixels))]
     if family.deaf is not None:
-        handles += [
-            module.register_forward_pre_hook(grids.forget, with_kwargs=True)
+        hooks += [
+            Hook(module, grids.forget)
             for name, module in model.named_modules()
             if re.fullmatch(family.deaf, name)
         ]
-    return handles
+    return hooks

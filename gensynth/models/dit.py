@@ -47,7 +47,7 @@ class DiT(ModelMixin, ConfigMixin, Backbone):
         learn_sigma: whether `2 * in_channels` channels are computed: prediction, then variance.
         discard_sigma: whether the variance channels are computed and not returned (SiT).
         mixer: a key of `mixers.MIXERS`.
-        window, down_factor: of mixer "local". projection_dim: of mixer "linear".
+        window, down_factor: of mixer "local". projection_dim: of mixers "linear", "linfusion".
         mixer_options: further keywords of a mixer.
         positions: "sincos", "rope" or "none".
         position_range: positions are drawn at random from 0 to this while training (RPE-2D).

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gensynth.errors import CorruptError, InputError, RefusedError, nearest
-from gensynth.files import json_in
+from gensynth.files import PICKLES, json_in
 from gensynth.models.known import model_names
 from gensynth.pipelines.pretrained.families import FAMILIES
 from gensynth.pretrained import PRETRAINED
@@ -15,7 +15,6 @@ from gensynth.system.disk import at_home
 
 INDEX = "model_index.json"
 LINEARIZED = "LinearizedPipeline"  # what the index of linear attention for a pipeline calls it
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 # What diffusers calls a pipeline -> where its authors' weights can be taken over from.
 CONVERTED = {"DiTPipeline": "gensynth convert --from dit takes the authors' own file of weights"}
 

@@ -31,6 +31,7 @@ from gensynth.pipelines.pretrained.options import LoadOptions, check_own
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.pretrained import DEFAULT
 from gensynth.settings import Settings
+from gensynth.system.memory import LESS, telling_full
 
 
 def load(
@@ -86,7 +87,8 @@ def load(
     settings = checked_settings(folder, index, pipeline_class)
     variants = check_parts(folder, entries, variant)
     diffusers_logging.disable_progress_bar()
-    with telling_damage(folder):
+    what = f"{model} cannot be loaded"
+    with telling_full(what, LESS), telling_damage(folder):
         parts = load_parts(folder, entries, variants)
     adapters = apply(parts["model"], wanted, str(model)) if wanted else None
     own = folder
@@ -103,7 +105,8 @@ def load(
     pipeline.name = str(model)
     pipeline.model.to(memory_format=torch.channels_last)  # the layout, not the values
     pipeline.model.eval()
-    return pipeline.to(device)
+    with telling_full(what, LESS):
+        return pipeline.to(device)
 
 
 def open_linearized(

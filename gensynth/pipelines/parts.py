@@ -28,6 +28,7 @@ from gensynth.models import MODELS
 from gensynth.pipelines.finding import INDEX
 from gensynth.samplers.registry import SAMPLERS
 from gensynth.stored import check_finite, check_fit, choose_variant, read_json
+from gensynth.system.memory import is_full
 
 # Modules that folders of earlier versions name, whose classes have moved.
 MOVED = (
@@ -220,11 +221,13 @@ def telling_damage(folder: Path) -> Iterator[None]:
         yield
     except UsageError as error:  # parts that are not each other's
         raise CorruptError(f"{folder} cannot be loaded: {error}") from error
-    except (GensynthError, MemoryError, torch.OutOfMemoryError):
+    except GensynthError:
         raise
     except ImportError as error:  # an option of a scheduler that needs another library
         raise InputError(f"{folder} cannot be loaded: {error}") from error
     except (*DAMAGED, SafetensorError) as error:
+        if is_full(error):
+            raise
         raise CorruptError(
             f"{folder} cannot be loaded: its files are damaged or do not belong together "
             f"({first_line(error)}). Fetch or export the model again."

@@ -9,10 +9,11 @@ import torch
 
 from gensynth.conditions import Item
 from gensynth.errors import DeviceMemoryError, UsageError
+from gensynth.pipelines.contract import Pipeline
+from gensynth.pipelines.pretrained.options import LoadOptions
+from gensynth.system.memory import LESS, is_full
 
-# Words of torch where memory on the CPU is full, or where no machine has as much.
-FULL = ("can't allocate memory", "not enough memory", "bad_alloc", "Storage size calculation over")
-SMALLER_SIZE = "Try a smaller --size, a smaller model or another device"
+SMALLER_SIZE = f"Try a smaller --size, {LESS}"
 Drawn = TypeVar("Drawn")
 
 
@@ -30,6 +31,15 @@ def plan(items: Sequence[Item], num: int, seed: int) -> list[Picture]:
     return [Picture(k, items[k % len(items)], seed + k) for k in range(num)]
 
 
+def smaller(pipeline: Pipeline) -> str:
+    """What to do where one picture of a pipeline alone does not fit."""
+    options = getattr(pipeline, "options", None)
+    if not isinstance(options, LoadOptions):
+        return SMALLER_SIZE
+    ways = [*options.lighter(pipeline.device.type), *options.lighter_decoding()]
+    return f"Try {', '.join(['a smaller --size', *ways, LESS])}"
+
+
 @contextmanager
 def reporting_memory(together: int, alone: str) -> Iterator[None]:
     """Turns a failed allocation for that many pictures into an error that says what helps.
@@ -40,8 +50,7 @@ def reporting_memory(together: int, alone: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # CUDA's is a RuntimeError, and so is the CPU's
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not any(words in str(error) for words in FULL):
+        if not is_full(error):
             raise
         if together == 1:
             on_gpu = isinstance(error, torch.OutOfMemoryError)

@@ -14,18 +14,20 @@ from PIL import Image
 from gensynth.conditions import Condition, Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
 from gensynth.data.images import grid, to_pil
+from gensynth.files import json_in
 from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.drawing import DrawingPipeline
-from gensynth.pipelines.finding import INDEX, parts_folder, resolve
+from gensynth.pipelines.finding import INDEX, parts_folder, pretrained_class, resolve
 from gensynth.pipelines.loading import load, with_guide
+from gensynth.pipelines.pretrained.fetching import loaded_files
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.preflight.drawing import check_numbers, check_told
 from gensynth.processes import processes
 from gensynth.progress import progress_bar
-from gensynth.sampling.generate import generate, plan
-from gensynth.sampling.outputs import SampleFolder, recipe, save_picture
+from gensynth.sampling.generate import generate, plan, smaller
+from gensynth.sampling.outputs import SampleFolder, facts_of, recipe, save_picture
 from gensynth.settings import Settings
 
 GRID = 100  # most pictures on the overview
@@ -161,16 +163,13 @@ def describe(
 ) -> dict[str, Any]:
     """The settings that decide what the pictures of a folder look like."""
     described: dict[str, Any] = {
-        "model": fingerprint_of(job.model),
+        "model": fingerprint_of(job.model, job.variant),
         **pipeline.condition.job(items),
         "seed": job.seed,
         "format": job.kind,
         **resolved.settings.to_json(),
+        **facts_of(pipeline),
     }
-    if pipeline.lora is not None:
-        described["lora"] = pipeline.lora.facts()
-    if isinstance(pipeline, PretrainedPipeline):
-        described |= pipeline.facts()
     if job.variant is not None:
         described["variant"] = job.variant
     if job.settings.guide is not None:
@@ -179,13 +178,23 @@ def describe(
     return {**described, "num": job.num} if job.kind == "npz" else described
 
 
-def fingerprint_of(model: str) -> str:
-    """A hash of the settings and weights of all parts of a model."""
+def fingerprint_of(model: str, variant: str | None = None) -> str:
+    """A hash of the settings and weights of all parts of a model.
+
+    Of a pipeline of diffusers, whose folder has other things too, it is of what is loaded.
+
+    Args:
+        variant: of the weights of a pipeline of diffusers.
+    """
     digest = hashlib.sha256()
     folder, own = parts_folder(model), resolve(model)
-    parts = [file for kind in ("json", "safetensors") for file in folder.glob(f"*/*.{kind}")]
+    index = json_in(folder / INDEX)
+    if pretrained_class(index) is not None:
+        parts = loaded_files(folder, index, variant)
+    else:
+        parts = [file for kind in ("json", "safetensors") for file in folder.glob(f"*/*.{kind}")]
     if own != folder:  # linear attention for the pipeline in `folder`
-        parts += [own / INDEX, *own.glob("*.safetensors")]
+        parts = [*parts, own / INDEX, *own.glob("*.safetensors")]
     for part in [folder / INDEX, *sorted(parts)]:  # sorted: glob promises no order
         with part.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -208,7 +217,7 @@ def draw(
     with progress_bar() as bar:
         task = bar.add_task("sampling", total=already + len(missing), completed=already)
         complete = pipeline.resolve(settings).settings
-        for picture, image in generate(drawn, missing, job.batch_size):
+        for picture, image in generate(drawn, missing, job.batch_size, smaller(pipeline)):
             known = recipe(pipeline, picture, complete) if job.metadata else None
             folder.write(picture, image, known)
             bar.advance(task)

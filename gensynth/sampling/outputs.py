@@ -18,6 +18,7 @@ from gensynth.data.images import UNREADABLE
 from gensynth.errors import CorruptError, InputError, OutputError, PartialError, RefusedError
 from gensynth.files import give_name, read_json_lines, temporary_for, use_folder, write_text
 from gensynth.pipelines.contract import Pipeline
+from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.sampling.generate import Picture
 from gensynth.settings import Settings
 
@@ -39,9 +40,15 @@ def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str
         **pipeline.condition.recipe(picture.item),
         "seed": picture.seed,
         **settings.to_json(),
-        **({} if pipeline.lora is None else {"lora": pipeline.lora.facts()}),
+        **facts_of(pipeline),
         "gensynth": __version__,
     }
+
+
+def facts_of(pipeline: Pipeline) -> dict[str, Any]:
+    """What a pipeline was loaded with that changes pictures: adapters, the format of numbers."""
+    lora = {} if pipeline.lora is None else {"lora": pipeline.lora.facts()}
+    return lora | (pipeline.facts() if isinstance(pipeline, PretrainedPipeline) else {})
 
 
 def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) -> None:

@@ -35,6 +35,16 @@ def asking(what: str, instead: str) -> Iterator[bool]:
     except errors.LocalEntryNotFoundError as error:
         said = problem or first_line(error)
         raise InputError(f"{what} cannot be fetched: {said}. {instead}") from error
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"{what} cannot be fetched: its authors give it to those who ask. Accept its terms on "
+            "its page of the hub, then log in here with: hf auth login, or set HF_TOKEN."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"{what} cannot be fetched: the hub has none of that name, or shows it only to some; "
+            f"for one of those log in with: hf auth login, or set HF_TOKEN. {instead}"
+        ) from error
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         disk = about_disk(error) if isinstance(error, OSError) else None
         if disk is not None:

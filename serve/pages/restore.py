@@ -12,7 +12,8 @@ from PIL import Image
 from gensynth.data.images import UNREADABLE
 from gensynth.errors import InputError, UsageError
 from gensynth.pipelines.contract import Pipeline
-from gensynth.sampling.outputs import RECIPE_KEY
+from gensynth.pipelines.pretrained.options import as_loaded
+from gensynth.sampling.outputs import RECIPE_KEY, facts_of
 from gensynth.settings import as_options, known_settings
 from gensynth_serve.pages.prompts import takes_prompts
 from gensynth_serve.queue.engine import allowed, most_steps
@@ -52,6 +53,8 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
     else:
         notes.append(f"it was made by {str(recipe['model'])[:60]!r}, which is not served here")
     pipeline = pipelines[model]
+    if served:
+        notes += _otherwise(recipe, pipeline)
     try:
         item = pipeline.condition.from_recipe(recipe)
         order = Order(
@@ -77,6 +80,18 @@ def restored(path: Path, pipelines: Mapping[str, Pipeline], model: str) -> tuple
     return order, text + (f" Note: {'; '.join(notes)}." if notes else "")
 
 
+def _otherwise(recipe: dict[str, Any], pipeline: Pipeline) -> list[str]:
+    """How the model of a recipe was loaded otherwise than it is here, in words."""
+    here, there = as_loaded(facts_of(pipeline)), as_loaded(recipe)
+    if not there or here == there:  # the recipe says nothing of it, or the same
+        return []
+    return [f"it was drawn with the model loaded with {_shown(there)}; here it is {_shown(here)}"]
+
+
+def _shown(words: list[str]) -> str:
+    return shlex.join(words)[:MAX_SHOWN] or "no options"
+
+
 def command(recipe: Mapping[str, Any]) -> str:
     """The command line that draws a picture again from its recipe."""
     # A number by itself may be the name of another class.
@@ -85,7 +100,7 @@ def command(recipe: Mapping[str, Any]) -> str:
         shown = f" --prompt {shlex.quote(str(recipe['prompt'] or ''))}"
     return (
         f"gensynth sample --model {shlex.quote(recipe['model'])}{shown} --num 1 "
-        f"--seed {recipe['seed']} {shlex.join(as_options(recipe))} --out DIR"
+        f"--seed {recipe['seed']} {shlex.join([*as_options(recipe), *as_loaded(recipe)])} --out DIR"
     )
 
 

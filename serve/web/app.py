@@ -101,7 +101,8 @@ def create_app(
     pipelines = {name: load(model, "auto", variant, lora, **how) for name, model in shown.items()}
     for name, pipeline in pipelines.items():
         pipeline.resolve()  # a tokenizer, which draws nothing, refuses
-        pipeline.condition.none(pipeline.device)  # kept: only one thread may encode later
+        # Models of gensynth keep it: only one thread may encode later. Others show that they can.
+        pipeline.condition.none(pipeline.device)
         for sentence in pipeline.optimize() if optimize else ():
             print(f"{name}: {sentence}", file=sys.stderr, flush=True)
     folder = PrivateFolder()

@@ -39,6 +39,7 @@ def command(*arguments: str) -> None:
         pytest.param("ops", marks=pytest.mark.slow),
         pytest.param("models", marks=pytest.mark.slow),
         "highres",
+        "linearize",
     ],
 )
 def test_a_step_in_miniature(step, tmp_path, capsys):

@@ -1,47 +1,36 @@
 """Tokenizers and text encoders of transformers' own classes, made here: CLIP, T5 and Gemma 2."""
 
 import functools
-import json
 from typing import Any
 
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 
-CAPTIONS = [
-    "a red apple on a green table",
-    "a photo of a small cat in the grass",
-    "the blue house by the sea at night",
-    "two birds fly over a white mountain",
-]
 WIDTH = 32  # of hidden states
 LENGTH = 77  # tokens that a CLIP reads
+# What trainers of `tokenizers` learn of "a red apple on a green table", "a photo of a small cat in
+# the grass", "the blue house by the sea at night" and "two birds fly over a white mountain". It is
+# written down since they number it anew in each process: the same prompt would be another there.
+_MERGES = (
+    "h e</w>, t he</w>, a t</w>, b l, g r, h o, i n</w>, t a, a l, a p, a s, b i, b y</w>, "
+    "c at</w>, d s</w>, e e, e a</w>, e r</w>, e d</w>, f l, g h, h i, i gh, l e</w>, m o, "
+    "m al, n ta, n igh, o v, o n</w>, o f</w>, p ho, p le</w>, r ds</w>, r ed</w>, "
+    "s e</w>, s ea</w>, s mal, t w, t o</w>, t e</w>, u e</w>, u nta, u se</w>, w hi, "
+    "bl e</w>, bl ue</w>, gr as, gr ee, ho use</w>, ta ble</w>, ap ple</w>, bi rds</w>, "
+    "fl y</w>, mo unta, nigh t</w>, ov er</w>, pho to</w>, smal l</w>, tw o</w>, "
+    "whi te</w>, gras s</w>, gree n</w>, mounta in</w>"
+)
+_PIECES = "▁a ▁t ▁b ▁gr bl ou ▁o se ▁c ta ho ▁f ▁w ▁m re ▁s ▁p ▁i ▁n ▁h"
 
 
 @functools.cache
 def _clip_words() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a CLIP tokenizer, learnt from the captions."""
-    learner: Tokenizer = transformers.CLIPTokenizer().backend_tokenizer
-    learner.model = models.BPE(end_of_word_suffix="</w>")
-    trainer = trainers.BpeTrainer(
-        vocab_size=700,
-        end_of_word_suffix="</w>",
-        initial_alphabet=_byte_letters(),
-        show_progress=False,
-    )
-    learner.train_from_iterator(CAPTIONS * 5, trainer)
-    learnt = json.loads(learner.to_str())["model"]
-    vocabulary = dict(learnt["vocab"])
-    # Every byte, inside of a word and at its end, then the marks with the largest numbers.
-    for letter in _byte_letters():
-        vocabulary.setdefault(letter, len(vocabulary))
-        vocabulary.setdefault(f"{letter}</w>", len(vocabulary))
-    for mark in ("<|startoftext|>", "<|endoftext|>"):
-        vocabulary[mark] = len(vocabulary)
-    return vocabulary, [tuple(pair) for pair in learnt["merges"]]
-
-
-def _byte_letters() -> list[str]:
-    return sorted(pre_tokenizers.ByteLevel.alphabet())
+    """Vocabulary and merges of a CLIP tokenizer: every byte, inside of a word and at its end."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [(first, second) for first, second in (one.split() for one in _MERGES.split(", "))]
+    marks = ["<|startoftext|>", "<|endoftext|>"]  # with the largest numbers
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges), *marks]
+    return {word: number for number, word in enumerate(words)}, merges
 
 
 def clip_tokenizer() -> Any:
@@ -51,18 +40,10 @@ def clip_tokenizer() -> Any:
 
 @functools.cache
 def _t5_words() -> list[tuple[str, float]]:
-    learner: Tokenizer = transformers.T5Tokenizer().backend_tokenizer
-    learner.model = models.Unigram()
+    """The pieces of a T5 tokenizer with the logarithms of how often they are."""
     letters = [chr(code) for code in range(33, 127)]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=300,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",
-        initial_alphabet=letters,
-        show_progress=False,
-    )
-    learner.train_from_iterator([*CAPTIONS * 5, *letters], trainer)
-    return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["vocab"]]
+    marks, pieces = ["<pad>", "</s>", "<unk>"], {"▁": -1.5, **dict.fromkeys(_PIECES.split(), -5.0)}
+    return [*dict.fromkeys(marks, 0.0).items(), *pieces.items(), *((one, -4.0) for one in letters)]
 
 
 def t5_tokenizer() -> Any:
@@ -71,7 +52,7 @@ def t5_tokenizer() -> Any:
 
 
 def gemma_tokenizer() -> Any:
-    """One token for each character of the captions, and bytes for the others."""
+    """One token for each of some characters, and bytes for the others."""
     marks = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     letters = sorted(set("▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,:->'\n"))
     tokens = [*marks, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]

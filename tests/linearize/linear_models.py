@@ -37,6 +37,9 @@ def tiny(name):
 
 
 def network(pipe):
+    """Of a pipeline; a network is its own."""
+    if isinstance(pipe, torch.nn.Module):
+        return pipe
     return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
 
 
@@ -45,15 +48,15 @@ def bare(name):
     return copy.deepcopy(network(_first(name)))
 
 
-def call(model, height=8, width=8):
+def call(model, height=8, width=8, **keywords):
     """What a network says of latents of that size, twice the size in tokens but for UNets."""
     generator = torch.Generator().manual_seed(9)
+    inner = getattr(model, "_orig_mod", model)  # of a compiled network the one inside
+    config, kind = inner.config, type(inner).__name__
 
     def noise(*shape):
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=generator).to(inner.dtype)
 
-    # of a compiled network the one inside
-    config, kind = model.config, type(getattr(model, "_orig_mod", model)).__name__
     told = {"timestep": torch.tensor([0.5])}
     if kind == "UNet2DConditionModel":
         told["encoder_hidden_states"] = noise(1, 5, config.cross_attention_dim)
@@ -77,7 +80,7 @@ def call(model, height=8, width=8):
         told["guidance"] = torch.tensor([2.0])
         sample = noise(1, len(rows) * len(columns), config.in_channels)
     with torch.no_grad():
-        return model(sample, **told).sample
+        return model(sample, **told, **keywords).sample
 
 
 def draw(pipe, height=64, width=64, **keywords):

@@ -3,39 +3,21 @@
 import pytest
 import torch
 from adapters import PICTURE, load_ip_adapter, lora
-from linear_models import CASES, draw, network, shaken, tiny
+from linear_models import CASES, draw, network, tiny
 
 import gensynth
-from gensynth.errors import UsageError
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Where the weights of each family's student are."""
-    made = {}
-
-    def make(name):
-        if name not in made:
-            method, options = CASES[name]
-            pipe = tiny(name)
-            gensynth.linearize(pipe, method, **options)
-            made[name] = tmp_path_factory.mktemp("weights") / name
-            gensynth.linearize.save(shaken(pipe), made[name])
-        return made[name]
-
-    return make
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "flux", "sd3"])
-def test_lora_before_and_after(name, weights):
+def test_lora_before_and_after(name, saved):
     method = CASES[name][0]
     before, after, softmax = tiny(name), tiny(name), tiny(name)
     state = lora(softmax)
     for pipe in (softmax, before):
         pipe.load_lora_weights(dict(state), adapter_name="one")
     original = draw(softmax)
-    gensynth.linearize(before, method, weights(name))
-    gensynth.linearize(after, method, weights(name))
+    gensynth.linearize(before, method, saved(name))
+    gensynth.linearize(after, method, saved(name))
     plain = draw(after)
     after.load_lora_weights(dict(state), adapter_name="one")
     assert torch.equal(draw(before), draw(after))
@@ -50,27 +32,14 @@ def test_lora_before_and_after(name, weights):
     assert torch.equal(draw(after), draw(tiny(name)))
 
 
-def test_weights_are_saved_without_the_adapter(weights, tmp_path):
+def test_weights_are_saved_without_the_adapter(saved, tmp_path):
     pipe, other = tiny("sd"), tiny("sd")
-    gensynth.linearize(pipe, "linfusion", weights("sd"))
+    gensynth.linearize(pipe, "linfusion", saved("sd"))
     expected = draw(pipe)
     pipe.load_lora_weights(lora(pipe))
     gensynth.linearize.save(pipe, tmp_path / "again")
     gensynth.linearize(other, "linfusion", tmp_path / "again")
     assert torch.equal(draw(other), expected)
-
-
-def test_a_fused_adapter_is_refused_where_it_would_be_lost(weights):
-    pipe = tiny("flux")
-    pipe.load_lora_weights(lora(pipe))
-    expected = draw(pipe)
-    pipe.fuse_lora()
-    with pytest.raises(UsageError, match=r"fused into .*; call unfuse_lora\(\)"):
-        gensynth.linearize(pipe, "clear", weights("flux"))
-    pipe.unfuse_lora()  # the advice
-    gensynth.linearize(pipe, "clear", weights("flux"))
-    gensynth.restore(pipe)
-    torch.testing.assert_close(draw(pipe), expected, atol=1e-4, rtol=1e-4)
 
 
 def told(name, pipe):

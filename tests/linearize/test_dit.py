@@ -90,9 +90,6 @@ def test_sizes_follow_the_factor(pipe):
 def test_what_is_refused(pipe):
     with pytest.raises(UsageError, match="proportional_attention is for models of diffusers"):
         gensynth.linearize(pipe, "clear", window=2, proportional_attention=True)
-    pipe.optimize()
-    with pytest.raises(UsageError, match="linearize first, then"):
-        gensynth.linearize(pipe, "clear", window=2)
     other = DiT(hidden_size=16, depth=1, num_heads=2, mixer="linear")
     with pytest.raises(UsageError, match="no self-attention that could be replaced"):
         gensynth.linearize(other)

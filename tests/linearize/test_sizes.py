@@ -1,5 +1,6 @@
 """Any height and width, one after another, and those that do not fit."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from linear_models import CASES, draw, network, tiny
+from linear_models import CASES, bare, call, draw, network, tiny
 
 import gensynth
 from gensynth.errors import UsageError
 from gensynth.linearize import grids
+from gensynth.linearize.families import family_of
 from gensynth.models.layers.grid import Grid
 
 LOCAL = [name for name, (method, _) in CASES.items() if method == "clear"]
@@ -88,6 +90,34 @@ def test_tokens_of_a_model_without_a_pipeline():
     gensynth.linearize(network(pipe), "clear", window=2, down_factor=4)
     with pytest.raises(UsageError, match=r"4x6 tokens .* are 4 high and 4 or 8 wide"):
         draw(pipe, 64, 96)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_keywords_for_attentions_that_are_given_by_their_place(name):
+    """They keep what they hold, and get the grid."""
+    method, options = CASES[name]
+    plain, model = bare(name), bare(name)
+    for one in (plain, model):
+        gensynth.linearize(one, method, **options)
+    expected = call(plain)
+    signature = inspect.signature(type(model).forward)
+    told = family_of(model).told
+    places = list(signature.parameters)[1:]  # without self
+    given = {}
+
+    def keep(module, args, keywords):
+        given.update(signature.bind(module, *args, **keywords).arguments)
+
+    plain.register_forward_pre_hook(keep, prepend=True, with_kwargs=True)
+    call(plain, **{told: {"ip_adapter_masks": None}})
+    del given["self"]
+    place = places.index(told)
+    defaults = [signature.parameters[one].default for one in places[: place + 1]]
+    args = [given.get(one, other) for one, other in zip(places, defaults, strict=False)]
+    kwargs = {one: value for one, value in given.items() if one not in places[: place + 1]}
+    with torch.no_grad():
+        assert torch.equal(model(*args, **kwargs).sample, expected)
+    assert args[place] == {"ip_adapter_masks": None}  # the caller's own is not written to
 
 
 def test_latents_that_the_patches_do_not_fill():

@@ -10,9 +10,12 @@ from PIL import Image
 
 import gensynth
 from gensynth.errors import UsageError
-from gensynth.sampling.outputs import read_recipe
+from gensynth.sampling.generate import Picture
+from gensynth.sampling.outputs import read_recipe, recipe, save_picture
+from gensynth.settings import Settings
 from gensynth_serve.pages.handlers import Handlers
 from gensynth_serve.pages.page import build
+from gensynth_serve.pages.restore import command, restored
 from gensynth_serve.queue.engine import Engine
 from gensynth_serve.web.app import create_app
 
@@ -103,3 +106,17 @@ def test_options_reach_what_is_served(pretrained_folder):
     assert app.state.engine.stop(60)
     with pytest.raises(UsageError, match="no pipeline of diffusers"):
         create_app(["dico-nano-fashion"], options=how)
+
+
+def test_a_picture_of_a_model_that_was_loaded_otherwise(pretrained_folder, tmp_path):
+    served = {"sd": gensynth.load(pretrained_folder("sd"))}
+    other = gensynth.load(pretrained_folder("sd"), dtype="bf16", vae_tiling=True)
+    for pipe, words in ((served["sd"], None), (other, "--load dtype=bf16 --load vae_tiling=true")):
+        complete = pipe.resolve(Settings(steps=2)).settings
+        text = {**recipe(pipe, Picture(0, "a cat", 1), complete), "model": "sd"}
+        save_picture(Image.new("RGB", (64, 64)), tmp_path / "drawn.png", text)
+        _, note = restored(tmp_path / "drawn.png", served, "sd")
+        assert ("Note" in note) == (words is not None)
+        if words is not None:
+            assert f"loaded with {words}; here it is --load dtype=float32" in note
+            assert words in command(text)

@@ -4,8 +4,9 @@ import socket
 import time
 
 import datasets
+import httpx
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, errors
 
 from gensynth.errors import InputError, OutputError
 from gensynth.experiments.names import check_encoder, check_places
@@ -138,3 +139,19 @@ def test_a_cache_that_cannot_be_written_is_not_called_a_missing_model(monkeypatc
 )
 def test_what_looks_like_a_hub_id(text, is_one):
     assert hub.is_id(text) == is_one
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("GatedRepoError", r"it cannot be fetched: its authors give it to those who ask\. Accept"),
+        ("RepositoryNotFoundError", r"has none of that name, or shows it only to some; .* Else\."),
+    ],
+)
+def test_what_only_some_may_fetch(monkeypatch, kind, words):
+    monkeypatch.setattr(hub, "_problem", lambda: None)
+    answer = httpx.Response(401, request=httpx.Request("GET", "http://127.0.0.1"))
+    error = getattr(errors, kind)("401 Client Error. (Request ID: 1)", response=answer)
+    with pytest.raises(InputError, match=words) as told, hub.asking("it", "Else."):
+        raise error
+    assert "401" not in str(told.value) and "hf auth login" in str(told.value)

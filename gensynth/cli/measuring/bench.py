@@ -17,6 +17,7 @@ class What(enum.StrEnum):
     ops = "ops"
     compile = "compile"
     evaluation = "evaluation"
+    linearize = "linearize"
 
 
 class Device(enum.StrEnum):
@@ -37,7 +38,9 @@ def bench(
         None, "--device", help="For ops: which table; the GPU's if there is one."
     ),
     out: Path = typer.Option(
-        None, "--out", help="For ops, evaluation: where results go; benchmarks/results/DEVICE."
+        None,
+        "--out",
+        help="For ops, evaluation, linearize: where results go; benchmarks/results/DEVICE.",
     ),
     part: list[str] = typer.Option(
         [], "--part", help="For evaluation: ladder, memory, frechet or speed; repeatable."
@@ -49,7 +52,7 @@ def bench(
         7.5,
         "--minutes",
         min=0,
-        help="For ops on a GPU: start no row after this; run again to go on.",
+        help="For linearize, and ops on a GPU: start no row after this; run again to go on.",
     ),
 ) -> None:
     """Measure on this machine and print tables.
@@ -60,7 +63,9 @@ def bench(
     the operators beside their peers on a GPU; on a CPU exact counts, and from where on linear and
     local attention are ahead (3 to 5 minutes, half of them for compiling kernels for two GPUs).
     compile: the kernels compiled for GPUs, without one. evaluation: how distances react to blur
-    and noise, their memory, and their speed beside others.
+    and noise, their memory, and their speed beside others. linearize: blocks of FLUX and
+    self-attentions of SDXL, linear beside full attention, on a CPU (7.5 minutes for the smaller
+    sizes; --minutes 60 for all).
     """
     check(what, part, data)
     if out is not None:
@@ -74,6 +79,11 @@ def bench(
         from gensynth_benchmarks.compile_report import main as run_report
 
         run_report()
+        return
+    if what is What.linearize:
+        from gensynth_benchmarks.linearize import main as run_linearize
+
+        run_linearize(out, seconds, minutes)
         return
     if what is What.evaluation:
         from gensynth_benchmarks.evaluation import PARTS

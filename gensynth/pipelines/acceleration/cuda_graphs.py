@@ -32,22 +32,24 @@ class Graphed:
     Args:
         function: of tensors on that GPU; it waits for nothing there and reads only them and the
             model's weights.
-        model: whose weights. They may change in place; where others take their places, the graphs
-            are recorded again.
+        model: whose weights. They may change in place; where others take their places, or the
+            model gets another configuration (`gensynth.linearize`), the graphs are recorded again.
     """
 
     def __init__(self, function: Callable[..., Tensor], model: ModelMixin):
         self.function, self.model = function, model
         self.recordings: dict[tuple[object, ...], Recording] = {}
         self.weights: list[int] = []
+        self.config: dict[str, object] = {}
 
     def check_weights(self) -> None:
-        """Forgets what was recorded with weights in other places of memory."""
+        """Forgets what was recorded of another model, or with weights in other places of memory."""
         weights = [tensor.data_ptr() for tensor in self.model.parameters()]
         weights += [tensor.data_ptr() for tensor in self.model.buffers()]
-        if weights != self.weights:
+        config = dict(self.model.config)
+        if (weights, config) != (self.weights, self.config):
             self.recordings.clear()
-            self.weights = weights
+            self.weights, self.config = weights, config
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """A new tensor with what `function` gives."""

@@ -18,6 +18,7 @@ FOREIGN = {
     "guidance_interval": "leave it out; guidance acts in every step",
     "timestep_respacing": "give steps",
 }
+MOST_GUIDANCE = 1000
 
 
 def check_settings(family: Family, network: Config, settings: Settings) -> None:
@@ -40,16 +41,17 @@ def check_settings(family: Family, network: Config, settings: Settings) -> None:
 
 def _check_guidance(family: Family, network: Config, settings: Settings) -> None:
     guidance, negative = settings.guidance, settings.negative
-    if guidance is not None and not 0 <= guidance < 1000:  # also refuses NaN
-        raise UsageError(f"guidance must be from 1 upwards (1 is none), got {guidance}.")
     inside = guided_inside(network)
     if not takes_guidance(family, network) and guidance not in (None, 1):
         raise UsageError(
             f"this {family.title} has learnt to do without guidance; leave it out, or give 1."
         )
-    if guidance is not None and guidance < 1 and not inside:
+    if guidance is not None and guidance >= MOST_GUIDANCE:
+        raise UsageError(f"{family.title} takes a guidance below {MOST_GUIDANCE}, got {guidance}.")
+    least, none = (0, "") if inside else (1, " (1 is none)")
+    if guidance is not None and not guidance >= least:  # also refuses NaN
         raise UsageError(
-            f"{family.title} takes a guidance from 1 upwards (1 is none), got {guidance}."
+            f"{family.title} takes a guidance from {least} upwards{none}, got {guidance}."
         )
     if negative is None:
         return

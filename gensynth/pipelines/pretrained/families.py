@@ -6,7 +6,7 @@ checked with this table before torch is.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Config = Mapping[str, Any]  # of a part, as its JSON file has it
@@ -25,6 +25,7 @@ _DIFFUSION = (
     *("DEISMultistepScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"),
     *("LCMScheduler", "TCDScheduler"),
 )
+_BOTH = ("text_encoder.projection_dim", "text_encoder_2.projection_dim")
 _FLOW = ("FlowMatchEulerDiscreteScheduler",)
 _ANY_FLOW = (*_FLOW, "DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 
@@ -42,10 +43,12 @@ class Family:
         multiple: of pixels that the pipeline itself insists on, whatever its parts could do.
         packed: whether two by two latents are one token of the network (FLUX).
         shifted: whether latents have a mean beside their scale.
+        by_size: whether a scheduler with `use_dynamic_shifting` is told how far to shift.
         precise: whether latents stay in float32 whatever the networks compute in (Sana).
         lowered: whether prompts are read in lower case.
         fewest: steps where a scheduler says no estimate: PixArt's loop takes that after one step.
         extra: keywords of the call in which it is not left to diffusers' defaults.
+        widths: settings of the network that are sums of settings of the parts, "part.setting".
     """
 
     title: str
@@ -55,10 +58,12 @@ class Family:
     multiple: int = 1
     packed: bool = False
     shifted: bool = False
+    by_size: bool = False
     precise: bool = False
     lowered: bool = False
     fewest: int = 1
     extra: Mapping[str, Any] | None = None
+    widths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def negatives(self) -> bool:
@@ -69,34 +74,61 @@ class Family:
 # At sizes the pipeline does not know these would draw another size and scale it, and what they take
 # out of a prompt depends on which libraries are installed.
 _AS_ASKED = {"use_resolution_binning": False, "clean_caption": False}
+_CAPTIONS = {"caption_channels": ("text_encoder.hidden_size",)}
 FAMILIES: dict[str, Family] = {
-    "StableDiffusionPipeline": Family("Stable Diffusion", "unet", _SHORT, _DIFFUSION, 8),
-    "StableDiffusionXLPipeline": Family("SDXL", "unet", _POOLED, _DIFFUSION, 8),
+    "StableDiffusionPipeline": Family(
+        *("Stable Diffusion", "unet", _SHORT, _DIFFUSION, 8),
+        widths={"cross_attention_dim": ("text_encoder.hidden_size",)},
+    ),
+    "StableDiffusionXLPipeline": Family(
+        *("SDXL", "unet", _POOLED, _DIFFUSION, 8),
+        widths={
+            "cross_attention_dim": ("text_encoder.hidden_size", "text_encoder_2.hidden_size"),
+            "projection_class_embeddings_input_dim": (
+                *["unet.addition_time_embed_dim"] * 6,  # numbers that say sizes
+                "text_encoder_2.projection_dim",
+            ),
+        },
+    ),
     "StableDiffusion3Pipeline": Family(
-        "Stable Diffusion 3", "transformer", _POOLED, _FLOW, shifted=True
+        *("Stable Diffusion 3", "transformer", _POOLED, _FLOW),
+        shifted=True,
+        by_size=True,
+        widths={
+            "joint_attention_dim": ("text_encoder_3.hidden_size",),
+            "pooled_projection_dim": _BOTH,
+        },
     ),
     "FluxPipeline": Family(
         *("FLUX", "transformer", ("prompt_embeds", "pooled_prompt_embeds", ""), _FLOW),
         packed=True,
         shifted=True,
+        by_size=True,
+        widths={
+            "joint_attention_dim": ("text_encoder_2.hidden_size",),
+            "pooled_projection_dim": ("text_encoder.hidden_size",),
+        },
     ),
     "PixArtAlphaPipeline": Family(
         *("PixArt-Alpha", "transformer", _MASKED, _DIFFUSION, 8),
         lowered=True,
         fewest=2,
         extra=_AS_ASKED,
+        widths=_CAPTIONS,
     ),
     "PixArtSigmaPipeline": Family(
         *("PixArt-Sigma", "transformer", _MASKED, _DIFFUSION, 8),
         lowered=True,
         fewest=2,
         extra=_AS_ASKED,
+        widths=_CAPTIONS,
     ),
     "SanaPipeline": Family(
         *("Sana", "transformer", _MASKED, _ANY_FLOW, 32),
         precise=True,
         lowered=True,
         extra=_AS_ASKED,
+        widths=_CAPTIONS,
     ),
 }
 # Parts that are left out: what blackens pictures, and what only pictures as prompts need.

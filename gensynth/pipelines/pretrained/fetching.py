@@ -1,12 +1,15 @@
 """Which files of a hub repository a pretrained pipeline needs, and fetching them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gensynth.errors import RefusedError
+from gensynth.conditions.encoder_files import OLDER_WORDS
+from gensynth.errors import GensynthError, RefusedError
+from gensynth.files import PICKLES
 from gensynth.pipelines.pretrained.families import LEFT_OUT
-from gensynth.stored import INDEX, PICKLES, WEIGHTS
+from gensynth.stored import INDEX, WEIGHTS, choose_variant, weight_files
 from gensynth.system import hub
 
 
@@ -22,11 +25,12 @@ def with_weights(model: str, folder: Path, index: Mapping[str, Any], variant: st
     """
     if Path(model).exists() or not hub.is_id(model):
         return folder
-    instead = "Check the name, or give a local folder."
+    instead = "Load it once where there is a network, or give a local folder."
     with hub.asking(f"the weights of {model}", instead) as offline:
         from huggingface_hub import HfApi, snapshot_download
 
         if offline:  # what was fetched before has to be enough
+            _check_fetched(model, folder, index, variant)
             return folder
         names = HfApi().list_repo_files(model, revision=folder.name)
         wanted = weights_of(model, names, index, variant)
@@ -45,9 +49,7 @@ def weights_of(
         RefusedError: a part has pickles alone.
     """
     wanted: list[str] = []
-    for part, entry in index.items():
-        if not isinstance(entry, list) or part in LEFT_OUT:
-            continue
+    for part in parts_in(index):
         there = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
         variants = {name: _variant(Path(name).name) for name in there}
         known = {name: found for name, found in variants.items() if found is not None}
@@ -60,6 +62,60 @@ def weights_of(
         chosen = asked if asked in known.values() else ""
         wanted += [n for n, found in known.items() if found == chosen] or list(known)
     return wanted
+
+
+def parts_in(index: Mapping[str, Any]) -> list[str]:
+    """The parts of a pipeline that are loaded, by its `model_index.json`."""
+    return [
+        part
+        for part, entry in index.items()
+        if isinstance(entry, list) and part not in LEFT_OUT and entry != [None, None]
+    ]
+
+
+def loaded_files(folder: Path, index: Mapping[str, Any], variant: str | None) -> list[Path]:
+    """The files of a pipeline's folder that decide what it draws, beside its index.
+
+    Raises:
+        InputError, CorruptError, RefusedError: weights that are not there; as loading says.
+    """
+    found: list[Path] = []
+    for part in parts_in(index):
+        names = [file for file in (folder / part).iterdir() if file.is_file()]
+        found += [file for file in names if file.name in OLDER_WORDS]
+        found += [file for file in names if file.suffix == ".json" and _variant(file.name) is None]
+    chosen = choose_variant(_weighty(folder, index), variant)
+    return found + [file for place, one in chosen.items() for file in weight_files(place, one)]
+
+
+def _weighty(folder: Path, index: Mapping[str, Any]) -> list[Path]:
+    """The folders of parts that have weights."""
+    return [
+        folder / part for part in parts_in(index) if not part.startswith(("scheduler", "tokenizer"))
+    ]
+
+
+def _check_fetched(model: str, folder: Path, index: Mapping[str, Any], variant: str | None) -> None:
+    """Whether the weights of a hub id are on this machine, all of them.
+
+    Raises:
+        LocalEntryNotFoundError: they are not; `hub.asking` says why they cannot be fetched.
+    """
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        chosen = choose_variant(_weighty(folder, index), variant)
+        for place, one in chosen.items():
+            weight_files(place, one)
+    except (OSError, GensynthError) as error:
+        raise LocalEntryNotFoundError("some of them are not on this machine") from error
+    taken = {one for one in chosen.values() if one is not None}
+    if variant is None and taken:
+        print(
+            f"note: without a network the weights of {model} that are on this machine are used, "
+            f"variant {', '.join(sorted(taken))}.",
+            file=sys.stderr,
+        )
 
 
 def _variant(name: str) -> str | None:

@@ -17,11 +17,13 @@ from gensynth.conditions.encoder_files import OLDER_WORDS, WORDS
 from gensynth.errors import CorruptError, InputError, RefusedError, UsageError
 from gensynth.pipelines.finding import INDEX
 from gensynth.pipelines.parts import CONFIG, SCHEDULER, check_numbers, telling_damage
-from gensynth.pipelines.pretrained.families import FAMILIES, LEFT_OUT, OPTIONAL, Family
+from gensynth.pipelines.pretrained.families import FAMILIES, LEFT_OUT, OPTIONAL
 from gensynth.pipelines.pretrained.options import DTYPES, LoadOptions
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.pipelines.pretrained.quiet import quietly
+from gensynth.pipelines.pretrained.together import check_readers, check_together
 from gensynth.stored import check_finite, check_fit, choose_variant, read_json
+from gensynth.system.memory import LESS, telling_full
 
 Entries = dict[str, Any]  # part -> its class
 # What a part has to be, by the start of its name.
@@ -56,25 +58,28 @@ def open_pretrained(
         InputError, RefusedError, CorruptError, UsageError: as `gensynth.load`.
     """
     if options.offload != "none" and device.type == "cpu":
+        where = "it is loaded on the CPU" if torch.cuda.is_available() else "there is no GPU here"
         raise UsageError(
-            "offload moves networks between a GPU and memory, and there is no GPU here; leave it "
-            "out."
+            f"offload moves networks between a GPU and memory, and {where}; leave it out."
         )
     name = str(index["_class_name"])
     with quietly():
         kind = getattr(diffusers, name)
         entries = checked_entries(folder, index, kind)
+        check_readers(folder, entries, kind)
         variants = check_parts(folder, entries, variant)
-        with telling_damage(folder):
-            parts = load_parts(folder, entries, variants, dtype_of(options, device))
-            check_together(folder, FAMILIES[name], parts)
-            inner = kind(**{**_left_out(kind), **parts, **_settings(index, kind)})
-    for part, loaded in parts.items():
-        if isinstance(loaded, torch.nn.Module):
-            check_finite(loaded.eval(), str(folder / part))
-    inner.set_progress_bar_config(disable=True)
-    _place(inner, device, options)
-    pipeline = PretrainedPipeline(inner, options)
+        lighter = ", ".join([*options.lighter(device.type), LESS])
+        with telling_full(f"{model} cannot be loaded", lighter):
+            with telling_damage(folder):
+                parts = load_parts(folder, entries, variants, dtype_of(options, device))
+                check_together(folder, FAMILIES[name], parts)
+                inner = kind(**{**_left_out(kind), **parts, **_settings(index, kind)})
+            for part, loaded in parts.items():
+                if isinstance(loaded, torch.nn.Module):
+                    check_finite(loaded.eval(), str(folder / part))
+            inner.set_progress_bar_config(disable=True)
+            _place(inner, device, options)
+    pipeline = PretrainedPipeline(inner, options, variant)
     pipeline.name = model
     return pipeline
 
@@ -238,21 +243,6 @@ def _check_words(folder: Path) -> None:
         raise InputError(
             f"{folder / pieces[0]} is read by the library sentencepiece, which is not installed: "
             "pip install sentencepiece."
-        )
-
-
-def check_together(folder: Path, family: Family, parts: Mapping[str, Any]) -> None:
-    """Refuses a network and an autoencoder that are not each other's.
-
-    Raises:
-        CorruptError: with what does not fit.
-    """
-    takes = parts[family.network].config.in_channels
-    gives = parts["vae"].config.latent_channels * (4 if family.packed else 1)
-    if takes != gives:
-        raise CorruptError(
-            f"{folder}: its {family.network} works on {takes} channels, and its vae gives {gives}; "
-            "only pipelines that draw from words alone are known."
         )
 
 

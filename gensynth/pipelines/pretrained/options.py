@@ -33,7 +33,7 @@ class LoadOptions:
     vae_slicing: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype is not None and self.dtype not in DTYPES:
+        if self.dtype is not None and self.dtype not in list(DTYPES):  # a list has no hash
             raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
         if self.offload not in OFFLOADS:
             raise UsageError(f"offload must be one of {', '.join(OFFLOADS)}, got {self.offload!r}.")
@@ -65,6 +65,31 @@ class LoadOptions:
         """Those that are not the defaults, by name."""
         own = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
         return {name: value for name, (value, default) in own.items() if value != default}
+
+    def lighter(self, device: str) -> list[str]:
+        """Options of the command line that let networks take less memory of a kind of device."""
+        ways = {"none": ["offload=model"], "model": ["offload=sequential"], "sequential": []}
+        found = ways[self.offload] if device == "cuda" else []
+        if self.dtype == "float32" or (self.dtype is None and device == "cpu"):
+            found = [*found, "dtype=bf16"]
+        return [f"--load {one}" for one in found]
+
+    def lighter_decoding(self) -> list[str]:
+        """Options of the command line that let a picture take less memory."""
+        return [] if self.vae_tiling else ["--load vae_tiling=true"]
+
+
+def as_loaded(facts: Mapping[str, Any]) -> list[str]:
+    """The options of the command line that load a pipeline as its facts say.
+
+    Args:
+        facts: `PretrainedPipeline.facts`, or a recipe, which has these too.
+    """
+    names = {long: short for short, long in DTYPES.items()}
+    dtype, variant = str(facts.get("dtype")), facts.get("variant")
+    words = ["--load", f"dtype={names[dtype]}"] if dtype in names else []
+    words += ["--load", "vae_tiling=true"] if facts.get("vae_tiling") is True else []
+    return [*words, "--variant", variant] if isinstance(variant, str) else words
 
 
 def check_own(options: LoadOptions, model: str) -> None:

@@ -1,6 +1,6 @@
 """Latents of a pretrained pipeline -> pixels, and what a step expects at the end."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -73,6 +73,8 @@ def expected(scheduler: Any, call: int, said: Tensor, time: Any, sample: Tensor)
         call: how many steps there were before.
         said: by the network: noise, velocity or data, by the scheduler's `prediction_type`.
     """
+    if hasattr(scheduler, "precondition_outputs"):  # of EDM
+        return cast(Tensor, scheduler.precondition_outputs(sample, said, scheduler.sigmas[call]))
     alpha, sigma = _signal_and_noise(scheduler, call, time)
     kind = scheduler.config.get("prediction_type", "flow_prediction")
     if kind == "sample":

@@ -2,9 +2,7 @@
 
 import functools
 import inspect
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -27,13 +25,14 @@ from gensynth.pipelines.pretrained.families import (
 )
 from gensynth.pipelines.pretrained.options import LoadOptions
 from gensynth.pipelines.pretrained.prompts import PipelinePrompts
-from gensynth.pipelines.pretrained.quiet import quietly
 from gensynth.pipelines.pretrained.scheduling import (
     check_walk,
     chosen_scheduler,
     chosen_steps,
+    end_in,
     steps_range,
 )
+from gensynth.pipelines.pretrained.walking import Walks
 from gensynth.samplers.contract import Sampler
 from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
@@ -55,6 +54,7 @@ class PretrainedPipeline:
     Args:
         inner: one whose class is in `FAMILIES`.
         options: how it was loaded.
+        variant: of the weights, as it was asked for.
 
     Attributes:
         inner: diffusers' pipeline, to be changed by whoever knows it: LoRA, `linearize`, ...
@@ -62,13 +62,12 @@ class PretrainedPipeline:
 
     lora: Adapters | None = None
 
-    def __init__(self, inner: Any, options: LoadOptions | None = None):
-        self.inner, self.options = inner, options or LoadOptions()
+    def __init__(self, inner: Any, options: LoadOptions | None = None, variant: str | None = None):
+        self.inner, self.options, self.variant = inner, options or LoadOptions(), variant
         self.family = FAMILIES[type(inner).__name__]
         self.name = type(inner).__name__  # until `load` knows the name it was asked for
         self.condition = PipelinePrompts(inner, self.family)
-        self._own_scheduler: Any = None  # during a walk, which has another
-        self._swapping = threading.Lock()
+        self._walks = Walks()
 
     @property
     def channels(self) -> int:
@@ -113,7 +112,8 @@ class PretrainedPipeline:
         """
         given = settings or Settings()
         check_settings(self.family, self.network.config, given)
-        scheduler = chosen_scheduler(self._scheduler(), self.inner, self.family, given)
+        own_scheduler = self._walks.own_scheduler(self.inner)
+        scheduler = chosen_scheduler(own_scheduler, self.inner, self.family, given)
         if given.negative is not None:
             self.condition.item(given.negative)  # refuses what is no prompt
         guided = takes_guidance(self.family, self.network.config)
@@ -134,7 +134,7 @@ class PretrainedPipeline:
 
     def steps_range(self, size: tuple[int, int]) -> tuple[int, int]:
         """The fewest and the most steps that its scheduler takes."""
-        return steps_range(self.family, self._scheduler())
+        return steps_range(self.family, self._walks.own_scheduler(self.inner))
 
     def draw(
         self,
@@ -163,7 +163,8 @@ class PretrainedPipeline:
         items = [self.condition.item(item) for item in items]
         generators = [picture_generator(whole_seed(seed)) for seed in seeds]
         scheduler = cast(OwnLoop, resolved.sampler).scheduler
-        with self._walking(self._watched(scheduler, resolved, on_step)), torch.no_grad():
+        watched = self._watched(scheduler, resolved, on_step)
+        with self._walks.with_scheduler(self.inner, watched), torch.no_grad():
             latents = self.inner(
                 latents=self._noise(resolved.size, generators),
                 generator=generators,
@@ -187,9 +188,11 @@ class PretrainedPipeline:
         return ["nothing to do: diffusers' attention is the quick one of torch already."]
 
     def facts(self) -> dict[str, Any]:
-        """How it was loaded, as far as it changes pictures."""
-        tiles = {"vae_tiling": True} if self.options.vae_tiling else {}
-        return {"dtype": str(self.dtype).removeprefix("torch."), **tiles}
+        """How it was loaded, as far as it changes pictures; `options.as_loaded` reads it."""
+        facts: dict[str, Any] = {"dtype": str(self.dtype).removeprefix("torch.")}
+        if self.options.vae_tiling:
+            facts["vae_tiling"] = True
+        return facts if self.variant is None else {**facts, "variant": self.variant}
 
     def _told(self, prompts: list[str], resolved: Resolved) -> dict[str, Any]:
         """What the call is told of prompts, and of what to lead away from, by its keywords."""
@@ -261,10 +264,9 @@ class PretrainedPipeline:
             before, taken = taken, taken + 1
 
             def preview() -> Tensor:
-                silent = len(found) == 1
-                end = (
-                    pictures.expected(scheduler, before, said, time, sample) if silent else found[1]
-                )
+                end = end_in(found, scheduler)
+                if end is None:
+                    end = pictures.expected(scheduler, before, said, time, sample)
                 return show(self.inner, self.family, end, resolved.size)
 
             on_step(Progress(taken, len(scheduler.timesteps), preview))
@@ -272,24 +274,6 @@ class PretrainedPipeline:
 
         scheduler.step = told
         return scheduler
-
-    @contextmanager
-    def _walking(self, scheduler: Any) -> Iterator[None]:
-        """Within the block the pipeline has this scheduler; afterwards its own again."""
-        with self._swapping:
-            self._own_scheduler, self.inner.scheduler = self.inner.scheduler, scheduler
-        try:
-            with quietly():
-                yield
-        finally:
-            with self._swapping:
-                self.inner.scheduler, self._own_scheduler = self._own_scheduler, None
-            self.inner.maybe_free_model_hooks()  # after a walk that was ended too
-
-    def _scheduler(self) -> Any:
-        """The pipeline's own scheduler, also for another thread than that which draws."""
-        with self._swapping:
-            return self._own_scheduler or self.inner.scheduler
 
     def _default(self, keyword: str) -> Any:
         """What the pipeline's call takes unless told otherwise."""

@@ -15,9 +15,10 @@ from gensynth.conditions.text_encoder import Encoded
 from gensynth.conditions.texts import shortened
 from gensynth.errors import UsageError
 from gensynth.lora.mark import mark_of
-from gensynth.pipelines.pretrained.families import EXAMPLES, Family
+from gensynth.pipelines.pretrained.families import EXAMPLES, Family, takes_guidance
 
 PARTS = ("", "_2", "_3")  # ends of the names of tokenizers and text encoders
+SHORT = 256  # tokens of a T5 that FLUX.1-schnell was made for, unlike dev (Black Forest Labs' flux)
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ class PipelinePrompts(Texts):
         """The defaults of the pipeline's call, but for what the family has otherwise."""
         taken = inspect.signature(type(self.inner).__call__).parameters
         own = {name: about.default for name, about in taken.items()}
+        if not takes_guidance(self.family, getattr(self.inner, self.family.network).config):
+            own["max_sequence_length"] = SHORT
         return own | dict(self.family.extra or {})
 
     @torch.no_grad()

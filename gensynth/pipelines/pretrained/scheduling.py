@@ -2,14 +2,16 @@
 
 import copy
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import diffusers
+from torch import Tensor
 
 from gensynth.errors import UsageError, first_line
 from gensynth.files import DAMAGED
 from gensynth.pipelines.pretrained.checking import check_scheduler
-from gensynth.pipelines.pretrained.families import Family
+from gensynth.pipelines.pretrained.families import FAMILIES, Family
 from gensynth.pipelines.pretrained.quiet import quietly
 from gensynth.samplers.registry import with_options
 from gensynth.settings import Settings
@@ -22,15 +24,18 @@ LONGEST = 1000  # timesteps, of a scheduler that does not say how many it was ma
 SILENT = (
     *("PNDMScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"),
     *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
+    *("EDMDPMSolverMultistepScheduler", "SASolverScheduler"),
 )
+NOISED = ("TCDScheduler",)  # what these say beside has noise in it
+LEARNED = ("learned", "learned_range")  # variances that a network would have to say
 
 
 def chosen_scheduler(own: Any, inner: Any, family: Family, settings: Settings) -> Any:
     """A scheduler for one walk of `inner`, as the settings say, or like the pipeline's own.
 
     Raises:
-        UsageError: one that does not fit, an option that it does not have, or one whose noise no
-            seed decides.
+        UsageError: one that does not fit, an option that it does not have or that needs what the
+            pipeline does not say, or one whose noise no seed decides.
     """
     name = settings.scheduler or type(own).__name__
     check_scheduler(family, name, type(own).__name__)
@@ -47,7 +52,23 @@ def chosen_scheduler(own: Any, inner: Any, family: Family, settings: Settings) -
             f"{name}{' with stochastic_sampling' if stochastic else ''} draws noise that no seed "
             f"decides; take another scheduler, such as {family.schedulers[0]}."
         )
+    _check_needs(name, scheduler.config, family)
     return scheduler
+
+
+def _check_needs(name: str, config: Mapping[str, Any], family: Family) -> None:
+    """Refuses what a scheduler would have to be told in every walk, and is not."""
+    if config.get("use_dynamic_shifting") and not family.by_size:
+        raise UsageError(
+            f"{family.title} does not say how far a scheduler with use_dynamic_shifting is to "
+            f"shift; give the option use_dynamic_shifting=false of {name}."
+        )
+    if config.get("variance_type") in LEARNED:
+        fixed = "fixed_small" if "DDPM" in name else "null"
+        raise UsageError(
+            f"{family.title} tells no scheduler a variance, which variance_type="
+            f"{config['variance_type']} needs; give the option variance_type={fixed} of {name}."
+        )
 
 
 def _like(own: Any, name: str) -> Any:
@@ -71,8 +92,15 @@ def check_walk(inner: Any, scheduler: Any, settings: Settings, steps: int) -> No
         UsageError: with what is allowed.
     """
     name = type(scheduler).__name__
-    if settings.timesteps is not None and not _schedules(inner, scheduler, "timesteps"):
-        raise UsageError(f"{name} cannot be told timesteps; give steps, or another scheduler.")
+    if settings.timesteps is not None and not _takes(inner, "timesteps"):
+        title = FAMILIES[type(inner).__name__].title
+        raise UsageError(f"{title} cannot be told timesteps; give steps.")
+    if settings.timesteps is not None and not _schedules(type(scheduler)):
+        known = FAMILIES[type(inner).__name__].schedulers
+        able = [one for one in known if _schedules(getattr(diffusers, one))]
+        raise UsageError(
+            f"{name} cannot be told timesteps; give steps, or take {' or '.join(able)}."
+        )
     last = int(scheduler.config.get("num_train_timesteps", LONGEST)) - 1
     if settings.timesteps is not None and settings.timesteps[0] > last:
         raise UsageError(
@@ -107,6 +135,8 @@ def chosen_steps(family: Family, scheduler: Any, settings: Settings, own: int) -
             raise UsageError(
                 f"the timesteps are {steps}, but steps is {settings.steps}; leave steps out."
             )
+    if settings.timesteps is not None:  # LCM says which ones it would take, and takes others too
+        most = LONGEST
     if not fewest <= steps <= most:
         raise UsageError(
             f"steps must be from {fewest} to {most}, got {steps} ({type(scheduler).__name__})."
@@ -117,13 +147,19 @@ def chosen_steps(family: Family, scheduler: Any, settings: Settings, own: int) -
 def steps_range(family: Family, scheduler: Any) -> tuple[int, int]:
     """The fewest and the most steps of a scheduler."""
     fewest = family.fewest if type(scheduler).__name__ in SILENT else 1
-    return fewest, int(scheduler.config.get("num_train_timesteps", LONGEST))
+    config = scheduler.config
+    own = config.get("original_inference_steps")  # of LCM and TCD, which take some of these
+    return fewest, int(own or config.get("num_train_timesteps", LONGEST))
+
+
+def end_in(found: Sequence[Tensor], scheduler: Any) -> Tensor | None:
+    """What a step of a scheduler expects at the end, of all that it gave; None: it does not say."""
+    return found[1] if len(found) > 1 and type(scheduler).__name__ not in NOISED else None
 
 
 def _takes(inner: Any, keyword: str) -> bool:
     return keyword in inspect.signature(type(inner).__call__).parameters
 
 
-def _schedules(inner: Any, scheduler: Any, keyword: str) -> bool:
-    takes = inspect.signature(scheduler.set_timesteps).parameters
-    return keyword in takes and _takes(inner, keyword)
+def _schedules(kind: Any) -> bool:
+    return "timesteps" in inspect.signature(kind.set_timesteps).parameters

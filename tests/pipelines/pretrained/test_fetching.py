@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import constants
 
 import gensynth
-from gensynth.errors import RefusedError
+from gensynth.errors import InputError, RefusedError
 from gensynth.pipelines.pretrained.fetching import weights_of, with_weights
 
 INDEX = {
@@ -64,11 +64,52 @@ def test_a_folder_has_all(tmp_path):
     assert with_weights(str(tmp_path), tmp_path, INDEX, None) == tmp_path
 
 
-def test_a_copy_on_this_machine_draws_without_a_network(pretrained_folder, tmp_path, monkeypatch):
+@pytest.fixture
+def cached(pretrained_folder, tmp_path, monkeypatch):
+    """The copy of foo/bar, a Stable Diffusion of the hub, on this machine."""
     cache = tmp_path / "hub" / "models--foo--bar"
-    shutil.copytree(pretrained_folder("sd"), cache / "snapshots" / ("a" * 40))
+    folder = cache / "snapshots" / ("a" * 40)
+    shutil.copytree(pretrained_folder("sd"), folder)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return folder
+
+
+def test_a_copy_on_this_machine_draws_without_a_network(cached, capsys):
     pipe = gensynth.load("foo/bar")
     assert pipe.name == "foo/bar" and len(pipe("a cat", [1, 2], steps=1)) == 2
+    assert "note" not in capsys.readouterr().err
+
+
+def renamed(folder, variant):
+    for file in [*folder.glob("*/*.safetensors")]:
+        file.rename(file.with_name(f"{file.stem}.{variant}.safetensors"))
+
+
+def test_another_variant_on_this_machine_is_said(cached, capsys):
+    renamed(cached, "fp16")
+    gensynth.load("foo/bar")
+    said = "note: without a network the weights of foo/bar that are on this machine are used, var"
+    assert f"{said}iant fp16." in capsys.readouterr().err
+    gensynth.load("foo/bar", variant="fp16")  # as asked for
+    assert "note" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [{}, {"variant": "bf16"}])
+def test_weights_that_were_half_fetched_need_the_network(cached, how):
+    if not how:
+        (cached / "unet" / f"{WHOLE}.safetensors").unlink()
+    said = "the weights of foo/bar cannot be fetched: HF_HUB_OFFLINE forbids it. Load it once whe"
+    with pytest.raises(InputError, match=said):
+        gensynth.load("foo/bar", **how)
+
+
+def test_shards_that_were_half_fetched_need_the_network(cached):
+    pipe = gensynth.load("foo/bar")
+    shutil.rmtree(cached / "unet")
+    pipe.inner.unet.save_pretrained(cached / "unet", max_shard_size="60KB")
+    gensynth.load("foo/bar")
+    next((cached / "unet").glob("*-00002-of-*")).unlink()
+    with pytest.raises(InputError, match="cannot be fetched: HF_HUB_OFFLINE forbids it"):
+        gensynth.load("foo/bar")

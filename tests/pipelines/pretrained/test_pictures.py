@@ -30,6 +30,7 @@ def of_diffusers(inner, kind, prompt, seed):
     call = {"num_inference_steps": 3, "height": 64, "width": 64, "guidance_scale": 4.0}
     if kind == "flux-schnell":
         del call["guidance_scale"]
+        call["max_sequence_length"] = 256  # as its card says
     if kind.startswith(("pixart", "sana")):
         call |= {"use_resolution_binning": False, "clean_caption": False}
     negative = {f"{name}_prompt": text for name, text in negative_of(kind).items()}

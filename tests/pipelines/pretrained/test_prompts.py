@@ -15,6 +15,7 @@ LONG = "a red apple on a green table " * 40
         ("sdxl", [(77, "")]),
         ("sd3", [(77, " for CLIP (T5 reads further)"), (256, " for T5")]),
         ("flux", [(77, " for CLIP (T5 reads further)"), (512, " for T5")]),
+        ("flux-schnell", [(77, " for CLIP (T5 reads further)"), (256, " for T5")]),
         ("pixart-alpha", [(120, "")]),
         ("pixart-sigma", [(300, "")]),
         ("sana", [(300, "")]),

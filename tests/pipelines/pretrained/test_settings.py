@@ -36,14 +36,44 @@ def test_own_settings_are_those_of_the_call(drawing, kind, steps, guidance, size
         ("sana", {"size": 80}, "multiple of 32. Nearest: 64x64", {"size": 64}),
         ("sdxl", {"guidance": 0.0}, "from 1 upwards .1 is none., got 0", {"guidance": 1}),
         ("sd", {"guidance": float("nan")}, "from 1 upwards", {"guidance": 1}),
+        ("flux", {"guidance": -1.0}, "from 0 upwards, got -1", {"guidance": 0}),
+        ("sd", {"guidance": 1000.0}, "a guidance below 1000", {"guidance": 999.5}),
         ("flux-schnell", {"guidance": 3.5}, "without guidance; leave it out, or", {"guidance": 1}),
         ("flux-schnell", {"negative": "x"}, "leads away from no prompt; leave the neg", {}),
         ("flux", {"negative": "x"}, "leads away from no prompt; leave the negative one out", {}),
         (
             "sd",
             {"timesteps": [900, 5]},
-            "give steps, or another sch",
-            {"scheduler": "LCMScheduler"},
+            "give steps, or take DDPMScheduler or Euler.* or LCMScheduler or TCDScheduler",
+            {"scheduler": "LCMScheduler", "timesteps": [900, 5]},
+        ),
+        ("sd3", {"timesteps": [900, 5]}, "Stable Diffusion 3 cannot be told timesteps; give", {}),
+        (
+            "sd",
+            {"scheduler": "LCMScheduler", "steps": 51},
+            "steps must be from 1 to 50, got 51",
+            {"scheduler": "LCMScheduler", "steps": 50},
+        ),
+        (
+            "sana",
+            {
+                "scheduler": "FlowMatchEulerDiscreteScheduler",
+                "scheduler_options": {"use_dynamic_shifting": True},
+            },
+            "give the option use_dynamic_shifting=false",
+            {"scheduler_options": {"use_dynamic_shifting": False}},
+        ),
+        (
+            "pixart-alpha",
+            {"scheduler_options": {"variance_type": "learned_range"}},
+            "give the option variance_type=null of DPMSolverMultistepScheduler",
+            {"scheduler_options": {"variance_type": None}},
+        ),
+        (
+            "sd",
+            {"scheduler": "DDPMScheduler", "scheduler_options": {"variance_type": "learned"}},
+            "give the option variance_type=fixed_small",
+            {"scheduler": "DDPMScheduler", "scheduler_options": {"variance_type": "fixed_small"}},
         ),
         (
             "sdxl",
@@ -108,14 +138,7 @@ def test_schedulers_that_are_offered_are_compatible(made):
     assert offered == {one.name for one in KarrasDiffusionSchedulers} - needs_more | others
 
 
-def test_while_one_thread_draws_another_may_ask(drawing):
-    pipe, asked = drawing("sd"), []
-    pipe(
-        "a cat",
-        [1],
-        steps=1,
-        size=64,
-        scheduler="DDIMScheduler",
-        on_step=lambda progress: asked.append(pipe.resolve().settings.scheduler),
-    )
-    assert asked == ["PNDMScheduler"]
+def test_shifting_by_size_stays_where_the_pipeline_knows_it(drawing):
+    for kind in ("sd3", "flux"):
+        how = Settings(scheduler_options={"use_dynamic_shifting": True})
+        assert drawing(kind).resolve(how).sampler.scheduler.config.use_dynamic_shifting

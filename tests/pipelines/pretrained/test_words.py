@@ -6,10 +6,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from tiny_encoders import clip_tokenizer, t5_tokenizer
 
 import gensynth
 from gensynth.errors import CorruptError, InputError
 
+TOLD = "A small cat's house"
 HOW = {"steps": 1, "size": 64}
 
 
@@ -46,3 +48,9 @@ def test_pieces_need_their_library(copied):
     (folder / "tokenizer/tokenizer.json").rename(folder / "tokenizer/spiece.model")
     with pytest.raises(InputError, match="sentencepiece, which is not installed: pip install sent"):
         gensynth.load(folder)
+
+
+def test_the_tokenizers_of_these_tests_read_the_same_in_each_process():
+    words = [make()(TOLD).input_ids for make in (clip_tokenizer, t5_tokenizer)]
+    assert words[0] == [576, 320, 570, 525, 6, 338, 561, 577]
+    assert words[1] == [3, 56, 19, 100, 88, 99, 99, 12, 88, 107, 30, 106, 23, 9, 11, 1]

@@ -1,0 +1,1 @@
+"""Students of one teacher: each before and after it has learnt."""
