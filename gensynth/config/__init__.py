@@ -3,7 +3,7 @@
 Under `model:` every key but `name` is a keyword of the model's constructor.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import ConfigDict, Field, model_validator
@@ -141,7 +141,7 @@ class Experiment(Section):
             if self.model.name == OF_TEACHER:
                 raise ValueError("model.name teacher is for objective distill; name a model")
             return self
-        told = {
+        told: dict[str, tuple[Any, Any]] = {
             "model": (self.model, Model(name=OF_TEACHER)),
             "condition": (self.condition, Shown()),
             "autoencoder": (self.autoencoder, Autoencoder()),

@@ -103,10 +103,11 @@ def use_encoded_texts(condition: object, data: Data) -> None:
         UsageError: `data.texts` without a frozen encoder, or made by another.
         InputError, CorruptError: as `EncodedTexts`.
     """
-    pretrained = isinstance(condition, PipelinePrompts)
-    frozen = None
-    if isinstance(condition, Texts):
-        frozen = condition if pretrained else condition.frozen
+    frozen: FrozenTextEncoder | PipelinePrompts | None = None
+    if isinstance(condition, PipelinePrompts):
+        frozen = condition
+    elif isinstance(condition, Texts):
+        frozen = condition.frozen
     if data.texts is not None and frozen is None:
         raise UsageError(
             "data.texts holds captions for a frozen text encoder, and this experiment has none; "
@@ -114,8 +115,10 @@ def use_encoded_texts(condition: object, data: Data) -> None:
         )
     folder = Path(data.texts or data.path or "") / FOLDER
     if frozen is not None and (data.texts or (data.source == "encoded" and folder.is_dir())):
-        reads = EncodedPrompts if isinstance(frozen, PipelinePrompts) else EncodedTexts
-        frozen.encoded = reads(folder, frozen)
+        if isinstance(frozen, PipelinePrompts):
+            frozen.encoded = EncodedPrompts(folder, frozen)
+        else:
+            frozen.encoded = EncodedTexts(folder, frozen)
 
 
 def _different(source: Source) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What linearizing speaks of: attentions, weights for them, and what was done to a model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -85,8 +85,8 @@ class Method(Protocol):
         """What the options mean that have to be given."""
 
     @property
-    def Options(self) -> Callable[..., Any]:
-        """A dataclass; its values are checked."""
+    def Options(self) -> Any:
+        """The dataclass of them, which checks their values."""
 
     def additions(
         self, size: Replaced, options: Any, state: State | None, number: int, ours: bool

@@ -39,7 +39,7 @@ from gensynth.linearize.families import Family, family_of
 from gensynth.linearize.fitting import check_fit
 from gensynth.linearize.running import which_operator
 
-METHODS: dict[str, Method] = {one.NAME: one for one in (linfusion, clear)}
+METHODS: dict[str, Method] = {linfusion.NAME: linfusion, clear.NAME: clear}
 SAVING = "save_pretrained"  # of diffusers' models and pipelines
 
 

@@ -107,7 +107,7 @@ class Pipeline(Protocol):
         ...
 
 
-def shown_in_turn(pipeline: Pipeline, num: int, on_step: OnStep) -> list[Image.Image]:
+def shown_in_turn(pipeline: Any, num: int, on_step: OnStep) -> list[Image.Image]:
     """`num` pictures, all items in turn, seeds 0, 1, ..."""
     pictures: list[Image.Image] = []
     every = pipeline.condition.every()

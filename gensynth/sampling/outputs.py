@@ -47,7 +47,7 @@ def recipe(pipeline: Pipeline, picture: Picture, settings: Settings) -> dict[str
 
 def facts_of(pipeline: Pipeline) -> dict[str, Any]:
     """What a pipeline was loaded with that changes pictures: adapters, the format of numbers."""
-    lora = {} if pipeline.lora is None else {"lora": pipeline.lora.facts()}
+    lora: dict[str, Any] = {} if pipeline.lora is None else {"lora": pipeline.lora.facts()}
     return lora | (pipeline.facts() if isinstance(pipeline, PretrainedPipeline) else {})
 
 

@@ -64,8 +64,8 @@ def bench(
     local attention are ahead (3 to 5 minutes, half of them for compiling kernels for two GPUs).
     compile: the kernels compiled for GPUs, without one. evaluation: how distances react to blur
     and noise, their memory, and their speed beside others. linearize: blocks of FLUX and
-    self-attentions of SDXL, linear beside full attention, on a CPU (7.5 minutes for the smaller
-    sizes; --minutes 60 for all).
+    self-attentions of SDXL, linear beside full attention, on a CPU (a few minutes for the smaller
+    sizes; --minutes 80 for all).
     """
     check(what, part, data)
     if out is not None:

@@ -16,7 +16,7 @@ from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 
 FLOWS = ("velocity", "noise", "score", "x")  # what objective flow predicts
 # Betas by the name that a scheduler has for them.
-BETAS = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+BETAS: dict[str, Any] = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
 
 
 def told_by(teacher: str) -> str:

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gensynth.models.backbone import Backbone
+from gensynth.seeding import StepRandom
 
 Told = dict[str, Tensor]  # what prompts say, by the keywords of the pipeline's call
 Call = Callable[["Network", Tensor, Tensor, Told], Tensor]
 
 
-class Network(nn.Module, Backbone):  # type: ignore[misc]  # both of unknown bases
+class Network(nn.Module):
     """latents [B, C, H, W], time [B] and encoded prompts -> the prediction, [B, C, H, W].
 
     Args:
@@ -20,8 +20,8 @@ class Network(nn.Module, Backbone):  # type: ignore[misc]  # both of unknown bas
         guidance: that the network is told if it takes one (FLUX.1-dev).
     """
 
+    works_on: ClassVar[str] = "latents"
     draws: ClassVar[bool] = True
-    _repeated_blocks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, inner: Any, name: str, guidance: float):
         super().__init__()
@@ -45,6 +45,12 @@ class Network(nn.Module, Backbone):  # type: ignore[misc]  # both of unknown bas
     def device(self) -> torch.device:
         found: torch.device = self.network.device
         return found
+
+    def training_passes(
+        self, random: StepRandom, height: int, width: int, crops: Tensor | None = None
+    ) -> list[dict[str, Any]]:
+        """As of a `Backbone`: one pass without further keywords."""
+        return [{}]
 
     def enable_gradient_checkpointing(self) -> None:
         self.network.enable_gradient_checkpointing()
