@@ -2,6 +2,7 @@
 
 python tools/make_figures.py                 # grids: docs/images/{emoji,dico_nano_fashion,...}.png
 python tools/make_figures.py --held-out emoji-128/test.parquet    # also emoji_held_out.png
+python tools/make_figures.py --loss RUN...   # also emoji_loss.png, of the runs that made `emoji`
 python tools/make_figures.py --edits         # also docs/images/edit/, by the commands of masked.md
 python tools/make_figures.py --web-page      # also web_page.png; needs Chromium and playwright
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from gensynth import load
@@ -24,6 +26,7 @@ from gensynth.data.files.image_set import open_images
 from gensynth.data.images import captioned_grid, decode, labelled_grid, to_pil
 from gensynth.data.images import grid as beside
 from gensynth.data.sources import open_source
+from gensynth.files import read_json_lines
 from gensynth.pretrained import DEFAULT, PRETRAINED
 from gensynth.sampling.generate import generate, plan
 
@@ -152,9 +155,27 @@ def report(path: Path) -> None:
     print(path)
 
 
+def loss(runs: Sequence[Path], path: Path) -> None:
+    """The loss of some runs, each of which began with the weights of the one before."""
+    figure = Figure(figsize=(9, 3.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    before = 0
+    for run in runs:
+        entries = read_json_lines(run / "log.jsonl")
+        steps = [before + entry["step"] for entry in entries]
+        axes.plot(steps, [entry["loss"] for entry in entries], label=run.name)
+        before = steps[-1]
+    axes.set(xlabel="step", ylabel="loss (each run has its own times)", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path)
+    print(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--held-out", type=Path, metavar="FILE", help="of build_emoji.py")
+    parser.add_argument("--loss", type=Path, nargs="+", metavar="RUN", help="in their order")
     parser.add_argument("--edits", action="store_true")
     parser.add_argument("--web-page", action="store_true")
     parser.add_argument("--report", action="store_true")
@@ -164,6 +185,8 @@ def main() -> None:
         grid(model, IMAGES / f"{folder.name}.png")
     if args.held_out:
         held_out(DEFAULT, args.held_out, IMAGES / "emoji_held_out.png")
+    if args.loss:
+        loss(args.loss, IMAGES / "emoji_loss.png")
     if args.edits:
         edits(IMAGES / "edit")
     if args.report:
