@@ -1,8 +1,8 @@
 """gensynth: efficient image synthesis. Train, sample, evaluate and serve small and large models.
 
     import gensynth
-    pipe = gensynth.load("dico-nano-fashion")
-    pictures = pipe(labels=["Sneaker", 8], seeds=[0, 1], steps=30, guidance=2.0)
+    pipe = gensynth.load("emoji")
+    pictures = pipe(prompts=["cat face, fluent"] * 2, seeds=[0, 1], steps=30, guidance=3.0)
 
 The names below are imported when they are first used; importing the package is cheap.
 """

@@ -52,8 +52,9 @@ def run(out: Path, quick: bool = False) -> None:
     measured = _measure(out, "emoji:train")
     print(f"\n{out / 'samples.png'}: a picture of each class")
     print(measured)
-    print("\nTry next:")
-    _suggest(out, "cat-face,food-fruit", "cats")
+    print("\nTry next: `emoji`, which comes along and is told prompts; then the model of this demo")
+    print(f'  {_command()} sample --prompt "cat face, fluent" --num 4 --out cats')
+    _suggest(out, "cat-face,food-fruit", "cats-of-the-demo")
     longer = " ".join([*encoded, "training.steps=20000", f"output={out}-longer"])
     print(f"  {_command()} train --config emoji/demo {longer}   # the better part of an hour")
 

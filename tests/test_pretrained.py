@@ -8,13 +8,14 @@ from PIL import Image
 from gensynth import load, load_experiment
 from gensynth.autoencoders import TinyAutoencoder, open_autoencoder
 from gensynth.config import Data
-from gensynth.data.images import decode
+from gensynth.data.images import decode, to_tensor
 from gensynth.data.sources import open_source
 from gensynth.errors import InputError, UsageError
 from gensynth.experiments.names import check_places
-from gensynth.pretrained import CODECS, PRETRAINED, TOKENS
+from gensynth.metrics.extractors.scorer import EmojiScorer
+from gensynth.pretrained import CODECS, DEFAULT, PRETRAINED, SERVED, TOKENS
 
-LARGEST = 6_000_000  # bytes
+LARGEST = 26_000_000  # bytes, with the autoencoder and the text encoder
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,20 @@ def test_they_are_small_and_have_a_card(name):
     files = [file for file in PRETRAINED[name].rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < LARGEST
     assert f"# {name}" in (PRETRAINED[name] / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_comes_along_for_drawing_is_among_what_is_served():
+    assert DEFAULT in SERVED and set(SERVED) <= set(PRETRAINED)
+
+
+def test_the_default_model_draws_what_prompts_say():
+    prompts = ["cat face, fluent", "flag: Italy, twemoji", "orange heart, noto"]
+    prompts += ["automobile, noto", "sunflower, blob", "open book, flat"]
+    pictures = load(DEFAULT, device="cpu")(prompts, seeds=range(len(prompts)), steps=10)
+    pixels = torch.stack([to_tensor(picture) for picture in pictures])
+    scorer = EmojiScorer()
+    found = scorer(pixels)["embedding"] @ scorer.embed(prompts).T
+    assert (found.argmax(dim=1) == torch.arange(len(prompts))).sum() >= len(prompts) - 1
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gensynth.pretrained import DEFAULT
+
 if TYPE_CHECKING:
     from gensynth.conditions import Condition
 
@@ -15,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def classes(
     model: str = typer.Argument(
-        "dico-nano-fashion", metavar="[MODEL]", help="Name, folder of a model or run, or hub id."
+        DEFAULT, metavar="[MODEL]", help="Name, folder of a model or run, or hub id."
     ),
     words: list[str] = typer.Argument(
         None, metavar="[WORD]...", help="Only classes whose name or WordNet id contains these."

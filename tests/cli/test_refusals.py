@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = "fashion_mnist/dico_nano"
 TRAIN = ["train", "--config", CONFIG]
 EVALUATE = ["evaluate", "PICTURES", "--reference", "fashion_mnist:test"]
+CLASSES = ["sample", "--model", "dico-nano-fashion"]
 EDIT = ["edit", "PICTURE", "--out", "NEW"]
 SIZE = ["--model", "DiT-X/2", "--config", "depth=1"]
 CONVERT = ["convert", "--out", "NEW", "--checkpoint"]
@@ -50,13 +51,16 @@ REFUSED = [
     (["sample", "--seed", "-1"], 2, "--seed must be a whole number from 0"),
     (["sample", "-b", "0"], 2, "--batch-size must be at least 1"),
     (["sample", "--format", "bmp"], 2, "--format must be one of png, webp, npz, got 'bmp'"),
-    (["sample", "--labels", "Sneeker"], 2, "there is no class 'Sneeker'"),
-    (["sample", "--labels", "10"], 2, "10"),
+    (["sample", "--labels", "Sneaker"], 2, "this model is told prompts and knows no classes"),
+    ([*CLASSES, "--labels", "Sneeker"], 2, "there is no class 'Sneeker'"),
+    ([*CLASSES, "--labels", "10"], 2, "10"),
+    ([*CLASSES, "--prompt", "a bag"], 2, "none is called 'a bag'. Did you mean 'Bag'?"),
     (["sample", "--steps", "0"], 2, "steps must be at least 1"),
     (["sample", "--guidance", "nan"], 2, "guidance must be from 0 upwards"),
     (["sample", "--guidance-interval", "0.7,0.2"], 2, "0 <= low < high <= 1"),
     (["sample", "--size", "30"], 2, "Nearest: 32x32"),
-    (["sample", "--size", "4x64"], 2, "Nearest: 8x64"),
+    (["sample", "--size", "4x64"], 2, "Nearest: 32x64"),
+    ([*CLASSES, "--size", "4x64"], 2, "Nearest: 8x64"),
     (["sample", "--size", "100000"], 2, "it takes 112 GiB of memory"),
     (["sample", "--size", "8x1048584"], 2, "a side may have 1,048,576 pixels at most"),
     (["sample", "--size", "16384x16392"], 2, "268,435,456 pixels, such as 16384x16384"),

@@ -105,7 +105,7 @@ def test_a_name_that_fits_nothing_is_refused(capsys):
         main(["models", "nope"])
     assert done.value.code == 2
     assert (
-        "no model's name contains 'nope'. Known: dico-nano-fashion, maskgit-fashion, DiT-S/2"
+        "no model's name contains 'nope'. Known: emoji, dico-nano-fashion, maskgit-fashion, DiT-S/2"
         in capsys.readouterr().err
     )
 

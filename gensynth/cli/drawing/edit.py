@@ -7,6 +7,7 @@ import typer
 
 from gensynth.cli.options import LORA, VARIANT, drawing_options
 from gensynth.models.known import check_area
+from gensynth.pretrained import TOKENS
 from gensynth.settings import OF_THE_WALK, Settings
 from gensynth.values import read_size
 
@@ -46,7 +47,7 @@ def edit(
     edge: int = typer.Option(
         None, "--edge", help="Pixels inside the mask that are blended. [default: 1/4 token]"
     ),
-    model: str = typer.Option("maskgit-fashion", "--model", help="A model of tokens."),
+    model: str = typer.Option(TOKENS, "--model", help="A model of tokens."),
     variant: str = VARIANT,
     lora: list[str] = LORA,
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from gensynth.cli.options import LOAD, LORA, PROMPT_FILE, PROMPTS, VARIANT, drawing_options
+from gensynth.pretrained import DEFAULT
 from gensynth.settings import Settings
 
 NUM = 40  # pictures, where no prompts say how many
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     model: str = typer.Option(
-        "dico-nano-fashion", "--model", help="Name, folder of a model or run, or hub id."
+        DEFAULT, "--model", help="Name, folder of a model or run, or hub id."
     ),
     variant: str = VARIANT,
     lora: list[str] = LORA,
@@ -43,9 +44,9 @@ def sample(
 ) -> None:
     """Draw pictures into a folder; run it again for what is missing.
 
-    gensynth sample --labels Sneaker,Bag --num 20 --seed 7 --out bags
+    gensynth sample --prompt "red apple, fluent" --prompt "cat face, blob" --num 8 --out mine
 
-    gensynth sample --model MODEL --prompt "red apple, fluent" --prompt "cat face, blob"
+    gensynth sample --model dico-nano-fashion --labels Sneaker,Bag --num 20 --seed 7
 
     torchrun --nproc-per-node 2 -m gensynth sample -n 1000 ... shares the work between processes
     (torchrun takes --num for an option of its own; -n is the same).

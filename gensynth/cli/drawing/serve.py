@@ -5,6 +5,7 @@ import typer
 from gensynth.cli.options import LOAD, LORA, VARIANT
 from gensynth.errors import UsageError
 from gensynth.lora.folder import Wanted
+from gensynth.pretrained import SERVED
 from gensynth.settings import Settings
 
 
@@ -16,7 +17,7 @@ def serve(
     models: list[str] = typer.Argument(
         None,
         metavar="[MODEL]...",
-        help="Names, folders or hub ids. [default: those that come along]",
+        help=f"Names, folders or hub ids. [default: {' and '.join(SERVED)}]",
     ),
     variant: str = VARIANT,
     lora: list[str] = LORA,
@@ -55,13 +56,12 @@ def serve(
     from gensynth.preflight.adapters import check_adapters
     from gensynth.preflight.drawing import check_model
     from gensynth.preflight.pretrained import check_options
-    from gensynth.pretrained import PRETRAINED
 
-    if lora and len(models or PRETRAINED) != 1:
+    if lora and len(models or SERVED) != 1:
         raise UsageError("--lora is of one model; name the one that it was trained on.")
-    options = check_options(models or list(PRETRAINED), load)
+    options = check_options(models or list(SERVED), load)
     adapters: tuple[Wanted, ...] = ()
-    for model in models or PRETRAINED:
+    for model in models or SERVED:
         adapters = check_adapters(model, lora)
         check_model(model, Settings())
     from gensynth_serve.web.server import listen
@@ -69,5 +69,5 @@ def serve(
     listen(host, port).close()  # refuses a port in use before torch and Gradio are imported
     from gensynth_serve.web.app import serve as run
 
-    names, page = models or list(PRETRAINED), (optimize, public_host, root_path, proxy)
+    names, page = models or list(SERVED), (optimize, public_host, root_path, proxy)
     run(names, host, port, *page, variant, adapters, options)

@@ -114,7 +114,7 @@ def evaluate(
 
     gensynth evaluate --model runs/demo --num 980 --reference emoji:train --out report
 
-    gensynth evaluate --model runs/words --reference emoji:test --trained-on emoji:train --out out
+    gensynth evaluate --model emoji --reference emoji:test --trained-on emoji:train --out out
 
     With the weights of the FID Inception (pytorch-fid's file): FID, sFID, Inception Score,
     precision and recall as published, --weights FILE --reference VIRTUAL_imagenet256_labeled.npz
