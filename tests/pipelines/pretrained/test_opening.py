@@ -249,7 +249,7 @@ def test_options_that_cannot_be(pretrained_folder, options, words):
 
 
 def test_models_of_our_own_take_no_options():
-    with pytest.raises(UsageError, match=r"dico-nano-fashion is no pipeline of diffusers .* dtype"):
+    with pytest.raises(UsageError, match=r"emoji is no pipeline of diffusers .* dtype"):
         gensynth.load(dtype="bf16")
 
 
