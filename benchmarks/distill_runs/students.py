@@ -32,7 +32,7 @@ from gensynth_benchmarks.text_runs.rows import (
 
 TEACHER, BEFORE, AFTER = "teacher", "before", "after"
 CONFIGS = {"linfusion": "emoji_linfusion", "clear": "emoji_clear"}
-OF_TEACHER = "dit-softmax"  # its row in the table of texts
+SOFTMAX = "dit-softmax"  # its row in the table of texts
 PARTS = ("data", "output", "attention")  # of the loss
 
 
@@ -56,12 +56,12 @@ class Students:
         Raises:
             UsageError: it is not trained yet.
         """
-        recipe = self.trial.recipe(OF_TEACHER, self.fingerprint)
-        folder = self.trial.work / f"{OF_TEACHER}-{recipe}"
+        recipe = self.trial.recipe(SOFTMAX, self.fingerprint)
+        folder = self.trial.work / f"{SOFTMAX}-{recipe}"
         if not (folder / "model").is_dir():
             raise UsageError(
                 f"the teacher {folder} is not trained yet; do so first: python benchmarks/text.py "
-                f"--rows {OF_TEACHER}"
+                f"--rows {SOFTMAX}"
             )
         return folder
 

@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 
+ONE_AVERAGE = "the averages are one: ema.decay with one rate, or ema=null"
 OF_TEACHER = "teacher"  # the name of a model that objective distill makes of its teacher
 
 
@@ -141,25 +142,29 @@ class Experiment(Section):
             if self.model.name == OF_TEACHER:
                 raise ValueError("model.name teacher is for objective distill; name a model")
             return self
-        told: dict[str, tuple[Any, Any]] = {
+        sampling = Sampling(every=self.sampling.every, num=self.sampling.num)
+        of_teacher: dict[str, tuple[Any, Any]] = {
             "model": (self.model, Model(name=OF_TEACHER)),
             "condition": (self.condition, Shown()),
             "autoencoder": (self.autoencoder, Autoencoder()),
+            "sampling, but for every and num,": (self.sampling, sampling),
+        }
+        missing: dict[str, tuple[Any, Any]] = {
             "init_from": (self.init_from, None),
             "lora": (self.lora, None),
             "regularizers": (self.regularizers, []),
             "training.freeze": (self.training.freeze, []),
             "training.compile": (self.training.compile, False),
-            "sampling, but for every and num,": (
-                self.sampling,
-                Sampling(every=self.sampling.every, num=self.sampling.num),
-            ),
+            "data.zoom": (self.data.zoom, None),
         }
-        given = [name for name, (value, own) in told.items() if value != own]
-        if given:
-            raise ValueError(
-                f"objective distill takes all that from its teacher: leave {given[0]} out"
-            )
+        for name, (value, own) in of_teacher.items():
+            if value != own:
+                raise ValueError(f"objective distill takes that from its teacher: leave {name} out")
+        for name, (value, own) in missing.items():
+            if value != own:
+                raise ValueError(f"objective distill does not go with {name}: leave it out")
+        if self.ema is not None and (self.ema.stds or len(self.ema.decays) != 1):
+            raise ValueError(f"with objective distill {ONE_AVERAGE}")
         return self
 
     @model_validator(mode="after")
@@ -177,7 +182,7 @@ class Experiment(Section):
                 "with lora all but the adapters and lora.whole is frozen; leave training.freeze out"
             )
         if self.ema is not None and (self.ema.stds or len(self.ema.decays) != 1):
-            raise ValueError("with lora the averages are one: ema.decay with one rate, or ema=null")
+            raise ValueError(f"with lora {ONE_AVERAGE}")
         return self
 
     @model_validator(mode="after")

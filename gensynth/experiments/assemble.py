@@ -52,6 +52,7 @@ class Parts:
     def pipeline(self, model: Any = None) -> SavedPipeline:
         """A pipeline of the model as it is now, or of another one in its place."""
         if self.distillation is not None:
+            assert model is None
             return self.distillation.pipeline
         model = self.model if model is None else model
         return build_pipeline(self.experiment, model, self.condition, self.autoencoder)
@@ -111,14 +112,13 @@ def assemble_distilled(
     experiment: Experiment, classes: list[str], device: torch.device, processes: int
 ) -> Parts:
     """Everything of a distillation, most of which is the teacher's."""
-    pair = distillation(experiment)
+    pair = distillation(experiment, device)
     condition, codec = pair.pipeline.condition, codec_of(pair.pipeline)
     use_encoded_texts(condition, experiment.data)
     check_classes(condition, classes, pair.section.teacher)
     check_size(experiment, codec, pair.student)
-    pair.to(device)
     model: Any = lay_out(pair.student, experiment.training).to(device)
-    objective = pair.objective(condition.none(device), device)
+    objective = pair.objective(condition.none(device))
     regularization = Regularization(experiment, model, processes)
     return Parts(experiment, condition, codec.to(device), model, objective, regularization, pair)
 

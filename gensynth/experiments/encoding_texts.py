@@ -111,7 +111,8 @@ def use_encoded_texts(condition: object, data: Data) -> None:
     if data.texts is not None and frozen is None:
         raise UsageError(
             "data.texts holds captions for a frozen text encoder, and this experiment has none; "
-            "set condition.kind=text and condition.encoder, or leave data.texts out."
+            "leave data.texts out (or, without a teacher, set condition.kind=text and "
+            "condition.encoder)."
         )
     folder = Path(data.texts or data.path or "") / FOLDER
     if frozen is not None and (data.texts or (data.source == "encoded" and folder.is_dir())):

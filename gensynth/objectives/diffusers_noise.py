@@ -18,14 +18,41 @@ from gensynth.objectives.common import Loss, Objective, drop
 from gensynth.seeding import StepRandom
 
 PREDICTIONS = ("epsilon", "v_prediction")
+# The settings of a scheduler that the training of a network knew too.
+BETAS = (
+    *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"),
+    "rescale_betas_zero_snr",
+)
+# As published: with the shift that a model has once and for all (Stable Diffusion 3), without that
+# which drawing makes of the size of a picture (FLUX.1-dev).
+SIGMAS = ("num_train_timesteps", "shift", "use_dynamic_shifting")
 
 
-def noise_objective(
-    config: Distill, scheduler: Mapping[str, Any], none: Conditions | None
-) -> Objective:
-    """The objective of a network that is drawn with a scheduler of these settings."""
-    flow = "num_train_timesteps" in scheduler and "beta_schedule" not in scheduler
-    return FlowNoise(config, scheduler, none) if flow else DiffusionNoise(config, scheduler, none)
+def noise_objective(config: Distill, scheduler: Any, none: Conditions | None) -> Objective:
+    """The objective of a network that is drawn with a scheduler of diffusers.
+
+    Raises:
+        UsageError: a scheduler that is neither of a diffusion by betas nor FLUX's, or times that
+            are of flows.
+    """
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return FlowNoise(config, scheduler.config, none)
+    if "beta_schedule" not in scheduler.config:
+        raise UsageError(
+            f"the teacher is drawn with a {type(scheduler).__name__}, and what its network was "
+            "trained with is not known here; take a teacher with betas or a flow."
+        )
+    check_uniform(config)
+    return DiffusionNoise(config, scheduler.config, none)
+
+
+def check_uniform(config: Distill) -> None:
+    """Raises UsageError for other times than those of a diffusion."""
+    if config.time != "uniform":
+        raise UsageError(
+            f"objective.time {config.time} is of flows, and the teacher is a diffusion; leave it "
+            "out."
+        )
 
 
 class DiffusionNoise(Objective):
@@ -70,10 +97,10 @@ class FlowNoise(Objective):
 
     def __init__(self, config: Distill, scheduler: Mapping[str, Any], none: Conditions | None):
         self.config, self.none = config, none
-        # as published, without the shift that depends on the size of a picture
         known = {k: v for k, v in scheduler.items() if k in SIGMAS}
         table = FlowMatchEulerDiscreteScheduler.from_config(known)
-        self.sigmas, self.timesteps = table.sigmas[:-1], table.timesteps  # [1000], falling
+        self.sigmas, self.timesteps = table.sigmas.float(), table.timesteps.float()
+        assert len(self.sigmas) == len(self.timesteps)  # [1000] both, falling
 
     def loss(
         self,
@@ -88,18 +115,12 @@ class FlowNoise(Objective):
             share = random.uniform()  # [B]
         else:
             share = torch.sigmoid(self.config.logit_mean + self.config.logit_std * random.normal())
-        numbers = (share * len(self.timesteps)).long().clamp(max=len(self.timesteps) - 1).cpu()
-        sigma = self.sigmas[numbers].to(latents)[:, None, None, None]  # [B, 1, 1, 1]
+        # a copy at the first step only, so that no further one waits for the device
+        self.sigmas, self.timesteps = (x.to(share.device) for x in (self.sigmas, self.timesteps))
+        numbers = (share * len(self.timesteps)).long().clamp(max=len(self.timesteps) - 1)
+        sigma = self.sigmas[numbers][:, None, None, None]  # [B, 1, 1, 1]
         noise = random.normal(*latents.shape[1:])
         told = drop(conditions, self.none, self.config.label_dropout, random)
         sample = (1 - sigma) * latents + sigma * noise
-        output = model(sample, self.timesteps[numbers].to(latents), **told).float()
+        output = model(sample, self.timesteps[numbers], **told).float()
         return Loss((output - (noise - latents)).square().mean())
-
-
-# The settings of a scheduler that the training of a network knew too.
-BETAS = (
-    *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"),
-    "rescale_betas_zero_snr",
-)
-SIGMAS = ("num_train_timesteps", "shift")

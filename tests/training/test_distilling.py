@@ -34,6 +34,7 @@ METHODS = {
     "dit-clear": {"method": "clear", "options": {"window": 2, "down_factor": 2}},
 }
 SEEDS = [0, 1]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +161,40 @@ def test_encoded_captions_and_latents_train_the_same(kind, write, tmp_path, monk
     latents = ["data.source=encoded", f"data.path={encoded}"]
     asked = train(load_experiment(config, [*latents, f"output={tmp_path / 'asked'}"]))
     encode_texts(load_experiment(config), encoded)
-    monkeypatch.setattr(PipelinePrompts, "_told", None)  # the encoders are not asked again
+    told = PipelinePrompts._told
+
+    def for_nothing_only(self, prompt, guided, **given):
+        assert prompt is None, "the encoders are asked again"
+        return told(self, prompt, guided, **given)
+
+    monkeypatch.setattr(PipelinePrompts, "_told", for_nothing_only)
     read = train(load_experiment(config, [*latents, f"output={tmp_path / 'read'}"]))
     assert losses(read) == losses(asked)
     with pytest.raises(UsageError, match="other text encoders"):
         other = load_experiment(write("sdxl"), [f"data.texts={encoded}"])
         train(other)
+
+
+@pytest.mark.parametrize("kind", ["flux", "dit-clear"])
+def test_in_half_precision_with_blocks_computed_again(kind, write):
+    config = write(kind, 3)
+    half = ["training.mixed_precision=bf16", "training.gradient_checkpointing=true"]
+    pair = distillation(load_experiment(config, half), CPU)
+    assert {weight.dtype for weight in pair.teacher.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in pair.student.parameters()} == {torch.float32}
+    whole = losses(train(load_experiment(config)))
+    quick = losses(train(load_experiment(write(kind, 3, "half"), half)))
+    assert quick != whole and quick == pytest.approx(whole, rel=0.05)
+
+
+def test_nothing_is_what_guided_drawing_asks(teacher):
+    """SDXL asks with zeros where no negative prompt is given, Stable Diffusion with no words."""
+    for kind, zeros in (("sdxl", True), ("sd", False), ("flux", False)):
+        prompts = gensynth.load(teacher(kind)).condition
+        none, empty = prompts.none(CPU), prompts.encode([""])
+        assert none.keys() == empty.keys()
+        for name in none:
+            assert torch.equal(none[name], 0 * empty[name] if zeros else empty[name])
 
 
 def test_two_processes_learn_what_one_learns(write, tmp_path):
@@ -179,7 +208,7 @@ def test_two_processes_learn_what_one_learns(write, tmp_path):
 
 
 def test_only_its_own_weights_are_trained_and_kept(write, teacher):
-    pair = distillation(load_experiment(write("sd")))
+    pair = distillation(load_experiment(write("sd")), CPU)
     attention = {f"network.{one.name}" for one in pair.done.replaced}
     layers = {"to_q", "to_k", "to_v", "to_out", "to_q_", "to_k_"}
     for name, weight in pair.student.named_parameters():
@@ -195,11 +224,13 @@ def test_only_its_own_weights_are_trained_and_kept(write, teacher):
 
 def test_compares_every_fourth_as_published(write):
     config = write("flux", attentions=["single_transformer_blocks"], every=2)
-    assert distillation(load_experiment(config)).attentions == [
+    assert distillation(load_experiment(config), CPU).attentions == [
         "network.single_transformer_blocks.1.attn"  # of double 0, single 0, single 1
     ]
     config = write("flux", attentions=["transformer_blocks"], every=1)
-    assert distillation(load_experiment(config)).attentions == ["network.transformer_blocks.0.attn"]
+    assert distillation(load_experiment(config), CPU).attentions == [
+        "network.transformer_blocks.0.attn"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -207,11 +238,14 @@ def test_compares_every_fourth_as_published(write):
     [
         (["model={name: DiT-nano/2}"], "leave model out"),
         (["condition.kind=text"], "leave condition out"),
-        (["lora={rank: 2}", "init_from=emoji"], "leave init_from out"),
+        (["lora={rank: 2}", "init_from=emoji"], "does not go with init_from"),
         (["sampling.steps=10"], "every and num"),
         (["objective.options={widow: 2}"], "window"),
         (["objective.options={}"], "say window="),
         (["data.size=60"], "set data.size=64"),
+        (["data.size=80"], "set data.size=64"),  # 2x2 latents in a token, 2x2 tokens pooled
+        (["data.zoom=[1.0,1.5]"], "does not go with data.zoom"),
+        (["ema.decay=[0.5,0.9]"], "averages are one"),
         (["data.channels=1"], "set data.channels=3"),
         (["objective.attentions=[blocks.7]"], "objective.attentions"),
         (["objective.method=linfusion", "objective.options={}"], "does not fit"),

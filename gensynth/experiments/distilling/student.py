@@ -17,7 +17,7 @@ from gensynth.files import write_text
 from gensynth.linearize import save
 from gensynth.linearize.contract import Linearized
 from gensynth.linearize.saving import own_weights
-from gensynth.linearize.swap import linearize
+from gensynth.linearize.swap import METHODS, linearize
 from gensynth.lora.mark import mark_of
 from gensynth.objectives import Objective
 from gensynth.objectives.distill import DistillObjective
@@ -58,23 +58,16 @@ class Distillation:
         some = [name for name in names[:: self.section.every] if name in wanted]
         if not some:
             raise UsageError(
-                f"objective.every {self.section.every} leaves none of objective.attentions; of "
-                f"{len(names)} attentions take more."
+                f"objective.every {self.section.every} leaves none of objective.attentions, of "
+                f"{len(names)} in all; take a smaller one."
             )
         start = "network." if isinstance(self.student, Network) else ""
         return [start + name for name in some]
 
-    def to(self, device: torch.device) -> None:
-        """Moves the pipeline and its student to a device."""
-        pipeline = self.pipeline
-        (pipeline.inner if isinstance(pipeline, PretrainedPipeline) else pipeline).to(device)
-
-    def objective(self, none: Any, device: torch.device) -> Objective:
-        """The loss, with the teacher on the device of the student."""
+    def objective(self, none: Any) -> Objective:
+        """The loss."""
         own = objective_of(self.pipeline, self.section, none)
-        return DistillObjective(
-            self.section, own, self.teacher.to(device), self.student, self.attentions
-        )
+        return DistillObjective(self.section, own, self.teacher, self.student, self.attentions)
 
     def save(self, checkpoint: Path) -> None:
         """Writes `checkpoint/model`, which `load` finds, with the student's own weights in it.
@@ -92,8 +85,8 @@ class Distillation:
         write_text(checkpoint / OF_TEACHER, json.dumps(known) + "\n")
 
 
-def distillation(experiment: Experiment) -> Distillation:
-    """Teacher and student of an experiment, on the CPU.
+def distillation(experiment: Experiment, device: torch.device) -> Distillation:
+    """Teacher and student of an experiment, on a device.
 
     Raises:
         UsageError: the method does not fit the teacher, or has no such options.
@@ -102,16 +95,19 @@ def distillation(experiment: Experiment) -> Distillation:
     section: Any = experiment.objective
     pipeline = open_teacher(section.teacher)
     student = called(pipeline, section)
+    mark = mark_of(student)
     teacher = copy.deepcopy(student).eval().requires_grad_(False)
+    precision = HALF.get(experiment.training.mixed_precision)
+    teacher.to(device, precision)
+    # before it is linearized, which says what runs where
+    (pipeline.inner if isinstance(pipeline, PretrainedPipeline) else pipeline).to(device)
     done = linearize(pipeline, section.method, section.weights, **section.options)
+    if isinstance(student, Network):
+        student.size_multiple *= METHODS[section.method].side(done.options)
     own = {id(weight) for weight in own_weights(pipeline)}
     trained = frozenset(name for name, w in student.named_parameters() if id(w) in own)
     for name, weight in student.named_parameters():
         weight.requires_grad_(name in trained)
-    mark = mark_of(teacher)
-    precision = HALF.get(experiment.training.mixed_precision)
-    if precision is not None:
-        teacher.to(precision)
     return Distillation(section, pipeline, student, teacher, trained, mark, done)
 
 

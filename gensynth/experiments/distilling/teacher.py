@@ -8,7 +8,7 @@ from gensynth.config import DDPM, Distill, Flow
 from gensynth.errors import UsageError
 from gensynth.files import json_in
 from gensynth.objectives import Objective, create_objective
-from gensynth.objectives.diffusers_noise import noise_objective
+from gensynth.objectives.diffusers_noise import check_uniform, noise_objective
 from gensynth.pipelines.finding import INDEX, pretrained_class, resolve
 from gensynth.pipelines.loading import load
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
@@ -57,7 +57,7 @@ def objective_of(pipeline: Any, section: Distill, none: Any) -> Objective:
         UsageError: nothing that is known here.
     """
     if isinstance(pipeline, PretrainedPipeline):
-        return noise_objective(section, pipeline.inner.scheduler.config, none)
+        return noise_objective(section, pipeline.inner.scheduler, none)
     config = pipeline.config
     own: Flow | DDPM
     if config.prediction in FLOWS:
@@ -71,6 +71,7 @@ def objective_of(pipeline: Any, section: Distill, none: Any) -> Objective:
             label_dropout=section.label_dropout,
         )
     else:
+        check_uniform(section)
         betas = pipeline.scheduler.config.get("beta_schedule", "linear")
         if betas not in BETAS:
             raise UsageError(f"the teacher {pipeline.name} has betas that are not known: {betas}.")

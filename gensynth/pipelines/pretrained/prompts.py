@@ -164,8 +164,12 @@ class PipelinePrompts(Texts):
         }
 
     def none(self, device: torch.device) -> dict[str, Tensor]:
-        """The empty prompt."""
-        return self.encode([""], device)
+        """What guided drawing leads away from, without a negative prompt; else the empty prompt."""
+        empty = self.encode([""])
+        if self.family.negatives:
+            led = self.against(None, empty)
+            empty = {name: led[f"negative_{name}"] for name in empty}
+        return {name: tensor.to(device) for name, tensor in empty.items()}
 
     def describe(self) -> dict[str, Any]:
         return {"pipeline": type(self.inner).__name__, "length of prompts": self.length}
