@@ -162,6 +162,6 @@ def test_all_of_it_in_miniature(tmp_path, capsys, monkeypatch):
     assert all(r["rounds"] == 3 and r["full_gib"] > 0.1 < r["linear_gib"] for r in rows)
     assert "not measured, run" not in capsys.readouterr().out
     assert (tmp_path / "linearize.md").read_text().startswith("cpu-")
-    monkeypatch.setattr(linearize, "measure", None)
+    monkeypatch.setattr(linearize, "measure", lambda *_: pytest.fail("measured again"))
     assert linearize.main(tmp_path, 0.0, 5.0, tiny=True) == rows
     assert json.loads((tmp_path / "linearize.json").read_text())["miniature"]
