@@ -138,9 +138,14 @@ def circumstances(device: str) -> dict[str, Any]:
         "device": device_name(device),
         "gensynth": __version__,
         "commit": commit(),
-        "command": " ".join([program, *sys.argv[1:]]),
+        "command": " ".join([program, *map(without_place, sys.argv[1:])]),
         **{name: installed(name) for name in ("torch", "triton", "diffusers")},
     }
+
+
+def without_place(argument: str) -> str:
+    """An argument of a command; of a place on this machine only what it is called."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def measured_circumstances(device: str, best: Ceilings) -> dict[str, Any]:

@@ -4,32 +4,28 @@ import argparse
 import sys
 from pathlib import Path
 
-from PIL import Image
-
-from gensynth.data.tables import BUNDLED_SETS
-from gensynth.errors import GensynthError, UsageError
 from gensynth.metrics.extractors.scorer import EmojiScorer
 from gensynth_benchmarks.distill_runs.students import Students, measure, picture
 from gensynth_benchmarks.distill_runs.table import (
     CURVE,
     NAME,
+    PART,
     ROWS,
     SHEET,
     TITLES,
     falls,
     table,
     write_curve,
-    write_tables,
 )
 from gensynth_benchmarks.ledger import Ledger, Row
 from gensynth_benchmarks.machine import device as current_device
-from gensynth_benchmarks.measuring import ROOT, circumstances, device_name, kernels_digest
-from gensynth_benchmarks.text_runs.pictures import sheet
+from gensynth_benchmarks.measuring import ROOT, circumstances, kernels_digest
+from gensynth_benchmarks.text_runs.options import folders, run_command, shared_options
+from gensynth_benchmarks.text_runs.pictures import write_sheet_of
 from gensynth_benchmarks.text_runs.recipes import Trial
 from gensynth_benchmarks.text_runs.rows import picture as picture_of_texts
 from gensynth_benchmarks.text_runs.rows import write_real
 
-DAY = 24 * 60.0
 ABOUT = """Linear attention that learns from a softmax teacher, on emoji at 64x64.
 
     python benchmarks/text.py --rows dit-softmax       # the teacher
@@ -45,33 +41,13 @@ docs/linearize.md.
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; errors that a user can mend end it with one line."""
-    try:
-        run(parser().parse_args(arguments))
-    except GensynthError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(run, parser().parse_args(arguments))
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="distill.py", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--out", type=Path, help="folder [benchmarks/results/DEVICE]")
-    options.add_argument(
-        "--work", type=Path, help="folder of benchmarks/text.py for latents and runs [runs/text]"
-    )
-    options.add_argument(
-        "--data",
-        type=Path,
-        default=BUNDLED_SETS["emoji"],
-        help="folder with train.parquet and test.parquet [the emoji that come along]",
-    )
-    options.add_argument("--rows", nargs="+", choices=ROWS, help="some of them [all]")
+    options = shared_options("distill.py", ABOUT, ROWS)
     options.add_argument("--steps", type=int, help="of distilling [the recipes']")
     options.add_argument("--teacher-steps", type=int, help="that the teacher was trained [its own]")
-    options.add_argument("--minutes", type=float, default=DAY, help="stop after these [a day]")
-    options.add_argument("--table", action="store_true", help="the table of the results there are")
-    options.add_argument("--miniature", action="store_true", help="as of text.py: a trial")
     return options
 
 
@@ -83,13 +59,10 @@ def run(options: argparse.Namespace) -> None:
         InputError: there are no such data, or no scorer.
     """
     if options.table:
-        print(write_tables(ROOT))
+        print(PART.write(ROOT))
         return
-    if options.miniature and options.out is None:
-        raise UsageError("give a trial an --out; its numbers do not belong beside measured ones.")
     device = current_device()
-    out = options.out or ROOT / "benchmarks" / "results" / device_name(device)
-    work = options.work or (out / "runs" if options.miniature else ROOT / "runs" / "text")
+    out, work = folders(options, device)
     trial = Trial(options.data, work, options.teacher_steps, options.miniature)
     students = Students(trial, trial.fingerprint(), options.steps)
     print(f"teacher: {students.teacher}", file=sys.stderr)  # refuses one that is not there
@@ -117,8 +90,4 @@ def write_pictures(rows: list[Row], prompts: list[str], out: Path) -> None:
     done = {row["row"] for row in rows if "distance" in row}
     files = {"the held-out picture": picture_of_texts("real")}
     files |= {TITLES[name]: picture(name) for name in ROWS if name in done}
-    strips = {}
-    for title, file in files.items():
-        with Image.open(out / file) as opened:
-            strips[title] = opened.convert("RGB")
-    sheet(strips, prompts).save(out / SHEET)
+    write_sheet_of({title: out / file for title, file in files.items()}, prompts, out / SHEET)

@@ -1,25 +1,19 @@
 """The table of teacher and students, their curve, and its place in docs/linearize.md."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from gensynth.files import write_text
 from gensynth_benchmarks.distill_runs.students import AFTER, BEFORE, CONFIGS, TEACHER
-from gensynth_benchmarks.gpu_steps.summary import between_marks
 from gensynth_benchmarks.ledger import Row
 from gensynth_benchmarks.measuring import Table, number
+from gensynth_benchmarks.text_runs.page import Part, image, said_of
 from gensynth_benchmarks.text_runs.rows import REAL
-from gensynth_benchmarks.text_runs.table import error_of, percent, said_of
+from gensynth_benchmarks.text_runs.table import error_of, percent
 
 NAME = "distill"  # of the file of rows
 SHEET, CURVE = "distill_prompts.png", "distill_curve.png"
-PAGE = "docs/linearize.md"
-BEGIN = "<!-- From here: python benchmarks/distill.py --table -->"
-END = "<!-- To here: distill.py. -->"
-NOTHING = "Not measured yet.\n"
 COLUMNS = ["model", "FD(lite0-64)", "of the teacher's", "Retrieval@1", "Retrieval@5", "Style@1"]
 ROWS = [TEACHER, *(f"{method} {when}" for method in CONFIGS for when in (BEFORE, AFTER))]
 TITLES = {
@@ -95,37 +89,18 @@ def write_curve(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path)
 
 
-def measured(results: Path) -> Iterator[tuple[Path, Row]]:
-    """The folder and the content of each file of rows."""
-    for path in sorted(results.glob(f"*/{NAME}.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not content["miniature"]:
-            yield path.parent, content
+def paragraphs(folder: Path, content: Row) -> list[str]:
+    """What the page says of one folder of results."""
+    rows = content["rows"]
+    shown = [said_of(content), table(rows, content).markdown().strip(), *falls(rows)]
+    shown += image(folder, CURVE, "the parts of the loss")
+    return shown + image(folder, SHEET, "the same prompts by all")
 
 
-def text_of(results: Path) -> str:
-    """That part of the page."""
-    parts: list[str] = []
-    for folder, content in measured(results):
-        rows = content["rows"]
-        parts += [said_of(content), table(rows, content).markdown().strip(), *falls(rows)]
-        for file, what in ((CURVE, "the parts of the loss"), (SHEET, "the same prompts by all")):
-            if (folder / file).is_file():
-                parts.append(f"![{what}](../benchmarks/results/{folder.name}/{file})")
-    return "\n\n".join(parts) + "\n" if parts else NOTHING
-
-
-def with_results(page: str, results: Path) -> str:
-    """The text of the page with that part made anew.
-
-    Raises:
-        InputError: it has no such part.
-    """
-    return between_marks(page, PAGE, (BEGIN, END), text_of(results))
-
-
-def write_tables(root: Path) -> str:
-    """Makes that part of the page anew, and gives it."""
-    path, results = root / PAGE, root / "benchmarks" / "results"
-    write_text(path, with_results(path.read_text(encoding="utf-8"), results))
-    return text_of(results)
+PART = Part(
+    name=NAME,
+    page="docs/linearize.md",
+    begin="<!-- From here: python benchmarks/distill.py --table -->",
+    end="<!-- To here: distill.py. -->",
+    paragraphs=paragraphs,
+)

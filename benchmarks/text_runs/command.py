@@ -1,31 +1,27 @@
 """The command line of `benchmarks/text.py`."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from PIL import Image
-
-from gensynth.data.tables import BUNDLED_SETS
-from gensynth.errors import GensynthError, UsageError
+from gensynth.errors import UsageError
 from gensynth.metrics.extractors.scorer import EmojiScorer
 from gensynth_benchmarks.ledger import Ledger, Row
 from gensynth_benchmarks.machine import device as current_device
-from gensynth_benchmarks.measuring import ROOT, circumstances, device_name, kernels_digest
-from gensynth_benchmarks.text_runs.pictures import sheet
+from gensynth_benchmarks.measuring import ROOT, circumstances, kernels_digest
+from gensynth_benchmarks.text_runs.options import folders, run_command, shared_options
+from gensynth_benchmarks.text_runs.page import said_of
+from gensynth_benchmarks.text_runs.pictures import write_sheet_of
 from gensynth_benchmarks.text_runs.recipes import ROWS, TITLES, Trial
 from gensynth_benchmarks.text_runs.rows import measure, picture, write_real
 from gensynth_benchmarks.text_runs.table import (
     NAME,
+    PART,
     SHEET,
     ablation,
     best_first,
-    said_of,
     table,
-    write_tables,
 )
 
-DAY = 24 * 60.0
 ABOUT = """Backbones of texts at equal parameters and budget, on emoji at 64x64.
 
     python benchmarks/text.py
@@ -39,32 +35,12 @@ again. --table prints what the committed results say, and writes it into docs/te
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; errors that a user can mend end it with one line."""
-    try:
-        run(parser().parse_args(arguments))
-    except GensynthError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(run, parser().parse_args(arguments))
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="text.py", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--out", type=Path, help="folder [benchmarks/results/DEVICE]")
-    options.add_argument("--work", type=Path, help="folder for latents and runs [runs/text]")
-    options.add_argument(
-        "--data",
-        type=Path,
-        default=BUNDLED_SETS["emoji"],
-        help="folder with train.parquet and test.parquet [the emoji that come along]",
-    )
-    options.add_argument("--rows", nargs="+", choices=list(ROWS), help="some of them [all]")
+    options = shared_options("text.py", ABOUT, list(ROWS))
     options.add_argument("--steps", type=int, help="of training, of all rows [the recipe's]")
-    options.add_argument("--minutes", type=float, default=DAY, help="stop after these [a day]")
-    options.add_argument("--table", action="store_true", help="the table of the results there are")
-    options.add_argument(
-        "--miniature", action="store_true", help="all but the models tiny: a trial"
-    )
     return options
 
 
@@ -76,13 +52,10 @@ def run(options: argparse.Namespace) -> None:
         InputError: there are no such data, or no scorer.
     """
     if options.table:
-        print(write_tables(ROOT))
+        print(PART.write(ROOT))
         return
-    if options.miniature and options.out is None:
-        raise UsageError("give a trial an --out; its numbers do not belong beside measured ones.")
     device = current_device()
-    out = options.out or ROOT / "benchmarks" / "results" / device_name(device)
-    work = options.work or (out / "runs" if options.miniature else ROOT / "runs" / "text")
+    out, work = folders(options, device)
     trial = Trial(options.data, work, options.steps, options.miniature)
     fingerprint = trial.fingerprint()
     about = described(trial, device)
@@ -131,8 +104,5 @@ def write_sheet(rows: list[Row], prompts: list[str], out: Path) -> None:
     """Writes one picture of the rows that are done, the true pictures first."""
     named = {"the held-out picture": "real"}
     named |= {TITLES[row["row"]]: row["row"] for row in best_first(rows)}
-    strips = {}
-    for title, name in named.items():
-        with Image.open(out / picture(name)) as opened:
-            strips[title] = opened.convert("RGB")
-    sheet(strips, prompts).save(out / SHEET)
+    files = {title: out / picture(name) for title, name in named.items()}
+    write_sheet_of(files, prompts, out / SHEET)

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -44,3 +45,12 @@ def sheet(strips: Mapping[str, Image.Image], prompts: Sequence[str]) -> Image.Im
             one = one.resize((side * ZOOM, side * ZOOM), Image.Resampling.BICUBIC)
             found.paste(one, (MARGIN + column * step, top))
     return found
+
+
+def write_sheet_of(files: Mapping[str, Path], prompts: Sequence[str], path: Path) -> None:
+    """Writes the sheet of strips that are files."""
+    strips = {}
+    for title, file in files.items():
+        with Image.open(file) as opened:
+            strips[title] = opened.convert("RGB")
+    sheet(strips, prompts).save(path)

@@ -1,22 +1,16 @@
 """The table of the rows, what the ablation says, and their place in docs/text.md."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from gensynth.files import write_text
-from gensynth_benchmarks.gpu_steps.summary import between_marks
 from gensynth_benchmarks.ledger import Row
 from gensynth_benchmarks.measuring import Table, number
+from gensynth_benchmarks.text_runs.page import Part, image, said_of
 from gensynth_benchmarks.text_runs.recipes import ROWS, TITLES
 from gensynth_benchmarks.text_runs.rows import REAL
 
 NAME = "text"  # of the file of rows
 SHEET = "text_prompts.png"
-PAGE = "docs/text.md"
-BEGIN = "<!-- From here: python benchmarks/text.py --table -->"
-END = "<!-- To here. -->"
-NOTHING = "Not measured yet.\n"
 COLUMNS = [
     *("model", "M parameters", "M multiply-adds", "images/s in training", "loss"),
     *("FD(lite0-64)", "Retrieval@1", "Retrieval@5", "Style@1"),
@@ -99,46 +93,17 @@ def gain(name: str, gained: float, error: float | None, better: str, form: str) 
     return f"{said}, {sure} than two standard errors ({form.format(2 * error)})"
 
 
-def said_of(about: Row) -> str:
-    """When, where and with what, as a paragraph."""
-    versions = ", ".join(f"{name} {about[name]}" for name in ("torch", "diffusers") if about[name])
-    trial = "A trial in miniature; these numbers say nothing. " if about["miniature"] else ""
-    return (
-        f"{trial}{about['device']}, {about['date']}, {versions}, commit {about['commit']}: "
-        f"`{about['command']}`"
-    )
+def paragraphs(folder: Path, content: Row) -> list[str]:
+    """What the page says of one folder of results."""
+    rows = content["rows"]
+    shown = [said_of(content), table(rows, content).markdown().strip(), *ablation(rows)]
+    return shown + image(folder, SHEET, "the same prompts by all")
 
 
-def measured(results: Path) -> Iterator[tuple[Path, Row]]:
-    """The folder and the content of each file of rows."""
-    for path in sorted(results.glob(f"*/{NAME}.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not content["miniature"]:
-            yield path.parent, content
-
-
-def text_of(results: Path) -> str:
-    """That part of the page."""
-    parts: list[str] = []
-    for folder, content in measured(results):
-        rows = content["rows"]
-        parts += [said_of(content), table(rows, content).markdown().strip(), *ablation(rows)]
-        if (folder / SHEET).is_file():
-            parts.append(f"![the same prompts by all](../benchmarks/results/{folder.name}/{SHEET})")
-    return "\n\n".join(parts) + "\n" if parts else NOTHING
-
-
-def with_results(page: str, results: Path) -> str:
-    """The text of the page with that part made anew.
-
-    Raises:
-        InputError: it has no such part.
-    """
-    return between_marks(page, PAGE, (BEGIN, END), text_of(results))
-
-
-def write_tables(root: Path) -> str:
-    """Makes that part of the page anew, and gives it."""
-    path, results = root / PAGE, root / "benchmarks" / "results"
-    write_text(path, with_results(path.read_text(encoding="utf-8"), results))
-    return text_of(results)
+PART = Part(
+    name=NAME,
+    page="docs/text.md",
+    begin="<!-- From here: python benchmarks/text.py --table -->",
+    end="<!-- To here. -->",
+    paragraphs=paragraphs,
+)

@@ -8,7 +8,7 @@ from shapes import write_shapes
 
 from gensynth_benchmarks import distill, text
 from gensynth_benchmarks.distill_runs import table
-from gensynth_benchmarks.measuring import ROOT
+from gensynth_benchmarks.measuring import ROOT, circumstances
 from gensynth_benchmarks.text_runs.pictures import GAP, HEAD, ZOOM
 
 ABOUT = {
@@ -44,10 +44,16 @@ def test_students_stand_beside_their_teacher():
 
 
 def test_the_page_is_current():
-    page = (ROOT / table.PAGE).read_text(encoding="utf-8")
-    assert table.with_results(page, ROOT / "benchmarks" / "results") == page, (
+    page = (ROOT / table.PART.page).read_text(encoding="utf-8")
+    assert table.PART.put_into(page, ROOT / "benchmarks" / "results") == page, (
         "python benchmarks/distill.py --table"
     )
+
+
+def test_a_result_names_no_place_of_its_machine(monkeypatch):
+    given = ["/anywhere/distill.py", "--work", "/home/someone/runs/text", "--steps", "4"]
+    monkeypatch.setattr("sys.argv", given)
+    assert circumstances("cpu")["command"] == "python benchmarks/distill.py --work text --steps 4"
 
 
 def test_refusals(capsys, tmp_path):

@@ -11,6 +11,7 @@ from gensynth.errors import InputError
 from gensynth_benchmarks import text
 from gensynth_benchmarks.measuring import ROOT
 from gensynth_benchmarks.text_runs import recipes, rows, table
+from gensynth_benchmarks.text_runs.page import NOTHING
 from gensynth_benchmarks.text_runs.pictures import GAP, HEAD, MARGIN, ZOOM, sheet, shown, strip
 from gensynth_benchmarks.text_runs.recipes import CONFIG, ROWS, TITLES, Trial, counted
 
@@ -80,8 +81,8 @@ def test_the_recipe_says_how_to_train_each_row():
 
 
 def test_the_page_is_current():
-    page = (ROOT / table.PAGE).read_text(encoding="utf-8")
-    assert table.with_results(page, ROOT / "benchmarks" / "results") == page, (
+    page = (ROOT / table.PART.page).read_text(encoding="utf-8")
+    assert table.PART.put_into(page, ROOT / "benchmarks" / "results") == page, (
         "python benchmarks/text.py --table"
     )
 
@@ -120,20 +121,20 @@ def test_the_ablation_says_which_way_and_whether_it_is_chance():
 
 
 def test_the_page_takes_results_but_no_trials(tmp_path):
-    page = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
-    assert table.NOTHING in table.with_results(page, tmp_path)
+    page = f"before\n{table.PART.begin}\nold\n{table.PART.end}\nafter\n"
+    assert NOTHING in table.PART.put_into(page, tmp_path)
     for device, miniature in (("a", False), ("b", True)):
         content = ABOUT | {"device": device, "miniature": miniature}
         (tmp_path / device).mkdir()
         content["rows"] = [measured("dico", 100.0, 0.5)]
         (tmp_path / device / "text.json").write_text(json.dumps(content))
     (tmp_path / "a" / table.SHEET).touch()
-    made = table.with_results(page, tmp_path)
+    made = table.PART.put_into(page, tmp_path)
     assert "| DiCo | 5.33 |" in made and made.count("### Emoji at 64x64, 4,000 steps") == 1
     assert f"(../benchmarks/results/a/{table.SHEET})" in made and "old" not in made
-    assert table.with_results(made, tmp_path) == made
+    assert table.PART.put_into(made, tmp_path) == made
     with pytest.raises(InputError, match=r"docs/text\.md needs one line"):
-        table.with_results("nothing", tmp_path)
+        table.PART.put_into("nothing", tmp_path)
 
 
 def test_pictures_stand_under_their_prompt_and_behind_their_name():

@@ -14,8 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from gensynth.data.encoded.texts import AGAIN, RECORD, SHARD_BYTES
-from gensynth.data.tables import load_files
+from gensynth.data.encoded.texts import AGAIN, RECORD, SHARD_BYTES, rows_of
 from gensynth.errors import CorruptError, InputError, UsageError
 from gensynth.files import write_text
 
@@ -107,9 +106,8 @@ class EncodedPrompts:
         try:
             self.record = PromptRecord.model_validate_json((folder / RECORD).read_bytes())
         except OSError as error:
-            raise InputError(
-                f"there is no {folder / RECORD}; gensynth encode --text makes it."
-            ) from (error)
+            missing = f"there is no {folder / RECORD}; gensynth encode --text makes it."
+            raise InputError(missing) from error
         except ValidationError as error:
             raise CorruptError(
                 f"{folder / RECORD} is damaged, or of a single text encoder. {AGAIN}"
@@ -119,12 +117,7 @@ class EncodedPrompts:
                 f"{folder} was encoded with other text encoders than the teacher's. {AGAIN}"
             )
         self.folder = folder
-        self.rows = load_files(sorted(folder.glob("*.parquet")), f"encoded captions at {folder}")
-        if len(self.rows) != self.record.count:
-            raise CorruptError(
-                f"{folder} should have {self.record.count} encoded captions, but has "
-                f"{len(self.rows)}. {AGAIN}"
-            )
+        self.rows = rows_of(folder, self.record.count, ["text", *self.record.tensors])
         self.numbers = {text: number for number, text in enumerate(self.rows["text"])}
 
     def get(self, text: str) -> dict[str, Tensor] | None:

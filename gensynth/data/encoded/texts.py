@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from datasets import Dataset
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -119,13 +120,7 @@ class EncodedTexts:
     def __init__(self, folder: Path, encoder: TextEncoder):
         self.folder, self.record = folder, _read_record(folder)
         self._check(encoder)
-        files = sorted(folder.glob("*.parquet"))
-        self.rows = load_files(files, f"encoded captions at {folder}")
-        if len(self.rows) != self.record.count or self.rows.column_names != SCHEMA.names:
-            raise CorruptError(
-                f"{folder} should have {self.record.count} encoded captions, but has "
-                f"{len(self.rows)}. {AGAIN}"
-            )
+        self.rows = rows_of(folder, self.record.count, SCHEMA.names)
         self.numbers = {text: number for number, text in enumerate(self.rows["text"])}
 
     def get(self, text: str) -> dict[str, Tensor] | None:
@@ -161,6 +156,20 @@ class EncodedTexts:
                     f"{now}. Use the same condition.encoder and condition.length, or encode again: "
                     "gensynth encode --text."
                 )
+
+
+def rows_of(folder: Path, count: int, columns: list[str]) -> Dataset:
+    """The rows of a folder of encoded captions.
+
+    Raises:
+        CorruptError: they are damaged, or not as many or of other columns than its record says.
+    """
+    rows = load_files(sorted(folder.glob("*.parquet")), f"encoded captions at {folder}")
+    if len(rows) != count or rows.column_names != columns:
+        raise CorruptError(
+            f"{folder} should have {count} encoded captions, but has {len(rows)}. {AGAIN}"
+        )
+    return rows
 
 
 def _read_record(folder: Path) -> TextRecord:
