@@ -229,6 +229,7 @@ class MaskGIT(ModelMixin, ConfigMixin, Placed, Backbone):
         class_labels: Tensor | None = None,
         drop_label: Tensor | None = None,
         embedded: list[Tensor] | None = None,
+        wanted: Tensor | None = None,
         **text: Tensor,
     ) -> Tensor:
         """Logits [B, h * w, codebook_size + 1] of tokens [B, h, w] for classes [B].
@@ -239,6 +240,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Placed, Backbone):
             class_labels: int64 [B]; None: no class.
             drop_label: bool [B], where the class is not to be used.
             embedded: what `embed` gives for the other arguments, if it is known already.
+            wanted: bool [B, h, w], the K places whose logits are wanted, [K, codebook_size + 1];
+                None: all.
             text: the tensors of `layers.text`, for a model of texts.
 
         Raises:
@@ -277,6 +280,8 @@ class MaskGIT(ModelMixin, ConfigMixin, Placed, Backbone):
         shift, scale = self.final_modulation(condition).chunk(2, dim=1)
         tokens = rms_norm(tokens, self.final_norm_weight) + self.final_norm_bias
         tokens = modulate(tokens, shift, scale)
+        if wanted is not None:
+            tokens = tokens[wanted.flatten(1)]  # [K, C]
         return F.linear(tokens, self.token_table(), self.head_bias)
 
     def resampled(self, table: Tensor, before: tuple[int, int]) -> Tensor:

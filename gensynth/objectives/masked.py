@@ -25,28 +25,18 @@ def mask_tokens(tokens: Tensor, progress: Tensor, noise: Tensor, schedule: str) 
 
 
 def token_loss(
-    logits: Tensor,
-    tokens: Tensor,
-    mask: Tensor,
-    masked_only: bool,
-    smoothing: float = 0.0,
-    count: Tensor | None = None,
+    logits: Tensor, tokens: Tensor, smoothing: float = 0.0, count: Tensor | None = None
 ) -> Tensor:
-    """Mean cross entropy of logits [B, N, V + 1] against tokens [B, h, w].
+    """Cross entropy of logits [K, V + 1] against tokens [K], summed and divided by `count`.
 
     Args:
-        mask: bool [B, h, w], which tokens the model did not see.
-        masked_only: the mean is over these; otherwise over all, as Halton-MaskGIT's.
         smoothing: share of the target spread over all tokens.
-        count: number to divide the sum over masked tokens by; None: there are so many.
+        count: a number; None: K, and 1 if there are none.
     """
-    losses = F.cross_entropy(  # [B * N]; float32 whatever the model computes in
-        logits.flatten(0, 1).float(), tokens.flatten(), label_smoothing=smoothing, reduction="none"
+    losses = F.cross_entropy(  # [K]; float32 whatever the model computes in
+        logits.float(), tokens, label_smoothing=smoothing, reduction="none"
     )
-    if not masked_only:
-        return losses.mean()
-    chosen = mask.flatten()  # [B * N]
-    return (losses * chosen).sum() / (chosen.sum().clamp(min=1) if count is None else count)
+    return losses.sum() / (max(len(losses), 1) if count is None else count)
 
 
 class MaskedObjective(Objective):
@@ -87,8 +77,12 @@ class MaskedObjective(Objective):
         count = masks.sum().clamp(min=1) * (len(mask) / len(masks))
         told = dropped(conditions, self.none, everyone.uniform()[rows] < config.label_dropout)
         hidden = torch.where(mask, self.mask_token, tokens)  # int64 [B, h, w]
-        logits = model(hidden, **told, **keywords)  # [B, h * w, codebook + 1]
-        masked_only = config.loss_on == "masked"
-        total = token_loss(logits, tokens, mask, masked_only, config.label_smoothing, count)
-        right = (logits.argmax(dim=-1) == tokens.flatten(1)) & mask.flatten(1)
+        if config.loss_on == "all":
+            logits = model(hidden, **told, **keywords).flatten(0, 1)  # [B * h * w, codebook + 1]
+            total = token_loss(logits, tokens.flatten(), config.label_smoothing)
+            logits = logits[mask.flatten()]
+        else:  # the head is the dearest part where the codebook is large: only where it counts
+            logits = model(hidden, wanted=mask, **told, **keywords)  # [K, codebook + 1]
+            total = token_loss(logits, tokens[mask], config.label_smoothing, count)
+        right = logits.argmax(dim=-1) == tokens[mask]  # [K], of the masked ones
         return Loss(total, {"masked_accuracy": right.sum() / count})

@@ -8,7 +8,7 @@ from torch import nn
 
 from gensynth.config import Masked
 from gensynth.objectives import create_objective
-from gensynth.objectives.masked import MaskedObjective, token_loss
+from gensynth.objectives.masked import MaskedObjective, mask_tokens, token_loss
 from gensynth.seeding import StepRandom
 
 CODES = 16
@@ -34,11 +34,12 @@ class KnowsTheTokens(nn.Module):
         super().__init__()
         self.tokens, self.of_shown, self.calls = tokens, of_shown, []
 
-    def forward(self, token_ids, class_labels, **keywords):
+    def forward(self, token_ids, class_labels, wanted=None, **keywords):
         self.calls.append((token_ids, class_labels, keywords))
         shown = (token_ids != CODES) * self.of_shown
-        right = (self.tokens + shown).flatten(1) % CODES
-        return 30.0 * nn.functional.one_hot(right, CODES + 1)
+        right = (self.tokens + shown) % CODES
+        logits = 30.0 * nn.functional.one_hot(right, CODES + 1)
+        return logits.flatten(1, 2) if wanted is None else logits[wanted]
 
 
 @pytest.mark.parametrize("loss_on", ["all", "masked"])
@@ -136,8 +137,8 @@ class Guesses(nn.Module):
         super().__init__()
         self.logits = logits
 
-    def forward(self, token_ids, class_labels):
-        return self.logits
+    def forward(self, token_ids, class_labels, wanted=None):
+        return self.logits if wanted is None else self.logits[wanted.flatten(1)]
 
 
 @pytest.mark.parametrize("loss_on", ["all", "masked"])
@@ -159,17 +160,39 @@ def test_a_split_batch_has_the_loss_of_the_whole(loss_on):
 
 def test_smoothing_against_its_formula():
     logits = torch.randn(2, 4, CODES + 1, generator=torch.Generator().manual_seed(1))
-    tokens, mask = drawn(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool)
+    logits, tokens = logits.flatten(0, 1), drawn(8)
     log = logits.log_softmax(-1)
-    right = log.gather(-1, tokens.flatten(1)[..., None])[..., 0]
+    right = log.gather(-1, tokens[:, None])[:, 0]
     expected = -(0.9 * right + 0.1 * log.mean(-1)).mean()
-    torch.testing.assert_close(token_loss(logits, tokens, mask, False, 0.1), expected)
+    torch.testing.assert_close(token_loss(logits, tokens, 0.1), expected)
 
 
 def test_nothing_masked_is_no_loss():
-    tokens = drawn(2, 2, 2)
-    logits = torch.zeros(2, 4, CODES + 1)
-    assert token_loss(logits, tokens, torch.zeros_like(tokens, dtype=torch.bool), True) == 0
+    assert token_loss(torch.zeros(0, CODES + 1), drawn(0)) == 0
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+def test_the_loss_and_its_gradient_by_hand(loss_on, make_token_model):
+    """The head is computed where it counts only, and nothing else changes."""
+    model = make_token_model()
+    tokens = drawn(6, 4, 4)
+    objective = MaskedObjective(Masked(name="masked", loss_on=loss_on), CODES, None)
+    loss = objective.loss(model, tokens, {}, random(6))
+    loss.total.backward()
+    found = {
+        name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None
+    }
+    model.zero_grad()
+    everyone = random(6).all_rows()
+    progress = everyone.uniform()
+    mask = mask_tokens(tokens, progress, everyone.uniform(4, 4), "arccos")
+    logits = model(torch.where(mask, CODES, tokens)).flatten(0, 1)
+    losses = nn.functional.cross_entropy(logits, tokens.flatten(), reduction="none")
+    expected = losses.mean() if loss_on == "all" else losses[mask.flatten()].mean()
+    expected.backward()
+    torch.testing.assert_close(loss.total, expected)
+    assert sum(one is not None for one in found) > 10
+    torch.testing.assert_close(found, [one.grad for one in model.parameters()])
 
 
 def test_the_mask_token_is_the_models(make_token_model):
