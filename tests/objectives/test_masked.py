@@ -191,8 +191,9 @@ def test_the_loss_and_its_gradient_by_hand(loss_on, make_token_model):
     expected = losses.mean() if loss_on == "all" else losses[mask.flatten()].mean()
     expected.backward()
     torch.testing.assert_close(loss.total, expected)
-    assert sum(one is not None for one in found) > 10
-    torch.testing.assert_close(found, [one.grad for one in model.parameters()])
+    there = [one.grad for one in model.parameters() if one.grad is not None]
+    assert len(found) > 10
+    torch.testing.assert_close(found, there)
 
 
 def test_the_mask_token_is_the_models(make_token_model):
