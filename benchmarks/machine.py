@@ -30,6 +30,19 @@ def peak_gib(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def fresh_peak_gib() -> float:
+    """The memory of this process now, from where on `peak_gib("cpu")` counts anew.
+
+    Raises:
+        RuntimeError: a system other than Linux, which cannot forget a peak.
+    """
+    asked = Path("/proc/self/clear_refs")
+    if not asked.is_file():
+        raise RuntimeError("the peak of a part of a process is only known on Linux")
+    asked.write_text("5")  # proc(5): the peak becomes what is resident
+    return peak_gib("cpu")
+
+
 def print_machine() -> None:
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; "

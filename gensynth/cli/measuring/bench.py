@@ -18,6 +18,7 @@ class What(enum.StrEnum):
     compile = "compile"
     evaluation = "evaluation"
     linearize = "linearize"
+    highres = "highres"
 
 
 class Device(enum.StrEnum):
@@ -40,7 +41,7 @@ def bench(
     out: Path = typer.Option(
         None,
         "--out",
-        help="For ops, evaluation, linearize: where results go; benchmarks/results/DEVICE.",
+        help="For ops, evaluation, linearize, highres: a folder; benchmarks/results/DEVICE.",
     ),
     part: list[str] = typer.Option(
         [], "--part", help="For evaluation: ladder, memory, frechet or speed; repeatable."
@@ -52,7 +53,7 @@ def bench(
         7.5,
         "--minutes",
         min=0,
-        help="For linearize, and ops on a GPU: start no row after this; run again to go on.",
+        help="For linearize, highres, and ops on a GPU: start no row after this; again to go on.",
     ),
 ) -> None:
     """Measure on this machine and print tables.
@@ -65,7 +66,8 @@ def bench(
     compile: the kernels compiled for GPUs, without one. evaluation: how distances react to blur
     and noise, their memory, and their speed beside others. linearize: blocks of FLUX and
     self-attentions of SDXL, linear beside full attention, on a CPU (a few minutes for the smaller
-    sizes; --minutes 80 for all).
+    sizes; --minutes 80 for all). highres: steps of backbones from 256 to 2048 pixels, and decoding
+    of large pictures, on a CPU.
     """
     check(what, part, data)
     if out is not None:
@@ -84,6 +86,11 @@ def bench(
         from gensynth_benchmarks.linearize import main as run_linearize
 
         run_linearize(out, seconds, minutes)
+        return
+    if what is What.highres:
+        from gensynth_benchmarks.highres import main as run_highres
+
+        run_highres(out, seconds, minutes)
         return
     if what is What.evaluation:
         from gensynth_benchmarks.evaluation import PARTS
