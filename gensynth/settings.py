@@ -7,6 +7,7 @@ it does stands where it acts; a further one acts on the model call.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from json import dumps
 from typing import Any, Self
 
@@ -94,6 +95,9 @@ class Settings:
             sections of the chain, from data to noise ("10,20,30"), or with a whole stride
             ("ddim50").
         eta: noise that DDIM adds: 0 (none) to 1 (as much as DDPM).
+        strategy: how a picture of another size than the model's is drawn, a name of
+            `pipelines.highres.strategies`.
+        strategy_options: keywords of the strategy.
         further: settings by the names of `FURTHER`.
     """
 
@@ -181,6 +185,23 @@ class Settings:
         fits=lambda value: is_number(value) and 0 <= value <= 1,
         what="a number from 0 to 1",
         write=lambda share: [f"{float(share)!r}".removesuffix(".0")],
+    )
+    strategy: str | None = setting(
+        "How a picture larger than the model's is drawn: direct, progressive (drawn small, then "
+        "enlarged and refined) or tiled (in windows). [default: direct]",
+        fits=lambda value: isinstance(value, str) and value != "",
+        what="the name of a strategy",
+    )
+    strategy_options: Mapping[str, Any] | None = setting(
+        "An option of the strategy, such as strength=0.4; repeatable.",
+        kind=list[str],
+        fits=lambda value: isinstance(value, Mapping) and all(isinstance(k, str) for k in value),
+        what="names with values",
+        read=partial(read_options, option="--strategy-option", example="strength=0.4"),
+        option="strategy-option",
+        metavar="KEY=VALUE",
+        json=dict,
+        write=lambda options: [f"{key}={dumps(value)}" for key, value in options.items()],
     )
     further: Mapping[str, Any] = field(default_factory=dict)
 

@@ -18,13 +18,14 @@ from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
 from gensynth.pipelines.contract import OnStep, Progress, Resolved, shown_in_turn
 from gensynth.pipelines.editing import edit as editing
 from gensynth.pipelines.fit import check_codebook, check_drawable
-from gensynth.pipelines.model_call import guided_model, sampler_of
+from gensynth.pipelines.highres.contract import Kept
+from gensynth.pipelines.highres.strategies import strategy_of
+from gensynth.pipelines.model_call import sampler_of
 from gensynth.pipelines.resolving import positions, resolve
 from gensynth.pipelines.saving import SavedPipeline
 from gensynth.samplers.contract import Step
 from gensynth.samplers.guidance import check_interval
 from gensynth.samplers.registry import misfit
-from gensynth.seeding import picture_generator, whole_seed
 from gensynth.settings import Settings
 from gensynth.whole import listed
 
@@ -151,6 +152,7 @@ class DrawingPipeline(SavedPipeline):
         seeds: Sequence[int] | int,
         settings: Settings | None = None,
         on_step: OnStep | None = None,
+        kept: Kept | None = None,
     ) -> list[Image.Image]:
         """One picture for each pair of item and seed.
 
@@ -160,6 +162,7 @@ class DrawingPipeline(SavedPipeline):
             items: of the pipeline's condition, [B].
             seeds: whole numbers, [B]: a list, a range, an array or a tensor.
             on_step: called after every step; an exception it raises ends the call.
+            kept: latents of finished stages of pictures that are drawn in several.
 
         Raises:
             UsageError: items and seeds of unlike number, or a value out of range.
@@ -169,21 +172,21 @@ class DrawingPipeline(SavedPipeline):
         if len(items) != len(seeds) or not items:
             raise UsageError(f"{len(items)} labels and {len(seeds)} seeds; give one of each.")
         items = [self.condition.item(item) for item in items]
-        for step in self.walk(items, seeds, resolved):
+        for step in self.walk(items, seeds, resolved, kept):
             if on_step is not None:
                 on_step(Progress.of(step, self.autoencoder.decode))
         return [to_pil(pixels) for pixels in self.autoencoder.decode(step.sample)]
 
     def walk(
-        self, items: Sequence[Item], seeds: Sequence[int], resolved: Resolved
+        self,
+        items: Sequence[Item],
+        seeds: Sequence[int],
+        resolved: Resolved,
+        kept: Kept | None = None,
     ) -> Iterator[Step]:
         """Every step from noise to data, for pairs of item and seed; nothing is decoded."""
-        sampler, shape = resolved.sampler, self.autoencoder.latent_shape(*resolved.size)
-        generators = [picture_generator(whole_seed(seed)) for seed in seeds]  # one for each picture
-        conditions = self.condition.encode(items, self.model.device)
-        predict, conditions = guided_model(self, resolved, conditions)
-        sample = sampler.start(shape, generators)
-        return sampler.walk(predict, sample, resolved.steps, conditions, generators)
+        strategy = strategy_of(resolved.settings)
+        return strategy.walk(self, items, seeds, resolved, kept)
 
     def edit(
         self,

@@ -8,6 +8,7 @@ from gensynth.errors import UsageError
 from gensynth.models.known import check_area, impossible_size
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.pipelines.fit import check_guide
+from gensynth.pipelines.highres.strategies import strategy_of
 from gensynth.pipelines.model_call import sampler_of
 from gensynth.samplers.contract import Sampler
 from gensynth.samplers.guidance import check_interval
@@ -50,7 +51,9 @@ def resolve(pipeline: Composed, settings: Settings) -> Resolved:
         scheduler_options=settings.scheduler_options or None,
         further=further,
     )
-    return Resolved(complete, sampler)
+    resolved = Resolved(complete, sampler)
+    strategy_of(settings).check(pipeline, resolved)
+    return resolved
 
 
 def chosen_scheduler(pipeline: Composed, settings: Settings) -> Any:

@@ -57,9 +57,13 @@ class Sampler(Protocol):
     """A scheduler of one family, with the words of the model it samples from.
 
     A scheduler may remember its latest walk, so each walk has a sampler of its own.
+
+    Attributes:
+        midway: whether a walk can begin after some of its steps, from data with noise.
     """
 
     scheduler: "SchedulerMixin"
+    midway: bool
 
     def __init__(self, scheduler: "SchedulerMixin", meaning: Meaning) -> None: ...
 
@@ -86,6 +90,13 @@ class Sampler(Protocol):
         """A model call in this family's terms, float32, which guidance may mix."""
         ...
 
+    def noised(self, data: Tensor, noise: Tensor, steps: int, done: int) -> Tensor:
+        """Data [B, ...] with as much of the noise as is left after `done` of `steps` steps.
+
+        Of samplers that are `midway`. The sampler is used up.
+        """
+        ...
+
     def walk(
         self,
         predict: Predict,
@@ -93,9 +104,22 @@ class Sampler(Protocol):
         steps: int,
         conditions: Conditions,
         generators: Sequence[torch.Generator],
+        done: int = 0,
     ) -> Iterator[Step]:
-        """Every step from `sample` to data; random numbers come from each row's own generator."""
+        """Every step from `sample` to data; random numbers come from each row's own generator.
+
+        With `done`, of samplers that are `midway`, those after the first `done` of `steps`.
+        """
         ...
+
+
+class WholeWalks:
+    """A family of samplers whose walks begin at their beginning."""
+
+    midway = False
+
+    def noised(self, data: Tensor, noise: Tensor, steps: int, done: int) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no middle")
 
 
 def normal(shape: Sequence[int], generators: Sequence[torch.Generator], device: Any) -> Tensor:

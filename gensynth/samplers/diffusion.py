@@ -38,6 +38,8 @@ class DiffusionSampler:
         UsageError: timesteps that the chain does not have, or both ways to choose them.
     """
 
+    midway = True
+
     def __init__(
         self,
         scheduler: SchedulerMixin,
@@ -114,6 +116,14 @@ class DiffusionSampler:
 
         return predict
 
+    def noised(self, data: Tensor, noise: Tensor, steps: int, done: int) -> Tensor:
+        self.set_timesteps(steps)
+        scheduler = self.scheduler
+        if self.flow:  # on the straight line between both
+            level = float(scheduler.sigmas[done * scheduler.order])
+            return torch.lerp(data, noise, level)
+        return scheduler.add_noise(data, noise, scheduler.timesteps[[done * scheduler.order]])
+
     def walk(
         self,
         predict: Predict,
@@ -121,11 +131,16 @@ class DiffusionSampler:
         steps: int,
         conditions: Conditions,
         generators: Sequence[torch.Generator],
+        done: int = 0,
     ) -> Iterator[Step]:
         self.set_timesteps(steps)
         scheduler = self.scheduler
-        sample = sample * getattr(scheduler, "init_noise_sigma", 1.0)  # 1 at unit variance
-        for index, timestep in enumerate(scheduler.timesteps):
+        begin = done * scheduler.order  # one of two orders lists most of its times twice
+        if not done:
+            sample = sample * getattr(scheduler, "init_noise_sigma", 1.0)  # 1 at unit variance
+        elif hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin)
+        for index, timestep in enumerate(scheduler.timesteps[begin:], begin):
             there = sample.to(self.meaning.dtype)  # the walk itself stays in float32
             output = self.expected(predict, there, timestep, conditions).float()
             estimate = self.estimator(output, timestep, sample)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from gensynth.conditions import Conditions
-from gensynth.samplers.contract import Meaning, Predict, Step, normal
+from gensynth.samplers.contract import Meaning, Predict, Step, WholeWalks, normal
 from gensynth.samplers.flow_schedulers import FlowScheduler, FlowStep
 
 
-class FlowSampler:
+class FlowSampler(WholeWalks):
     """The ODE or an SDE of a flow."""
 
     def __init__(self, scheduler: FlowScheduler, meaning: Meaning):
@@ -44,7 +44,9 @@ class FlowSampler:
         steps: int,
         conditions: Conditions,
         generators: Sequence[torch.Generator],
+        done: int = 0,
     ) -> Iterator[Step]:
+        assert not done, "a whole walk"
         shape = sample.shape[1:]
 
         def output(sample: Tensor, time: Tensor) -> Tensor:  # float32: integrators add small steps

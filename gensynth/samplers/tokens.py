@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from gensynth.conditions import Conditions
-from gensynth.samplers.contract import Meaning, Predict, Step
+from gensynth.samplers.contract import Meaning, Predict, Step, WholeWalks
 from gensynth.samplers.token_decoders import Draws, TokenDecoder, TokenStep
 
 
-class TokenSampler:
+class TokenSampler(WholeWalks):
     """Decoding of masked tokens; the time of a model call is the progress in [0, 1]."""
 
     def __init__(self, scheduler: TokenDecoder, meaning: Meaning):
@@ -48,7 +48,9 @@ class TokenSampler:
         steps: int,
         conditions: Conditions,
         generators: Sequence[torch.Generator],
+        done: int = 0,
     ) -> Iterator[Step]:
+        assert not done, "a whole walk"
         draws = Draws.of(list(generators), steps, sample[0].numel(), sample.device)
 
         def logits(tokens: Tensor, progress: float) -> Tensor:

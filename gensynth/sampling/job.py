@@ -28,8 +28,10 @@ from gensynth.processes import processes
 from gensynth.progress import progress_bar
 from gensynth.sampling.generate import generate, plan, smaller
 from gensynth.sampling.outputs import SampleFolder, facts_of, recipe, save_picture
+from gensynth.sampling.stages import StageFolder
 from gensynth.settings import Settings
 
+STAGES = "stages"  # folder of what pictures in work have come to
 GRID = 100  # most pictures on the overview
 MOST_NOTES = 10  # prompts whose lost words are named
 
@@ -121,11 +123,14 @@ def say_unusual(pipeline: Pipeline, resolved: Resolved) -> None:
     if not isinstance(pipeline, DrawingPipeline):
         return  # a model of your own, which need not know
     trained = pipeline.config.size
-    if resolved.size != (trained, trained):
+    if resolved.size != (trained, trained) and resolved.settings.strategy is None:
         height, width = resolved.size
+        larger = height * width > trained**2 and resolved.sampler.midway
         print(
             f"note: {pipeline.name} was trained on {trained}x{trained} pixels; at {height}x{width} "
-            "its pictures are likely to be worse. Leave out --size for its own.",
+            "its pictures are likely to be worse. "
+            + ("Add --strategy progressive, or leave" if larger else "Leave")
+            + " out --size for its own.",
             file=sys.stderr,
         )
 
@@ -211,15 +216,23 @@ def draw(
 ) -> None:
     """Draws and stores the missing pictures of this process, with a progress bar on stderr."""
 
+    stages = StageFolder(folder.folder / STAGES)
+    complete = pipeline.resolve(settings).settings
+    by_stages = complete.strategy is not None
+
     def drawn(items: list[Item], seeds: list[int]) -> list[Image.Image]:
+        if isinstance(pipeline, DrawingPipeline):
+            return pipeline.draw(items, seeds, settings, kept=stages if by_stages else None)
         return pipeline.draw(items, seeds, settings)
 
     with progress_bar() as bar:
         task = bar.add_task("sampling", total=already + len(missing), completed=already)
-        complete = pipeline.resolve(settings).settings
-        for picture, image in generate(drawn, missing, job.batch_size, smaller(pipeline)):
+        # A picture of several stages is a long one: finished ones are written one by one.
+        together = 1 if by_stages else job.batch_size
+        for picture, image in generate(drawn, missing, together, smaller(pipeline)):
             known = recipe(pipeline, picture, complete) if job.metadata else None
             folder.write(picture, image, known)
+            stages.drop(picture.seed)
             bar.advance(task)
 
 

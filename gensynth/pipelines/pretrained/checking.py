@@ -17,6 +17,8 @@ FOREIGN = {
     "guide": "leave it out; guidance leads away from the negative prompt",
     "guidance_interval": "leave it out; guidance acts in every step",
     "timestep_respacing": "give steps",
+    "strategy": "leave it out; it draws any size directly",
+    "strategy_options": "leave them out; it draws any size directly",
 }
 MOST_GUIDANCE = 1000
 
