@@ -46,6 +46,24 @@ def read_interval(text: str) -> tuple[float, float]:
     return low, high
 
 
+def read_growth(text: str) -> float | tuple[int, int]:
+    """ "4x" (times as long), "512" or "512x768" (height x width in pixels).
+
+    Raises:
+        UsageError: something else, or no growth.
+    """
+    number = text.removesuffix("x")
+    if number == text or not number:
+        return read_size(text, "--to")
+    try:
+        times = float(number)
+    except ValueError:
+        times = 0.0
+    if not 1 < times <= 1000:
+        raise UsageError(f"--to must look like 4x, 512 or 512x768, and enlarge, got {text!r}.")
+    return times
+
+
 def read_options(
     texts: Sequence[str], option: str = "--option", example: str = "key=value"
 ) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ LISTS = Path(__file__).parent / "emoji"
 BUNDLED = ROOT / "gensynth" / "data" / "bundled" / "emoji"
 BUNDLED_SIZE = 64
 REGISTRY = "npm_config_registry"  # the variable that npm reads
+SPLITS = ("train", "test")
 NAMES = Path("/usr/share/unicode/emoji/emoji-test.txt")
 
 
@@ -279,6 +280,7 @@ def main() -> int:
     parser.add_argument("--packages", type=Path, default=Path("emoji-packages"))
     parser.add_argument("--size", type=int, default=BUNDLED_SIZE, help="pixels")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--split", choices=SPLITS, help="one of both")
     parser.add_argument("--bundle", action="store_true", help="what comes with gensynth")
     parser.add_argument("--check", action="store_true", help="compare with the files in --out")
     args = parser.parse_args()
@@ -287,7 +289,7 @@ def main() -> int:
         parser.error(f"{args.names} is missing: apt-get download unicode-data, and set --names.")
     packages = {style: icons_of(package, args.packages) for style, package in PACKAGES.items()}
     pairs = joined(args.names.read_text(encoding="utf-8"), packages)
-    splits = {name: split_of(name) for name in ("train", "test")}
+    splits = {name: split_of(name) for name in SPLITS}
     if unlike := set(pairs) ^ {pair for split in splits.values() for pair in split}:
         parser.error(f"other names than those of Unicode 15.0: {', '.join(sorted(unlike)[:9])}.")
     subgroups = None
@@ -297,7 +299,8 @@ def main() -> int:
     draw = partial(picture, size=args.size, webp=args.bundle)
     differing = []
     with ProcessPoolExecutor() as pool:
-        for name, split in splits.items():
+        for name in [args.split] if args.split else SPLITS:
+            split = splits[name]
             split = [pair for pair in split if pair in pairs]
             table, file = (
                 table_of(rows_of(split, pairs, pool, draw), subgroups),

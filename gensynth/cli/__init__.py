@@ -96,7 +96,7 @@ def register_commands() -> None:
         ops,
         train,
     )
-    from gensynth.cli.drawing import edit, sample, serve
+    from gensynth.cli.drawing import edit, sample, serve, upscale
     from gensynth.cli.measuring import bench, compare, evaluate, reference
 
     for module in (
@@ -104,6 +104,7 @@ def register_commands() -> None:
         encode,
         sample,
         edit,
+        upscale,
         evaluate,
         reference,
         compare,

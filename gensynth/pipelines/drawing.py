@@ -18,6 +18,7 @@ from gensynth.pipelines.acceleration.optimize import OptimizedModel, optimize
 from gensynth.pipelines.contract import OnStep, Progress, Resolved, shown_in_turn
 from gensynth.pipelines.editing import edit as editing
 from gensynth.pipelines.fit import check_codebook, check_drawable
+from gensynth.pipelines.highres import upscale as upscaling
 from gensynth.pipelines.highres.contract import Kept
 from gensynth.pipelines.highres.strategies import strategy_of
 from gensynth.pipelines.model_call import sampler_of
@@ -206,6 +207,20 @@ class DrawingPipeline(SavedPipeline):
         canvas = editing.canvas_size(outpaint)
         wanted = editing.Edit(image, label, mask, strength, canvas, anchor, edge, how)
         return editing.edit(self, wanted, listed(seeds, "seeds"), on_step)
+
+    def upscale(
+        self,
+        image: Image.Image,
+        shown: Any = None,
+        size: tuple[int, int] | None = None,
+        times: float = 4.0,
+        seeds: Sequence[int] | int = (0,),
+        on_step: OnStep | None = None,
+        **settings: Any,
+    ) -> list[Image.Image]:
+        """The PIL image enlarged and refined, once for each seed; see `highres.upscale`."""
+        wanted = upscaling.Upscaling(image, shown, size, times, Settings.of(**settings))
+        return upscaling.upscale(self, wanted, listed(seeds, "seeds"), on_step)
 
     def optimize(
         self,

@@ -42,6 +42,15 @@ def check_place(num: int, seed: int, batch_size: int, out: Path) -> bool:
     return named_as_file
 
 
+def check_file_name(out: Path) -> None:
+    """
+    Raises:
+        UsageError: not the name of one picture.
+    """
+    if out.suffix.lower() not in FILE_KINDS:
+        raise UsageError(f"--out {out} must end in {' or '.join(FILE_KINDS)}.")
+
+
 def check_picture(path: Path) -> None:
     """
     Raises:

@@ -122,7 +122,11 @@ class DiffusionSampler:
         if self.flow:  # on the straight line between both
             level = float(scheduler.sigmas[done * scheduler.order])
             return torch.lerp(data, noise, level)
-        return scheduler.add_noise(data, noise, scheduler.timesteps[[done * scheduler.order]])
+        if type(scheduler).__name__ in SIGMA_SCALED:
+            return data + float(scheduler.sigmas[done * scheduler.order]) * noise
+        # Of the whole chain: a scheduler may keep that of its steps alone.
+        alpha = (1 - scheduler.betas).cumprod(0)[scheduler.timesteps[done * scheduler.order].long()]
+        return alpha.sqrt() * data + (1 - alpha).sqrt() * noise
 
     def walk(
         self,

@@ -13,7 +13,9 @@ from gensynth.values import read_size
 
 
 def register(app: typer.Typer) -> None:
-    app.command("edit")(drawing_options(edit, without=("size", *OF_THE_WALK)))
+    app.command("edit")(
+        drawing_options(edit, without=("size", "strategy", "strategy_options", *OF_THE_WALK))
+    )
 
 
 def edit(

@@ -75,7 +75,9 @@ def one_by_one(predict: Predict) -> Predict:
     return ask
 
 
-def ladder(own: int, size: tuple[int, int], multiple: int, factor: float) -> list[tuple[int, int]]:
+def ladder(
+    own: float, size: tuple[int, int], multiple: int, factor: float
+) -> list[tuple[int, int]]:
     """Sizes from about `own` x `own` pixels to `size`, of its shape, in the fewest equal strides.
 
     Each is at most `factor` times as long as the one before, up to rounding to `multiple`. Alone

@@ -4,7 +4,7 @@ An enlarged picture gets back some noise, and the model takes it away again at t
 arXiv 2108.01073), which makes edges and textures that fit the size; what is in the picture stays.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -34,12 +34,12 @@ class Progressive:
         refine_steps: how many steps a stage takes.
         refine_guidance: guidance in a stage.
         upsample: where a picture is enlarged, in pixels or in latents (quicker, less sharp).
-        colours: whether each stage keeps the colours of the one before: what is coarser than its
-            latents. Models know colours best at their own size.
+        colours: whether each stage keeps the colours of the one before, as coarse as they are
+            there. Models know colours best at their own size.
     """
 
     factor: float = 2.0
-    strength: float = 0.3
+    strength: float = 0.2
     refine_steps: int = 6
     refine_guidance: float = 1.0
     upsample: Literal["pixels", "latents"] = "pixels"
@@ -103,26 +103,46 @@ class Progressive:
         kept: Kept | None,
     ) -> Iterator[Step]:
         sizes = self.sizes(pipeline, resolved.size)
-        total = resolved.steps + (len(sizes) - 1) * self.refine_steps
-        done, before = 0, None
-        for stage, size in enumerate(sizes):
-            latents = None if kept is None else together(kept, seeds, stage)
-            if latents is not None:
-                before, done = latents.to(pipeline.model.device), resolved.steps
-                done += stage * self.refine_steps
-                if stage == len(sizes) - 1:
-                    yield Step(done, total, before, partial(itself, before))
+        plain = resolved.settings.but(size=sizes[0], strategy=None, strategy_options=None)
+        yield from self.climb(
+            pipeline,
+            items,
+            seeds,
+            resolved,
+            sizes,
+            resolved.steps,
+            lambda: from_noise(pipeline, items, seeds, pipeline.resolve(plain)),
+            kept,
+        )
+
+    def climb(
+        self,
+        pipeline: Composed,
+        items: Sequence[Item],
+        seeds: Sequence[int],
+        resolved: Resolved,
+        sizes: Sequence[tuple[int, int]],
+        first_steps: int,
+        first: Callable[[], Iterator[Step]],
+        kept: Kept | None,
+    ) -> Iterator[Step]:
+        """The steps of all stages that are not kept; `first` takes those of the first."""
+        counts = [first_steps, *[self.refine_steps] * (len(sizes) - 1)]
+        done, before = 0, torch.empty(0)
+        for stage, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+            found = None if kept is None else together(kept, seeds, stage)
+            if found is not None:
+                done, before = done + count, found.to(pipeline.model.device)
+                yield Step(done, sum(counts), before, partial(itself, before))
                 continue
-            if before is None:
-                plain = resolved.settings.but(size=size, strategy=None, strategy_options=None)
-                steps = from_noise(pipeline, items, seeds, pipeline.resolve(plain))
+            if stage == 0:
+                steps = first()
             else:
                 steps = self.refine(pipeline, items, seeds, resolved, before, stage, size)
             for step in steps:
-                done += 1
-                before = step.sample
-                yield Step(done, total, step.sample, step.estimate)
-            if kept is not None and before is not None:
+                done, before = done + 1, step.sample
+                yield Step(done, sum(counts), before, step.estimate)
+            if kept is not None:
                 for seed, one in zip(seeds, before, strict=True):
                     kept.put(seed, stage, one)
 
@@ -137,7 +157,12 @@ class Progressive:
         size: tuple[int, int],
     ) -> Iterator[Step]:
         """The steps of a stage, from the latents of the one before."""
-        large = self.enlarged(pipeline, latents, size)
+        codec = pipeline.autoencoder
+        if self.upsample == "latents":
+            shape = codec.latent_shape(*size)[-2:]
+            large = F.interpolate(latents, size=shape, mode="bicubic")
+        else:
+            large = in_turn(lambda one: encoded(codec, codec.decode(one), size), latents)
         how = self.refining(pipeline, resolved, size)
         # Numbers of this stage alone, so that a picture goes on from it as if it had drawn it.
         generators = [
@@ -151,33 +176,36 @@ class Progressive:
         steps = how.sampler.walk(
             one_by_one(predict), midway, how.steps, conditions, generators, done
         )
-        coarse = latents.shape[-2:]
         for number, step in enumerate(steps, 1):
             if number == self.refine_steps and self.colours:
-                coloured = step.sample + low(large, coarse) - low(step.sample, coarse)
-                step = Step(step.index, step.steps, coloured, partial(itself, coloured))
+                pairs = zip(step.sample.split(1), latents.split(1), strict=True)
+                found = torch.cat([coloured(codec, *pair) for pair in pairs])
+                step = Step(step.index, step.steps, found, partial(itself, found))
             yield step
 
-    def enlarged(self, pipeline: Composed, latents: Tensor, size: tuple[int, int]) -> Tensor:
-        """Latents [B, C, h, w] of the picture in another size, one picture after another."""
-        codec = pipeline.autoencoder
-        shape = codec.latent_shape(*size)[-2:]
-        if self.upsample == "latents":
-            return F.interpolate(latents, size=shape, mode="bicubic")
-        return torch.cat([resized(codec, one, size) for one in latents.split(1)])
+
+def in_turn(change: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
+    """What becomes of each row [1, ...], in the memory of one."""
+    return torch.cat([change(one) for one in latents.split(1)])
 
 
-def resized(codec: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
-    """Latents [1, C, h, w] of a picture, decoded, enlarged and encoded."""
-    pixels = codec.decode(latents).float()
-    large = F.interpolate(pixels, size=size, mode="bicubic")
-    return codec.encode(large.round_().clamp_(0, 255).to(torch.uint8)).to(latents)
+def encoded(codec: Any, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Latents of a picture, uint8 [B, C, H, W], in another size."""
+    large = F.interpolate(pixels.float(), size=size, mode="bicubic", antialias=True)
+    return codec.encode(large.round_().clamp_(0, 255).to(torch.uint8))
 
 
-def low(latents: Tensor, size: torch.Size) -> Tensor:
-    """What of latents [B, C, h, w] is as coarse as latents of another size."""
-    small = F.interpolate(latents, size=size, mode="area")
-    return F.interpolate(small, size=latents.shape[-2:], mode="bicubic")
+def coloured(codec: Any, latents: Tensor, coarse: Tensor) -> Tensor:
+    """Latents [1, C, h, w] of a picture with the colours of `coarse`, a smaller one of the same.
+
+    In pixels, where colours are the same at every size: what of the picture is as coarse as the
+    smaller one is taken from that.
+    """
+    pixels, model = codec.decode(latents), codec.decode(coarse).float()
+    size = model.shape[-2:]
+    missing = model - F.interpolate(pixels.float(), size=size, mode="area")
+    missing = F.interpolate(missing, size=pixels.shape[-2:], mode="bicubic")
+    return codec.encode(missing.add_(pixels).round_().clamp_(0, 255).to(torch.uint8))
 
 
 def itself(latents: Tensor) -> Tensor:
