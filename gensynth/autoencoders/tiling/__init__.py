@@ -1,0 +1,7 @@
+"""Codecs in tiles: the same pictures as from the whole, in memory that does not grow with them."""
+
+from gensynth.autoencoders.tiling.bands import decode_bands as decode_bands
+from gensynth.autoencoders.tiling.bands import decode_tiled as decode_tiled
+from gensynth.autoencoders.tiling.bands import encode_tiled as encode_tiled
+from gensynth.autoencoders.tiling.tiles import Tiles as Tiles
+from gensynth.autoencoders.tiling.tiles import default_tiles as default_tiles
