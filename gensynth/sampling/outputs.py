@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gensynth import __version__
-from gensynth.data.images import UNREADABLE
+from gensynth.data.images import UNREADABLE, open_header
 from gensynth.errors import CorruptError, InputError, OutputError, PartialError, RefusedError
 from gensynth.files import give_name, read_json_lines, temporary_for, use_folder, write_text
 from gensynth.pipelines.contract import Pipeline
@@ -69,7 +69,7 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
         exif[_EXIF_DESCRIPTION] = json.dumps(recipe)
         options["exif"] = exif
     elif recipe is not None:
-        options["pnginfo"] = _png_chunks(recipe)
+        options["pnginfo"] = png_chunks(recipe)
     if "icc_profile" in image.info:  # Pillow keeps it by itself in some kinds of files only
         options["icc_profile"] = image.info["icc_profile"]
     with reporting_write_errors(path.parent):
@@ -87,7 +87,7 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
         InputError: no picture, or a recipe that is damaged.
     """
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             text = image.info.get(RECIPE_KEY) or image.getexif().get(_EXIF_DESCRIPTION)
     except UNREADABLE as error:
         raise InputError(f"{path} is not a readable picture: {error}.") from error
@@ -102,7 +102,8 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
+def png_chunks(recipe: dict[str, Any]) -> PngInfo:
+    """A recipe as chunks of text of a PNG."""
     chunks = PngInfo()
     chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))  # iTXt is UTF-8
     chunks.add_text("parameters", parameters(recipe))
