@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from gensynth.autoencoders import open_autoencoder
 from gensynth.autoencoders.tiling import decode_bands, default_tiles
 from gensynth.data.streams import Shape
 from gensynth.sampling.streaming import save_bands
-from gensynth_benchmarks.machine import peak_memory
+from gensynth_benchmarks.machine import peak_gib
 
 
 class RandomLatents:
@@ -64,12 +65,12 @@ def main() -> None:
     tiles, shape = default_tiles(codec), Shape(asked.size, asked.size, codec.channels)
     with tempfile.TemporaryDirectory() as folder:
         out = asked.out or Path(folder) / "picture.tif"
-        before = peak_memory()
+        before = psutil.Process().memory_info().rss / 2**30
         bands = decode_bands(codec, RandomLatents(channels, height, width), tiles)
         if asked.bands:
             bands = first_bands(bands, asked.bands, shape)
         save_bands(bands, out, shape, {"prompt": "noise", **RECIPE}, pyramid=asked.pyramid)
-        after = peak_memory()
+        after = peak_gib("cpu")
         found = {"size": asked.size, "side": tiles.side, "overlap": tiles.overlap}
         found |= {"above_the_model_gib": round(after - before, 3), "peak_gib": round(after, 3)}
         print(json.dumps(found | {"file_bytes": out.stat().st_size}))

@@ -100,18 +100,16 @@ def _through(
 def _run(segment: Segment, source: Rows, size: tuple[int, int], tiles: Tiles) -> Iterator[Tensor]:
     height, width = size
     if segment.mixes:
-        yield segment.run(source, ((0, height), (0, width)), size, 0)
-        return
-    segment.gather(source, tiles.of(height, width), size, tiles.overlap)
+        tiles = Tiles(max(size), 0)
+    segment.gather(source, tiles.of(height, width), size, tiles)
     unit = segment.units[-1]
     for rows in tiles.bands(height):
         band: Tensor | None = None
         for columns in tiles.bands(width):
-            made = segment.run(source, (rows, columns), size, tiles.overlap)
+            made = segment.run(source, (rows, columns), size, tiles)
             if band is None:
                 band = made.new_empty(*made.shape[:-1], width * unit)
             band[..., columns[0] * unit : columns[1] * unit] = made
-            del made
         assert band is not None, "a picture without columns"
         yield band
 

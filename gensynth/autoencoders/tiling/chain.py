@@ -1,16 +1,22 @@
 """A network as layers one behind the other, each run on no more than the next ones need."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from gensynth.autoencoders.tiling.field import MIXING, Step, Window, needs, steps_of
+from gensynth.autoencoders.tiling.field import (
+    MIXING,
+    Corner,
+    Step,
+    Window,
+    needs,
+    steps_of,
+)
+from gensynth.autoencoders.tiling.tiles import Tiles
 from gensynth.autoencoders.tiling.whole import Gathering, Place, Reached, gathering_copy
-
-Corner = tuple[Window, Window]  # rows and columns
 
 
 class Rows(Protocol):
@@ -140,64 +146,86 @@ class Segment:
         start, stop = start // self.unit, -(-stop // self.unit)
         return max(far - start, stop - far - 1)
 
-    def windows(self, tile: Window, size: int, overlap: int) -> list[Window]:
+    def windows(self, tile: Window, size: int, tiles: Tiles) -> list[Window]:
         """What each stage takes of its input, and the output: rows or columns.
+
+        Their lengths are the same for every tile, since a CPU's libraries keep memory for each
+        shape that they have not met: a narrow last tile takes more, and what would be beyond an
+        edge of the picture is taken on the other side.
 
         Args:
             tile: in latent positions.
             size: of the picture, in latent positions.
-            overlap: latent positions beyond the tile that may be used, at most.
         """
-        low, high = max(tile[0] - overlap, 0), min(tile[1] + overlap, size)
+        begin, end = tile[1] - tiles.side, tile[1]
         units = self.units
-        window = (tile[0] * units[-1], tile[1] * units[-1])
-        found = [window]
+        window = (begin * units[-1], end * units[-1])
+        found = [_inside(window, size * units[-1])]
         for one, unit in zip(reversed(self.stages), reversed(units[:-1]), strict=True):
             start, stop = needs(one.steps, window)
-            window = max(start, low * unit), min(stop, high * unit)
-            found.append(window)
+            window = (
+                max(start, (begin - tiles.overlap) * unit),
+                min(stop, (end + tiles.overlap) * unit),
+            )
+            found.append(_inside(window, size * unit))
         return found[::-1]
 
     @torch.no_grad()
-    def run(self, source: Rows, tile: Corner, size: tuple[int, int], overlap: int) -> Tensor:
-        """The output for a tile; all in latent positions.
+    def run(self, source: Rows, tile: Corner, size: tuple[int, int], tiles: Tiles) -> Tensor:
+        """The output for a tile, which is in latent positions as the picture's size is.
 
         Raises:
             Reached: a stage gathers, and does not know the numbers of the whole picture yet.
         """
         rows, columns = (
-            self.windows(side, length, overlap) for side, length in zip(tile, size, strict=True)
+            self.windows(side, length, tiles) for side, length in zip(tile, size, strict=True)
         )
         features = window_of(source, (rows[0], columns[0]))
-        inputs = zip(self.stages, self.units[:-1], strict=True)
-        for number, (one, unit) in enumerate(inputs):
-            at = (rows[number][0], columns[number][0])
-            one.place.shape = (features.shape[-2], features.shape[-1])
-            one.place.rows, one.place.columns = (
-                slice(start * unit - begin, stop * unit - begin)
-                for (start, stop), begin in zip(tile, at, strict=True)
-            )
+        inputs = zip(self.stages, self.units, rows, columns, rows[1:], columns[1:], strict=False)
+        for one, unit, *here, below, right in inputs:
+            one.place.put(features, _inner(tile, here, unit))
             features = one.run(features)
             # The edges of the window were padded as if they were the picture's: only what is right
             # goes on, which is also less to compute.
-            begin = tuple(edge * one.up // one.down for edge in at)
-            features = features[
-                ...,
-                rows[number + 1][0] - begin[0] : rows[number + 1][1] - begin[0],
-                columns[number + 1][0] - begin[1] : columns[number + 1][1] - begin[1],
-            ]
-        return features
+            begins = (window[0] * one.up // one.down for window in here)
+            features = _cut(features, (below, right), begins)
+        inner = _inner(tile, (rows[-1], columns[-1]), self.units[-1])
+        return features[..., inner[0], inner[1]]
 
     def gather(
-        self, source: Rows, tiles: Sequence[Corner], size: tuple[int, int], overlap: int
+        self, source: Rows, corners: Sequence[Corner], size: tuple[int, int], tiles: Tiles
     ) -> None:
         """Runs all tiles until every stage knows the numbers of the whole picture."""
         for _ in range(sum(len(one.gathers) for one in self.stages)):
             reached: Gathering | None = None
-            for tile in tiles:
+            for corner in corners:
                 try:
-                    self.run(source, tile, size, overlap)
+                    self.run(source, corner, size, tiles)
                 except Reached as stop:
                     reached = stop.layer
             assert reached is not None, "a layer that gathers was not come by"
             reached.finish()
+
+
+def _inside(window: Window, size: int) -> Window:
+    """A window of the same length that is within the picture, or all of it."""
+    length = min(window[1] - window[0], size)
+    start = min(max(window[0], 0), size - length)
+    return start, start + length
+
+
+def _inner(tile: Corner, window: Sequence[Window], unit: int) -> tuple[slice, slice]:
+    """Where in a window a tile lies."""
+    rows, columns = (
+        slice(start * unit - begin, stop * unit - begin)
+        for (start, stop), (begin, _) in zip(tile, window, strict=True)
+    )
+    return rows, columns
+
+
+def _cut(features: Tensor, window: Corner, begins: Iterable[int]) -> Tensor:
+    rows, columns = (
+        slice(start - begin, stop - begin)
+        for (start, stop), begin in zip(window, begins, strict=True)
+    )
+    return features[..., rows, columns]

@@ -27,6 +27,7 @@ from gensynth.autoencoders.tiny import Bend, Block
 from gensynth.errors import UsageError
 
 Window = tuple[int, int]  # rows, or columns, from the first to behind the last
+Corner = tuple[Window, Window]  # rows and columns
 
 
 @dataclass(frozen=True)

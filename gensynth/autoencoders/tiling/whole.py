@@ -26,9 +26,10 @@ class Reached(Exception):  # noqa: N818: no error, a stop on the way
 class Place:
     """Where in the layer's input the tile lies, without what surrounds it."""
 
-    rows = slice(None)
-    columns = slice(None)
-    shape = (0, 0)  # of the input
+    def put(self, features: Tensor, inner: tuple[slice, slice]) -> None:
+        """Says that the input is `features`, and which rows and columns of it the tile is."""
+        self.shape = features.shape[-2:]
+        self.rows, self.columns = inner
 
     def inner(self, features: Tensor) -> Tensor:
         """The tile alone; every position of a picture is in one tile."""
