@@ -31,7 +31,7 @@ def decoder_of(codec: Any) -> list[Stage]:
     Raises:
         UsageError: a codec, or a layer of one, that is not known here.
     """
-    return list(_parts(codec)[1](codec))
+    return [_to_device(codec), *_parts(codec)[1](codec)]
 
 
 def encoder_of(codec: Any) -> list[Stage]:
@@ -40,7 +40,7 @@ def encoder_of(codec: Any) -> list[Stage]:
     Raises:
         UsageError: a codec, or a layer of one, that is not known here.
     """
-    return list(_parts(codec)[0](codec))
+    return [_to_device(codec), *_parts(codec)[0](codec)]
 
 
 def _parts(codec: Any) -> "tuple[Callable[[Any], Stages], Callable[[Any], Stages]]":
@@ -57,11 +57,13 @@ def point(run: Callable[[Tensor], Tensor]) -> Stage:
     return Stage(run)
 
 
+def _to_device(codec: Any) -> Stage:
+    """Pictures and latents may lie elsewhere: windows of them are brought one by one."""
+    return point(lambda window: window.to(codec.device))
+
+
 def _to_network(codec: Any) -> Stage:
     return point(lambda images: from_levels(images).to(codec.dtype))
-
-
-# Layers of several codecs
 
 
 def _pixels_encode(codec: PixelAutoencoder) -> Stages:
