@@ -23,20 +23,34 @@ from gensynth_benchmarks.machine import peak_gib
 
 
 class RandomLatents:
-    """Normal numbers in rows that are each drawn from a seed of their own."""
+    """Normal numbers in squares that are each drawn from a seed of their own."""
 
     def __init__(self, channels: int, height: int, width: int):
         self.shape: Sequence[int] = (1, channels, height, width)
 
     def __getitem__(self, key: tuple[slice, ...]) -> Tensor:
         _, _, rows, columns = key
-        _, channels, _, width = self.shape
-        drawn = []
-        for row in range(rows.start, rows.stop):
-            generator = torch.Generator().manual_seed(row)
-            numbers = torch.randn(channels, width, generator=generator)
-            drawn.append(numbers[:, columns].clone())
-        return torch.stack(drawn, dim=1)[None]
+        top, left = (side.start // SQUARE for side in (rows, columns))
+        squares = torch.cat(
+            [
+                torch.cat([self.square(row, column) for column in squares_of(columns)], dim=-1)
+                for row in squares_of(rows)
+            ],
+            dim=-2,
+        )
+        return squares[
+            ...,
+            rows.start - top * SQUARE : rows.stop - top * SQUARE,
+            columns.start - left * SQUARE : columns.stop - left * SQUARE,
+        ]
+
+    def square(self, row: int, column: int) -> Tensor:
+        generator = torch.Generator().manual_seed(row * 2**16 + column)
+        return torch.randn(1, self.shape[1], SQUARE, SQUARE, generator=generator)
+
+
+def squares_of(side: slice) -> range:
+    return range(side.start // SQUARE, (side.stop - 1) // SQUARE + 1)
 
 
 def first_bands(bands: Iterator[Tensor], number: int, shape: Shape) -> Iterator[Tensor]:
@@ -76,6 +90,7 @@ def main() -> None:
         print(json.dumps(found | {"file_bytes": out.stat().st_size}))
 
 
+SQUARE = 64  # of latents that are drawn together
 RECIPE = {"size": [0, 0], "steps": 0, "scheduler": "none", "guidance": 1, "seed": 0, "model": "-"}
 
 if __name__ == "__main__":
