@@ -1,7 +1,7 @@
 """Pictures of any size between pixels and latents, in tiles; row bands of pixels come out."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -46,7 +46,8 @@ def encode_tiled(codec: Any, images: Rows | Iterable[Tensor], tiles: Tiles) -> T
         UsageError: sides that are no multiples of `codec.patch`; a codec, or a layer of one, that
             is not known to work in tiles.
     """
-    pixels: Rows = images if hasattr(images, "shape") else Bands(images)  # type: ignore[assignment, arg-type]
+    whole = hasattr(images, "shape")
+    pixels = cast(Rows, images) if whole else Bands(cast(Iterable[Tensor], images))
     height, width = pixels.shape[-2:]
     if height % codec.patch or width % codec.patch:
         raise UsageError(

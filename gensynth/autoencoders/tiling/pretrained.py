@@ -9,7 +9,7 @@ from gensynth.autoencoders.kl import KLAutoencoder
 from gensynth.autoencoders.taesd import TaesdAutoencoder
 from gensynth.errors import UsageError
 
-OURS: dict[str, type] = {
+OURS: dict[str, Any] = {
     "AutoencoderKL": KLAutoencoder,
     "AutoencoderDC": DCAutoencoder,
     "AutoencoderTiny": TaesdAutoencoder,

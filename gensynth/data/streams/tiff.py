@@ -56,7 +56,7 @@ def write_tiff(
             if number == 0:
                 first = {"description": description, "subifds": len(levels)}
             rows = strips(source, SIDE, level)
-            size = (level.height, level.width, level.channels)
+            size: tuple[int, ...] = (level.height, level.width, level.channels)
             if level.channels == 1:
                 size = size[:2]
             writer.write(_tiles(rows, level, below), shape=size, **options, **first)
@@ -77,7 +77,7 @@ def _levels(shape: Shape) -> list[Shape]:
 
 def _unnamed(path: Path) -> BinaryIO:
     """A file without a name on the same disk, which is gone when it is closed or we are killed."""
-    return tempfile.TemporaryFile(dir=path.parent)  # type: ignore[return-value]
+    return tempfile.TemporaryFile(dir=path.parent)
 
 
 def _tiles(
