@@ -1,17 +1,20 @@
 """Pictures that are decoded into a file band by band."""
 
 import errno
+import json
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from tiny_codecs import grey_vq, latents_for, made, tiny
 
 from gensynth.autoencoders.tiling import Tiles, decode_bands
 from gensynth.data.streams import Shape
-from gensynth.errors import OutputError
-from gensynth.sampling.outputs import read_recipe, save_picture
+from gensynth.errors import OutputError, UsageError
+from gensynth.sampling.generate import Picture
+from gensynth.sampling.outputs import SampleFolder, read_recipe, save_picture
 from gensynth.sampling.streaming import save_bands
 
 RECIPE = {
@@ -66,3 +69,36 @@ def test_a_full_disk_is_told_with_what_to_do(tmp_path):
     with pytest.raises(OutputError, match="free some space or choose another --out"):
         save_bands(bands(), tmp_path / "a.tif", Shape(18, 9, 3), None)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_a_folder_takes_pictures_in_bands_and_goes_on_after_them(kind, tmp_path):
+    codec = made(tiny)
+    shape = (2, 40, 24, 3)
+    folder = SampleFolder(tmp_path, {"seed": 0}, kind, shape)
+    bands = decode_bands(codec, latents_for(codec, 5, 3), Tiles(2, 19))
+    folder.write_bands(Picture(1, 3, 7), bands, RECIPE)
+    folder.close()
+    assert read_recipe(tmp_path / f"000001.{kind}") == RECIPE
+    again = SampleFolder(tmp_path, {"seed": 0}, kind, shape)
+    assert again.done == {1}
+    again.write_bands(Picture(0, 2, 6), [torch.zeros(1, 3, 40, 24, dtype=torch.uint8)], None)
+    again.finish([2, 3])
+    again.close()
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label"] for line in lines] == [2, 3]
+
+
+@pytest.mark.parametrize("kind", ["webp", "npz"])
+def test_whole_pictures_only_in_other_kinds(kind, tmp_path):
+    folder = SampleFolder(tmp_path, {"seed": 0}, kind, (1, 8, 8, 3))
+    with pytest.raises(UsageError, match=r"written band by band as \.png, \.tif"):
+        folder.write_bands(Picture(0, 0, 0), [torch.zeros(1, 3, 8, 8, dtype=torch.uint8)], None)
+    folder.close()
+
+
+def test_a_large_tiff_from_memory_has_a_pyramid(tmp_path):
+    save_picture(Image.new("RGB", (300, 40), "teal"), tmp_path / "a.tif", RECIPE)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert [level.shape for level in file.series[0].levels] == [(40, 300, 3), (20, 150, 3)]
+    assert read_recipe(tmp_path / "a.tif") == RECIPE
