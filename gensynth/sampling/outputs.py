@@ -93,7 +93,9 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
     """
     try:
         with open_header(path) as image:
-            text = image.info.get(RECIPE_KEY) or image.getexif().get(_EXIF_DESCRIPTION)
+            text = image.info.get(RECIPE_KEY)
+            if not text and image.format != "PNG":  # whose pixels Pillow would read for it
+                text = image.getexif().get(_EXIF_DESCRIPTION)
     except UNREADABLE as error:
         raise InputError(f"{path} is not a readable picture: {error}.") from error
     if not text:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -59,6 +60,16 @@ def test_recipes_of_pictures_that_pillow_calls_too_large_are_read(name, tmp_path
     with pytest.raises(Image.DecompressionBombError):
         Image.open(tmp_path / name)
     assert read_recipe(tmp_path / name) == RECIPE
+
+
+def test_a_large_png_without_recipe_is_not_read_for_one(tmp_path):
+    path = tmp_path / "a.png"
+    save_bands([torch.zeros(1, 3, 9, 9, dtype=torch.uint8)], path, Shape(9, 9, 3), None)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2  # says that it has 3.6 billion pixels
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert read_recipe(path) is None
 
 
 def test_a_full_disk_is_told_with_what_to_do(tmp_path):
