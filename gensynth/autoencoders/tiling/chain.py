@@ -1,20 +1,14 @@
 """A network as layers one behind the other, each run on no more than the next ones need."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from gensynth.autoencoders.tiling.field import (
-    MIXING,
-    Corner,
-    Step,
-    Window,
-    needs,
-    steps_of,
-)
+from gensynth.autoencoders.tiling.field import MIXING, Corner, Step, Window, needs, steps_of
 from gensynth.autoencoders.tiling.tiles import Tiles
 from gensynth.autoencoders.tiling.whole import Gathering, Place, Reached, gathering_copy
 
@@ -57,19 +51,12 @@ class Stage:
     @property
     def up(self) -> int:
         """How many times finer its output is."""
-        return _product(step.up for step in self.steps)
+        return math.prod(step.up for step in self.steps)
 
     @property
     def down(self) -> int:
         """How many times coarser its output is."""
-        return _product(step.down for step in self.steps)
-
-
-def _product(numbers: Iterator[int]) -> int:
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
+        return math.prod(step.down for step in self.steps)
 
 
 def stage(layer: nn.Module, call: Callable[[Any, Tensor], Tensor] | None = None) -> Stage:
