@@ -11,6 +11,9 @@ from gensynth.autoencoders.taesd import TaesdAutoencoder
 from gensynth.autoencoders.tiny import TinyAutoencoder
 from gensynth.autoencoders.vq import VQAutoencoder
 from gensynth.autoencoders.vqmodel import VQModelAutoencoder
+from gensynth.lazy import submodules
+
+__getattr__, __dir__ = submodules(__name__)
 
 # Every codec class; a model folder may name no other.
 AUTOENCODERS: dict[str, type[ModelMixin]] = {

@@ -5,11 +5,14 @@ import io
 import math
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from gensynth.data.colour import in_srgb
@@ -23,6 +26,8 @@ UNREADABLE = (
     Image.DecompressionBombError,
     RuntimeError,  # AVIF
 )
+PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
+TIFF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_RESIZED = 2**24  # pixels of a resized image, above which only a square of it is made
 
 
@@ -51,6 +56,21 @@ def open_frame(source: bytes | str, exif_rotate: bool = True) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     image.load()
     return upright(image) if exif_rotate else image
+
+
+def open_header(path: Path) -> Image.Image:
+    """An image file of any size for what it says of itself; its pixels are not read.
+
+    Pillow's own `open` refuses pictures above 179 million pixels, which ours may have.
+
+    Raises:
+        one of `UNREADABLE`: the file is no picture.
+    """
+    with path.open("rb") as stream:
+        begin = stream.read(8)
+    if begin == PNG_BEGINS:
+        return PngImageFile(path)
+    return TiffImageFile(path) if begin[:4] in TIFF_BEGINS else Image.open(path)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -26,7 +26,7 @@ from gensynth.samplers.known import check_scheduler
 from gensynth.settings import Settings
 from gensynth.system import outline
 
-FORMATS = ("png", "webp", "npz")
+FORMATS = ("png", "webp", "tif", "npz")
 
 
 def check_numbers(num: int, seed: int, batch_size: int, kind: str = FORMATS[0]) -> None:

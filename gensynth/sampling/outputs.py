@@ -1,29 +1,31 @@
 """Pictures on disk: whole or absent, with the recipe inside, and a manifest to resume from."""
 
-import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 
 from gensynth import __version__
-from gensynth.data.images import UNREADABLE
-from gensynth.errors import CorruptError, InputError, OutputError, PartialError, RefusedError
+from gensynth.data.images import UNREADABLE, open_header
+from gensynth.data.streams import TIFF, Shape
+from gensynth.errors import CorruptError, InputError, PartialError, RefusedError
 from gensynth.files import give_name, read_json_lines, temporary_for, use_folder, write_text
 from gensynth.pipelines.contract import Pipeline
 from gensynth.pipelines.pretrained.pipeline import PretrainedPipeline
 from gensynth.sampling.generate import Picture
+from gensynth.sampling.streaming import save_array, save_bands
+from gensynth.sampling.texts import RECIPE_KEY as RECIPE_KEY
+from gensynth.sampling.texts import png_chunks
+from gensynth.sampling.texts import reporting_write_errors as reporting_write_errors
 from gensynth.settings import Settings
 
 JOB_FILE = "job.json"
-RECIPE_KEY = "gensynth"
 MOST_SHOWN = 500  # characters of a setting in a message
 _EXIF_DESCRIPTION = 0x010E  # EXIF's ImageDescription
 
@@ -52,14 +54,17 @@ def facts_of(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) -> None:
-    """Writes one PNG or WebP (lossless) through a temporary file, with its recipe if given.
+    """Writes one PNG, WebP (lossless) or TIFF through a temporary file, with its recipe if given.
 
     PNG: iTXt chunk `gensynth` (JSON), and `parameters` in the form other programs read.
-    WebP: the JSON as EXIF image description.
+    WebP: the JSON as EXIF image description. TIFF: see `save_bands`.
 
     Raises:
         OutputError: the disk is full or the folder is not writable.
     """
+    if path.suffix.lower() in TIFF:
+        save_array(np.asarray(image), path, recipe, image.info.get("icc_profile"))
+        return
     temporary = temporary_for(path)
     options: dict[str, Any] = {"format": "PNG"}
     if path.suffix.lower() == ".webp":
@@ -69,7 +74,7 @@ def save_picture(image: Image.Image, path: Path, recipe: dict[str, Any] | None) 
         exif[_EXIF_DESCRIPTION] = json.dumps(recipe)
         options["exif"] = exif
     elif recipe is not None:
-        options["pnginfo"] = _png_chunks(recipe)
+        options["pnginfo"] = png_chunks(recipe)
     if "icc_profile" in image.info:  # Pillow keeps it by itself in some kinds of files only
         options["icc_profile"] = image.info["icc_profile"]
     with reporting_write_errors(path.parent):
@@ -87,8 +92,10 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
         InputError: no picture, or a recipe that is damaged.
     """
     try:
-        with Image.open(path) as image:
-            text = image.info.get(RECIPE_KEY) or image.getexif().get(_EXIF_DESCRIPTION)
+        with open_header(path) as image:
+            text = image.info.get(RECIPE_KEY)
+            if not text and image.format != "PNG":  # whose pixels Pillow would read for it
+                text = image.getexif().get(_EXIF_DESCRIPTION)
     except UNREADABLE as error:
         raise InputError(f"{path} is not a readable picture: {error}.") from error
     if not text:
@@ -102,43 +109,6 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _png_chunks(recipe: dict[str, Any]) -> PngInfo:
-    chunks = PngInfo()
-    chunks.add_itxt(RECIPE_KEY, json.dumps(recipe, ensure_ascii=False))  # iTXt is UTF-8
-    chunks.add_text("parameters", parameters(recipe))
-    return chunks
-
-
-def parameters(recipe: dict[str, Any]) -> str:
-    """A recipe in the form that other programs read: AUTOMATIC1111's, the prompt first."""
-    shown = recipe.get("prompt") or recipe.get("class") or ""
-    negative = " ".join(str(recipe.get("negative") or "").split())
-    avoided = f"Negative prompt: {negative}\n" if negative else ""
-    height, width = recipe["size"]
-    return (
-        f"{shown}\n{avoided}Steps: {recipe['steps']}, Sampler: {recipe['scheduler']}, "
-        f"CFG scale: {recipe['guidance']}, Seed: {recipe['seed']}, Size: {width}x{height}, "
-        f"Model: {recipe['model']}"
-    )
-
-
-@contextmanager
-def reporting_write_errors(folder: Path) -> Iterator[None]:
-    """Turns a failed write below `folder` into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = (
-            "What is already there is complete; free some space or choose another --out, then run "
-            "the same command again."
-        )
-        raise OutputError(
-            f"cannot write to {folder}: {error.strerror or error}. "
-            f"{remedy if full else 'Choose another --out.'}"
-        ) from error
-
-
 class SampleFolder:
     """The output folder of one sampling job, shared by its processes.
 
@@ -148,8 +118,8 @@ class SampleFolder:
     Args:
         folder: made if need be. The first of several processes must have made it alone.
         job: settings that decide what the pictures look like.
-        kind: "png", "webp" or "npz" (one `samples.npz` with `arr_0` uint8 [N, H, W, C] and labels
-            `arr_1`, the layout of ADM's evaluator).
+        kind: "png", "webp", "tif" or "npz" (one `samples.npz` with `arr_0` uint8 [N, H, W, C] and
+            labels `arr_1`, the layout of ADM's evaluator).
         shape: (num, height, width, channels) of the whole job.
 
     Raises:
@@ -237,7 +207,7 @@ class SampleFolder:
             there = 0 <= index < len(self.array)
             return _sha256(self.array[index].tobytes()) if there else None
         path = self.path(index)
-        return _sha256(path.read_bytes()) if path.is_file() else None
+        return _sha256_of(path) if path.is_file() else None
 
     def path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.{self.kind}"
@@ -250,16 +220,26 @@ class SampleFolder:
                 digest = _sha256(self.array[picture.index].tobytes())
             else:
                 save_picture(image, self.path(picture.index), recipe)
-                digest = _sha256(self.path(picture.index).read_bytes())
-            told = "prompt" if isinstance(picture.item, str) else "label"
-            entry = {
-                "index": picture.index,
-                told: picture.item,
-                "seed": picture.seed,
-                "sha256": digest,
-            }
-            self.manifest.write(json.dumps(entry) + "\n")
-            self.manifest.flush()  # a killed run resumes after this picture
+                digest = _sha256_of(self.path(picture.index))
+            self._note(picture, digest)
+
+    def write_bands(
+        self, picture: Picture, bands: Iterable[Tensor], recipe: dict[str, Any] | None
+    ) -> None:
+        """Stores one picture that comes in bands, uint8 [1, C, rows, W], and its manifest line.
+
+        Raises:
+            UsageError: of a job in WebP or npz, which hold whole pictures only.
+        """
+        save_bands(bands, self.path(picture.index), Shape(*self.shape[1:]), recipe, pyramid=True)
+        with reporting_write_errors(self.folder):
+            self._note(picture, _sha256_of(self.path(picture.index)))
+
+    def _note(self, picture: Picture, digest: str) -> None:
+        told = "prompt" if isinstance(picture.item, str) else "label"
+        entry = {"index": picture.index, told: picture.item, "seed": picture.seed}
+        self.manifest.write(json.dumps({**entry, "sha256": digest}) + "\n")
+        self.manifest.flush()  # a killed run resumes after this picture
 
     def finish(self, labels: list[int]) -> None:
         """Merges the manifests; with npz, packs the array. For one process, after all are done.
@@ -336,3 +316,9 @@ def _open_lines(path: Path) -> TextIO:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _sha256_of(path: Path) -> str:
+    """The hash of a file, which may be larger than memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

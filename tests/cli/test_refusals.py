@@ -50,7 +50,7 @@ REFUSED = [
     (["sample", "--num", "0"], 2, "--num must be at least 1"),
     (["sample", "--seed", "-1"], 2, "--seed must be a whole number from 0"),
     (["sample", "-b", "0"], 2, "--batch-size must be at least 1"),
-    (["sample", "--format", "bmp"], 2, "--format must be one of png, webp, npz, got 'bmp'"),
+    (["sample", "--format", "bmp"], 2, "--format must be one of png, webp, tif, npz, got 'bmp'"),
     (["sample", "--labels", "Sneaker"], 2, "this model is told prompts and knows no classes"),
     ([*CLASSES, "--labels", "Sneeker"], 2, "there is no class 'Sneeker'"),
     ([*CLASSES, "--labels", "10"], 2, "10"),

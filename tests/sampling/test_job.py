@@ -75,7 +75,7 @@ def test_batch_sizes_below_one_are_refused(tiny_pipeline):
         list(generate(tiny_pipeline.draw, plan([0], 1, 0), 0))
 
 
-@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("kind", ["png", "webp", "tif"])
 def test_a_folder_of_pictures(job, tmp_path, tiny_pipeline, kind):
     out = run(job(kind=kind), tmp_path / "out")
     drawn = pictures(out, kind)
@@ -91,7 +91,7 @@ def test_a_folder_of_pictures(job, tmp_path, tiny_pipeline, kind):
     assert (out / "grid.png").is_file()
 
 
-@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("kind", ["png", "webp", "tif"])
 def test_a_picture_carries_the_recipe_that_draws_it_again(job, tmp_path, kind, tiny_pipeline):
     out = run(job(kind=kind, shown="Fox", num=1, settings={"steps": 2, "guidance": 1.5}), tmp_path)
     recipe = read_recipe(out / f"000000.{kind}")
@@ -157,7 +157,7 @@ def test_recipes_can_be_left_out(job, tmp_path):
     assert Image.open(out / "000000.png").info == {}
 
 
-@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("kind", ["png", "webp", "tif"])
 def test_recipes_keep_letters_of_all_languages(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     given = {"class": "猫 Zürich\n", "size": [4, 4], "steps": 1, "scheduler": "x", "guidance": 1.0}
@@ -328,7 +328,7 @@ def largest_file(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("kind", ["png", "webp", "tif"])
 def test_a_full_disk_leaves_what_was_there(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     small, large = Image.new("L", (64, 64)), Image.fromarray(noise)

@@ -117,7 +117,7 @@ def test_the_name_of_a_model_that_is_no_text_is_spelt(tmp_path):
     pipeline = SimpleNamespace(name="out-\udcff", condition=Nothing(), lora=None)
     settings = Settings(size=4, steps=1, guidance=1.0, scheduler="s")
     written = recipe(pipeline, Picture(0, None, 7), settings)
-    for kind in ("png", "webp"):
+    for kind in ("png", "webp", "tif"):
         save_picture(Image.new("L", (4, 4)), tmp_path / f"a.{kind}", written)
         assert read_recipe(tmp_path / f"a.{kind}")["model"] == "out-\\udcff"
     write_text(tmp_path / "a.txt", "out-\udcff")

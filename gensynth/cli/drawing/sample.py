@@ -36,7 +36,7 @@ def sample(
     settings: Settings = Settings(),
     batch_size: int = typer.Option(16, "--batch-size", "-b", help="Pictures drawn together."),
     out: Path = typer.Option(None, "--out", "-o", help="Folder. [default: samples/MODEL-HASH]"),
-    kind: str = typer.Option("png", "--format", help="png, webp or npz."),
+    kind: str = typer.Option("png", "--format", help="png, webp, tif or npz."),
     metadata: bool = typer.Option(True, help="Write each picture's recipe into its file."),
     optimize: bool = typer.Option(
         False, help="Do what draws faster here; pictures may differ by rounding. Says what."
