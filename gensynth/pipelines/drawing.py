@@ -1,6 +1,7 @@
 """Condition and seed -> picture, with any backbone, condition, objective and fitting sampler."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gensynth.pipelines.editing import edit as editing
 from gensynth.pipelines.fit import check_codebook, check_drawable
 from gensynth.pipelines.highres import upscale as upscaling
 from gensynth.pipelines.highres.contract import Kept
+from gensynth.pipelines.highres.decoding import pixels_of
 from gensynth.pipelines.highres.strategies import strategy_of
 from gensynth.pipelines.model_call import sampler_of
 from gensynth.pipelines.resolving import positions, resolve
@@ -168,15 +170,29 @@ class DrawingPipeline(SavedPipeline):
         Raises:
             UsageError: items and seeds of unlike number, or a value out of range.
         """
+        latents = self.latents(items, seeds, settings, on_step, kept)
+        return [to_pil(pixels) for pixels in pixels_of(self.autoencoder, latents)]
+
+    @torch.inference_mode()
+    def latents(
+        self,
+        items: Sequence[Item],
+        seeds: Sequence[int] | int,
+        settings: Settings | None = None,
+        on_step: OnStep | None = None,
+        kept: Kept | None = None,
+    ) -> Tensor:
+        """What `draw` decodes: latents [B, C, h, w] or tokens [B, h, w]."""
         resolved = self.resolve(settings)
         items, seeds = listed(items, "labels"), listed(seeds, "seeds")
         if len(items) != len(seeds) or not items:
             raise UsageError(f"{len(items)} labels and {len(seeds)} seeds; give one of each.")
         items = [self.condition.item(item) for item in items]
+        decode = partial(pixels_of, self.autoencoder)
         for step in self.walk(items, seeds, resolved, kept):
             if on_step is not None:
-                on_step(Progress.of(step, self.autoencoder.decode))
-        return [to_pil(pixels) for pixels in self.autoencoder.decode(step.sample)]
+                on_step(Progress.of(step, decode))
+        return step.sample
 
     def walk(
         self,

@@ -3,13 +3,13 @@
 import hashlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from torch import Tensor
 
 from gensynth.conditions import Condition, Item
 from gensynth.data.files.image_set import OVERVIEW, open_images
@@ -19,6 +19,7 @@ from gensynth.lora.folder import Wanted
 from gensynth.pipelines.contract import Pipeline, Resolved
 from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.finding import INDEX, parts_folder, pretrained_class, resolve
+from gensynth.pipelines.highres.decoding import bands_of, is_large
 from gensynth.pipelines.loading import load, with_guide
 from gensynth.pipelines.pretrained.fetching import loaded_files
 from gensynth.pipelines.pretrained.options import LoadOptions
@@ -31,6 +32,7 @@ from gensynth.sampling.outputs import SampleFolder, facts_of, recipe, save_pictu
 from gensynth.sampling.stages import StageFolder
 from gensynth.settings import Settings
 
+STREAMED = ("png", "tif")  # formats that are written row by row
 STAGES = "stages"  # folder of what pictures in work have come to
 GRID = 100  # most pictures on the overview
 MOST_NOTES = 10  # prompts whose lost words are named
@@ -111,7 +113,7 @@ def run(job: Job, out: Path | None = None, optimize: bool = False) -> Path:
     state.wait_for_everyone()  # every manifest is complete
     if state.is_main_process:
         folder.finish([condition.number(picture.item) for picture in pictures])
-        write_overview(folder, job, len(condition.choices()) or GRID)
+        write_overview(folder, job, len(condition.choices()) or GRID, resolved.size)
     state.wait_for_everyone()
     return out
 
@@ -218,26 +220,36 @@ def draw(
 
     stages = StageFolder(folder.folder / STAGES)
     complete = pipeline.resolve(settings).settings
-    by_stages = complete.strategy is not None
+    kept = None if complete.strategy is None else stages
+    assert isinstance(complete.size, tuple), "see resolve"
+    streamed = job.kind in STREAMED and is_large(complete.size)
 
-    def drawn(items: list[Item], seeds: list[int]) -> list[Image.Image]:
-        if isinstance(pipeline, DrawingPipeline):
-            return pipeline.draw(items, seeds, settings, kept=stages if by_stages else None)
-        return pipeline.draw(items, seeds, settings)
+    def drawn(items: list[Item], seeds: list[int]) -> Iterable[Any]:
+        if not isinstance(pipeline, DrawingPipeline):
+            return pipeline.draw(items, seeds, settings)
+        if streamed:  # its pixels are never all in memory
+            return pipeline.latents(items, seeds, settings, kept=kept).split(1)
+        return pipeline.draw(items, seeds, settings, kept=kept)
 
     with progress_bar() as bar:
         task = bar.add_task("sampling", total=already + len(missing), completed=already)
-        # A picture of several stages is a long one: finished ones are written one by one.
-        together = 1 if by_stages else job.batch_size
-        for picture, image in generate(drawn, missing, together, smaller(pipeline)):
+        # Large pictures and those of several stages take long: each is written when it is done.
+        together = 1 if streamed or kept else job.batch_size
+        for picture, found in generate(drawn, missing, together, smaller(pipeline)):
             known = recipe(pipeline, picture, complete) if job.metadata else None
-            folder.write(picture, image, known)
+            if isinstance(found, Tensor):
+                assert isinstance(pipeline, DrawingPipeline), "whose latents these are"
+                folder.write_bands(picture, bands_of(pipeline.autoencoder, found), known)
+            else:
+                folder.write(picture, found, known)
             stages.drop(picture.seed)
             bar.advance(task)
 
 
-def write_overview(folder: SampleFolder, job: Job, num_items: int) -> None:
-    """`grid.png` with the first pictures of the job."""
+def write_overview(folder: SampleFolder, job: Job, num_items: int, size: tuple[int, int]) -> None:
+    """`grid.png` with the first pictures of the job, unless they are large: it would be huge."""
+    if is_large(size):
+        return
     images = open_images(str(folder.folder))
     shown = [to_pil(images.read(index)) for index in range(min(GRID, job.num))]
     sheet = grid(shown, columns=min(10, num_items, len(shown)))

@@ -1,5 +1,7 @@
 """Strategies for large pictures: their arithmetic, what they keep, and what they refuse."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -121,7 +123,7 @@ def test_one_picture_after_another():
 )
 def test_where_windows_begin(length, side, apart, found):
     assert starts(length, side, apart) == found
-    assert all(b - a <= side for a, b in zip(found, found[1:], strict=False))
+    assert all(b - a <= side for a, b in itertools.pairwise(found))
 
 
 def test_what_is_the_same_in_every_window_stays():

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from gensynth.cli import main as command
 from gensynth.errors import UsageError
+from gensynth.pipelines.drawing import DrawingPipeline
 from gensynth.pipelines.highres.progressive import Progressive
 from gensynth.sampling.job import Job, run
 from gensynth.sampling.outputs import read_recipe
@@ -184,3 +186,21 @@ def test_the_note_says_what_helps(tiny_model_folder, tmp_path, capsys):
             command([*words, *more, "--out", str(tmp_path / "".join(more).replace("-", ""))])
         said = capsys.readouterr().err
         assert not ended.value.code and (told in said if told else "trained on" not in said)
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_large_pictures_are_written_row_by_row(job, tmp_path, monkeypatch, kind):
+    """The same picture, to a grey level, and its pixels are never asked for at once."""
+    from gensynth.pipelines.highres import decoding
+
+    job = replace(job, num=2, kind=kind, settings=HOW.but(size=(72, 64)))
+    expected = run(job, tmp_path / "small")
+    monkeypatch.setattr(decoding, "LARGE", 60 * 60)
+    monkeypatch.setattr(DrawingPipeline, "draw", lambda *_, **__: pytest.fail("drawn whole"))
+    large = run(job, tmp_path / "large")
+    for name in (f"000000.{kind}", f"000001.{kind}"):
+        one, other = (np.asarray(Image.open(path / name), float) for path in (expected, large))
+        assert one.shape == (72, 64) and np.abs(one - other).max() <= 1
+    assert read_recipe(large / f"000000.{kind}") == read_recipe(expected / f"000000.{kind}")
+    assert not (large / "grid.png").exists() and (expected / "grid.png").exists()
+    assert not (large / "stages").exists()

@@ -17,6 +17,7 @@ from gensynth.conditions import Item
 from gensynth.errors import UsageError
 from gensynth.pipelines.contract import Composed, Resolved
 from gensynth.pipelines.highres.contract import Kept, from_noise, ladder, one_by_one
+from gensynth.pipelines.highres.decoding import latents_of, pixels_of
 from gensynth.pipelines.model_call import guided_model
 from gensynth.samplers.contract import Step, normal
 from gensynth.seeding import derived_seed, picture_generator, whole_seed
@@ -162,7 +163,7 @@ class Progressive:
             shape = codec.latent_shape(*size)[-2:]
             large = F.interpolate(latents, size=shape, mode="bicubic")
         else:
-            large = in_turn(lambda one: encoded(codec, codec.decode(one), size), latents)
+            large = in_turn(lambda one: encoded(codec, pixels_of(codec, one), size), latents)
         how = self.refining(pipeline, resolved, size)
         # Numbers of this stage alone, so that a picture goes on from it as if it had drawn it.
         generators = [
@@ -190,9 +191,9 @@ def in_turn(change: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
 
 
 def encoded(codec: Any, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Latents of a picture, uint8 [B, C, H, W], in another size."""
+    """Latents of a picture, uint8 [1, C, H, W], in another size."""
     large = F.interpolate(pixels.float(), size=size, mode="bicubic", antialias=True)
-    return codec.encode(large.round_().clamp_(0, 255).to(torch.uint8))
+    return latents_of(codec, large.round_().clamp_(0, 255).to(torch.uint8))
 
 
 def coloured(codec: Any, latents: Tensor, coarse: Tensor) -> Tensor:
@@ -201,11 +202,11 @@ def coloured(codec: Any, latents: Tensor, coarse: Tensor) -> Tensor:
     In pixels, where colours are the same at every size: what of the picture is as coarse as the
     smaller one is taken from that.
     """
-    pixels, model = codec.decode(latents), codec.decode(coarse).float()
+    pixels, model = pixels_of(codec, latents), pixels_of(codec, coarse).float()
     size = model.shape[-2:]
     missing = model - F.interpolate(pixels.float(), size=size, mode="area")
     missing = F.interpolate(missing, size=pixels.shape[-2:], mode="bicubic")
-    return codec.encode(missing.add_(pixels).round_().clamp_(0, 255).to(torch.uint8))
+    return latents_of(codec, missing.add_(pixels).round_().clamp_(0, 255).to(torch.uint8))
 
 
 def itself(latents: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from gensynth.data.images import to_pil, to_tensor, upright
 from gensynth.errors import UsageError
 from gensynth.pipelines.contract import Composed, OnStep, Progress, Resolved
 from gensynth.pipelines.highres.contract import Kept, ladder
+from gensynth.pipelines.highres.decoding import pixels_of
 from gensynth.pipelines.highres.progressive import Progressive, encoded, itself
 from gensynth.pipelines.highres.strategies import strategy_of
 from gensynth.samplers.contract import Step
@@ -54,11 +55,12 @@ def upscale(
     Raises:
         UsageError: a size that is not larger, or a model that cannot begin with a picture.
     """
+    decode = partial(pixels_of, pipeline.autoencoder)
     item, resolved = pipeline.condition.item(wanted.shown), resolve(pipeline, wanted)
     for step in walk(pipeline, wanted, [item] * len(seeds), seeds, resolved, kept):
         if on_step is not None:
-            on_step(Progress.of(step, pipeline.autoencoder.decode))
-    return [to_pil(pixels) for pixels in pipeline.autoencoder.decode(step.sample)]
+            on_step(Progress.of(step, decode))
+    return [to_pil(pixels) for pixels in decode(step.sample)]
 
 
 def resolve(pipeline: Composed, wanted: Upscaling) -> Resolved:
