@@ -27,7 +27,7 @@ from gensynth_benchmarks.machine import synchronize
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {
-    name: f"python benchmarks/{name}" for name in ("gpu.py", "text.py", "distill.py")
+    name: f"python benchmarks/{name}" for name in ("gpu.py", "text.py", "distill.py", "refining.py")
 }  # how to run what is not the program itself
 WIDEST = 1000  # characters of a table
 
