@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 SMALL, LARGE = 128, 512
-PLAIN, REFINED, TRUE = "plain (Lanczos)", "refined in stages", "from the vector source"
+PLAIN, REFINED, FREE = "plain (Lanczos)", "refined in stages", "refined, colours=false"
 DRAWN = "drawn, "  # before the name of what was not made of the true picture
 STAGES = ("s16", "s24", "s40")  # of EfficientNet-Lite0, whose features tell edges and textures
 SHOWN = 5  # lines of the sheet
@@ -46,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made = {
             PLAIN: plain(small),
             REFINED: pipeline.upscale(small, text, size=(LARGE, LARGE), seeds=[number])[0],
+            FREE: pipeline.upscale(
+                small,
+                text,
+                size=(LARGE, LARGE),
+                seeds=[number],
+                strategy_options={"colours": False},
+            )[0],
             DRAWN + PLAIN: plain(own),
             DRAWN + REFINED: pipeline.upscale(own, text, size=(LARGE, LARGE), seeds=[number])[0],
         }

@@ -27,6 +27,8 @@ EXAMPLES = {
     "timesteps": ((999, 500, 3), [999, 500, 3]),
     "timestep_respacing": ("10,20,30", "10,20,30"),
     "eta": (0.3, 0.3),
+    "strategy": ("progressive", "progressive"),
+    "strategy_options": ({"strength": 0.4, "upsample": "latents"},) * 2,
 }
 
 
