@@ -116,7 +116,9 @@ def test_the_command_line_reads_what_it_is_told_to_write(name):
     settings = Settings.of(**{key: value for key, (value, _) in chosen.items()})
     words = as_options(settings.to_json())
     assert words[::2] == [
-        option_of(key) for key in chosen for _ in range(5 if key == "scheduler_options" else 1)
+        option_of(key)
+        for key in chosen
+        for _ in range(len(EXAMPLES[key][0]) if key.endswith("options") else 1)
     ]
     assert read_back(words) == settings
 
