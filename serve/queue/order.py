@@ -7,6 +7,7 @@ from typing import Any
 
 from gensynth.errors import UsageError
 from gensynth.settings import Settings, known_settings
+from gensynth.values import is_whole
 
 MAX_IMAGES = 16
 MAX_STEPS = 250
@@ -19,6 +20,9 @@ ALLOWED_OPTIONS = {
     *("temperature", "last_temperature", "temperature_power", "warmup_steps", "top_k", "roll"),
     *("greedy", "schedule", "order_noise", "noise_temperature"),
 }
+# Options of strategies that change how much is computed by no more than MAX_REFINE_STEPS allows.
+ALLOWED_OF_STRATEGIES = {"strength", "refine_steps", "refine_guidance", "upsample", "colours"}
+MAX_REFINE_STEPS = 50
 _RANDOM_SEEDS = 1_000_000  # short enough to read out and type
 _SHOWN = 40  # characters of a refused value
 
@@ -130,6 +134,18 @@ def _further(value: Any) -> dict[str, Any]:
         raise UsageError(
             f"scheduler_options are names with values. Allowed here: "
             f"{', '.join(sorted(ALLOWED_OPTIONS))}."
+        )
+    of_strategy = value.get("strategy_options") or {}
+    if not isinstance(of_strategy, Mapping) or not of_strategy.keys() <= ALLOWED_OF_STRATEGIES:
+        raise UsageError(
+            f"strategy_options are names with values. Allowed here: "
+            f"{', '.join(sorted(ALLOWED_OF_STRATEGIES))}."
+        )
+    refine = of_strategy.get("refine_steps", 1)
+    if not is_whole(refine) or not 1 <= refine <= MAX_REFINE_STEPS:
+        raise UsageError(
+            f"refine_steps must be a whole number from 1 to {MAX_REFINE_STEPS}, got "
+            f"{_shown(refine)}."
         )
     return dict(value)
 

@@ -85,6 +85,10 @@ def test_further_settings_join_steps_and_guidance():
         ({"steps": 10**9}, "there is no setting 'steps'"),  # around its limit
         ({"guidance": 1e9}, "there is no setting 'guidance'"),
         ({"further": {}}, "there is no setting 'further'"),
+        ({"strategy_options": {"overlap": 0.999}}, "Allowed here: colours, refine_guidance"),
+        ({"strategy_options": {"refine_steps": 1000}}, "from 1 to 50, got 1000"),
+        ({"strategy_options": {"refine_steps": "many"}}, "from 1 to 50"),
+        ({"strategy_options": [1]}, "names with values"),
         ({"scheduler_options": {"rtol": 1e-30}}, "Allowed here: form, greedy"),
         ({"scheduler_options": {"method": "dopri5", "atol": 0}}, "Allowed here: form, greedy"),
         ({"scheduler_options": [["rtol", 0]]}, "names with values"),
