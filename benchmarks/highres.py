@@ -5,6 +5,7 @@ random; the autoencoder has 32 channels and an eighth of the size. All backbones
 parameters. Every row is measured in a process of its own, whose peak memory is then its own too.
 """
 
+import math
 import multiprocessing
 import statistics
 import time
@@ -17,6 +18,8 @@ from typing import Any
 
 import torch
 
+from gensynth.autoencoders import open_autoencoder
+from gensynth.autoencoders.tiling import decode_bands, default_tiles
 from gensynth.files import write_text
 from gensynth.models import create_model
 from gensynth_benchmarks.ledger import Ledger, Row
@@ -35,6 +38,10 @@ FILE = "highres"
 STEP, DECODING = "step", "decoding"
 PIXELS = (256, 512, 1024, 2048)
 TINY_PIXELS = (64, 128)
+DECODED = (1024, 2048, 4096, 8192)  # pixels of a side
+TINY_DECODED = (64,)
+DECODER = "taef2"
+FLAT = 0.1  # how far peaks of decoding may lie apart
 PATCH, CHANNELS = 8, 32  # of the autoencoder
 # The published sizes S; the depth makes up for the parameters that a mixer has of its own.
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -46,6 +53,7 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 TINY: Mapping[str, Any] = {"hidden_size": 48}  # for a trial; the numbers say nothing
 FEWEST = 3  # calls after the first, which warms up
+GROWTH = 4.5  # of the time of decoding where sides double
 LONG = 60.0  # seconds, after which no further call is begun
 
 
@@ -58,10 +66,12 @@ def main(out: Path | None, seconds: float, minutes: float, tiny: bool = False) -
     shown = tables(ledger.rows)
     for table in shown:
         table.print()
+    said = verdicts(ledger.rows)
+    print("\n".join(said))
     if ledger.left:
         print(f"not measured, run again with more --minutes: {'; '.join(ledger.left)}")
     parts = [heading(about), *(table.markdown() for table in shown)]
-    write_text(out / f"{FILE}.md", "\n".join(parts))
+    write_text(out / f"{FILE}.md", "\n".join([*parts, "".join(f"- {line}\n" for line in said)]))
     print(f"written to {out}")
     return ledger.rows
 
@@ -80,6 +90,13 @@ def measure_all(ledger: Ledger, seconds: float, tiny: bool = False) -> None:
         for name in MODELS:
             work = partial(apart, step, name, pixels, seconds, tiny)
             ledger.measure(work, kernels=True, what=STEP, model=name, pixels=pixels)
+    before = 0.0
+    for pixels in TINY_DECODED if tiny else DECODED:
+        work = partial(apart, decoding, pixels)
+        row = ledger.measure(
+            work, needs=GROWTH * before, what=DECODING, model=DECODER, pixels=pixels
+        )
+        before = math.inf if row is None else row.get("seconds", math.inf)
 
 
 def apart(work: Callable[..., Row], *given: Any) -> Row:
@@ -106,6 +123,44 @@ def step(name: str, pixels: int, seconds: float, tiny: bool) -> Row:
         "gib": peak_gib("cpu") - before,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+@torch.inference_mode()
+def decoding(pixels: int) -> Row:
+    """Seconds of decoding random latents in tiles, and the peaks of memory while it lasts.
+
+    The latents are drawn when a tile asks for them, and bands are dropped.
+    """
+    codec = open_autoencoder(DECODER, "kl")
+    channels, height, width = codec.latent_shape(pixels, pixels)
+    latents = RandomLatents(channels, height, width)
+    before = fresh_peak_gib()
+    start = time.perf_counter()
+    for _ in decode_bands(codec, latents, default_tiles(codec)):
+        pass
+    peak = peak_gib("cpu")
+    return {
+        "seconds": time.perf_counter() - start,
+        "gib": peak - before,
+        "process_gib": peak,
+        "tile": default_tiles(codec).side * codec.patch,
+    }
+
+
+class RandomLatents:
+    """Normal numbers [1, C, h, w] in rows that are each drawn from a seed of their own."""
+
+    def __init__(self, channels: int, height: int, width: int):
+        self.shape: Sequence[int] = (1, channels, height, width)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> torch.Tensor:
+        _, _, rows, columns = key
+        _, channels, _, width = self.shape
+        drawn = []
+        for row in range(rows.start, rows.stop):
+            generator = torch.Generator().manual_seed(row)
+            drawn.append(torch.randn(channels, width, generator=generator)[:, columns].clone())
+        return torch.stack(drawn, dim=1)[None]
 
 
 def create(name: str, tiny: bool = False) -> torch.nn.Module:
@@ -135,7 +190,30 @@ def tables(rows: Sequence[Row]) -> list[Table]:
         shown.append(Table(said, columns, [cells(steps, name, sizes, key) for name in MODELS]))
     names = ["ahead", "behind", "from pixels on"]
     shown.append(Table("Where one passes the other", names, list(crossings(steps)), names=2))
-    return shown
+    columns = ["pixels", "tile", "seconds", "GiB above the model", "GiB of the process"]
+    decoded = [decoding_cells(row) for row in rows if row["what"] == DECODING]
+    return [*shown, Table(f"Decoding by {DECODER} in tiles", columns, decoded)]
+
+
+def decoding_cells(row: Row) -> list[str]:
+    """A line of the table of decoding."""
+    return [
+        str(row["pixels"]),
+        str(row.get("tile", "")),
+        row.get("failed") or number(row["seconds"], 1),
+        number(row.get("gib")),
+        number(row.get("process_gib")),
+    ]
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """Whether the memory of decoding stays where it is while pictures grow."""
+    peaks = [row["process_gib"] for row in rows if "process_gib" in row]
+    if len(peaks) < 2:
+        return ["peaks of decoding: not measured at two sizes"]
+    apart = max(peaks) / min(peaks) - 1
+    met = "met" if apart <= FLAT else "MISSED"
+    return [f"peaks of decoding lie {apart:.0%} apart, target at most {FLAT:.0%}, {met}"]
 
 
 def curve(rows: Sequence[Row], name: str, key: str) -> dict[int, Any]:

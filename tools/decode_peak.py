@@ -8,49 +8,18 @@ The latents are drawn when a tile asks for them, so that only the decoder's memo
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import torch
 from torch import Tensor
 
 from gensynth.autoencoders import open_autoencoder
 from gensynth.autoencoders.tiling import decode_bands, default_tiles
 from gensynth.data.streams import Shape
 from gensynth.sampling.streaming import save_bands
+from gensynth_benchmarks.highres import RandomLatents
 from gensynth_benchmarks.machine import peak_gib
-
-
-class RandomLatents:
-    """Normal numbers in squares that are each drawn from a seed of their own."""
-
-    def __init__(self, channels: int, height: int, width: int):
-        self.shape: Sequence[int] = (1, channels, height, width)
-
-    def __getitem__(self, key: tuple[slice, ...]) -> Tensor:
-        _, _, rows, columns = key
-        top, left = (side.start // SQUARE for side in (rows, columns))
-        squares = torch.cat(
-            [
-                torch.cat([self.square(row, column) for column in squares_of(columns)], dim=-1)
-                for row in squares_of(rows)
-            ],
-            dim=-2,
-        )
-        return squares[
-            ...,
-            rows.start - top * SQUARE : rows.stop - top * SQUARE,
-            columns.start - left * SQUARE : columns.stop - left * SQUARE,
-        ]
-
-    def square(self, row: int, column: int) -> Tensor:
-        generator = torch.Generator().manual_seed(row * 2**16 + column)
-        return torch.randn(1, self.shape[1], SQUARE, SQUARE, generator=generator)
-
-
-def squares_of(side: slice) -> range:
-    return range(side.start // SQUARE, (side.stop - 1) // SQUARE + 1)
 
 
 def first_bands(bands: Iterator[Tensor], number: int, shape: Shape) -> Iterator[Tensor]:

@@ -50,7 +50,8 @@ def test_tables():
         *(row(linear, pixels, pixels**2 / 1e4) for pixels in (256, 512)),
         {"what": STEP, "model": linear, "pixels": 1024, "failed": "out of memory"},
     ]
-    times, memory, crossings = highres.tables(rows)
+    times, memory, crossings, decoded = highres.tables(rows)
+    assert not decoded.rows
     assert times.columns[2:] == ["256 px", "512 px", "1024 px", "exponent"]
     cells = {line[0]: line[1:] for line in times.rows}
     assert cells[softmax] == ["2.5 M", "4.295", "68.719", "1,099.512", "2.00"]
@@ -59,6 +60,28 @@ def test_tables():
     assert {line[0]: line[-1] for line in memory.rows}[softmax] == "0.50"
     # equal where pixels^2 = 1e5
     assert crossings.rows == [[linear, softmax, "316"]]
+
+
+def test_peaks_of_decoding():
+    def row(pixels, peak):
+        about = {"what": highres.DECODING, "model": "taef2", "pixels": pixels, "tile": 512}
+        return about | {"seconds": 2.0, "gib": 0.5, "process_gib": peak}
+
+    rows = [row(1024, 0.90), row(2048, 0.98)]
+    assert highres.tables(rows)[-1].rows[0] == ["1024", "512", "2.0", "0.50", "0.90"]
+    assert "lie 9% apart, target at most 10%, met" in highres.verdicts(rows)[0]
+    assert highres.verdicts([*rows, row(4096, 1.1)])[0].endswith("MISSED")
+    assert "not measured" in highres.verdicts(rows[:1])[0]
+    assert highres.decoding(64)["gib"] >= 0
+
+
+def test_random_latents_are_the_same_in_every_window():
+    latents = highres.RandomLatents(3, 8, 10)
+    every = slice(None)
+    whole = latents[every, every, slice(0, 8), slice(0, 10)]
+    assert whole.shape == (1, 3, 8, 10) and whole.std() > 0.8
+    window = latents[every, every, slice(2, 5), slice(1, 4)]
+    assert torch.equal(window, whole[:, :, 2:5, 1:4])
 
 
 def test_the_command(monkeypatch, tmp_path):
