@@ -58,7 +58,7 @@ def open_frame(source: bytes | str, exif_rotate: bool = True) -> Image.Image:
     return upright(image) if exif_rotate else image
 
 
-def open_header(path: Path) -> Image.Image:
+def open_header(path: Path | str) -> Image.Image:
     """An image file of any size for what it says of itself; its pixels are not read.
 
     Pillow's own `open` refuses pictures above 179 million pixels, which ours may have.
@@ -66,7 +66,7 @@ def open_header(path: Path) -> Image.Image:
     Raises:
         one of `UNREADABLE`: the file is no picture.
     """
-    with path.open("rb") as stream:
+    with Path(path).open("rb") as stream:
         begin = stream.read(8)
     if begin == PNG_BEGINS:
         return PngImageFile(path)

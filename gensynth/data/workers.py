@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.connection import wait as ready
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -133,6 +134,16 @@ class _Reader:
                         raise _gone(self.iterator._workers, self.patience) from error
                     if not str(error).startswith(TIMED_OUT):
                         raise
+                except (ConnectionError, EOFError) as error:
+                    # One that dies while its batch is taken over; a dataset may fail so too.
+                    workers = self.iterator._workers
+                    ended = ready([worker.sentinel for worker in workers], POLL_SECONDS)
+                    for worker in workers:
+                        if worker.sentinel in ended:
+                            worker.join(POLL_SECONDS)  # it is closed before there is a code
+                    if any(worker.exitcode for worker in workers):
+                        raise _gone(workers, self.patience) from error
+                    raise
             self.patience.watch()
             # A pause is short: whatever is longer, the process or the machine was asleep.
             waited += min(time.monotonic() - since, 2 * POLL_SECONDS)

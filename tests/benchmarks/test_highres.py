@@ -20,7 +20,9 @@ def test_the_models_have_about_as_many_parameters():
 def test_a_step_takes_the_memory_of_its_tensors():
     """More with the picture, and not that of what was made before."""
     torch.zeros(2**27)  # 512 MiB, gone before the row
-    small, large = (highres.step("DiT-S/2, softmax", pixels, 0.0, True) for pixels in (64, 1024))
+    small, large = (
+        highres.apart(highres.step, "DiT-S/2, softmax", pixels, 0.0, True) for pixels in (64, 1024)
+    )
     assert small["gib"] < 0.1 and small["gib"] < large["gib"]
     assert small["calls"] == highres.FEWEST and small["seconds"] > 0
 

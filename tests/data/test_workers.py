@@ -61,6 +61,21 @@ def test_a_dead_worker_ends_the_reading_in_words(number, error, words):
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_connection_that_is_lost_with_a_worker(monkeypatch, killed):
+    """A worker may die while its batch is taken over; a dataset may lose a connection itself."""
+    from torch.utils.data import dataloader
+
+    def lost(self):
+        if killed:
+            os.kill(self._workers[0].pid, signal.SIGKILL)
+        raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_next_data", lost)
+    with pytest.raises(DeviceMemoryError if killed else ConnectionResetError):
+        read(Numbers())
+
+
 def test_a_worker_that_ends_by_itself():
     with pytest.raises(InputError, match=r"crashed \(exit code 3\)"):
         read(Numbers(at(5, lambda: os._exit(3))))
